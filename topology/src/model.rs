@@ -1,0 +1,112 @@
+//! The words of the domain: workloads, addresses, halves, listeners.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+pub use common::{Counter, HistogramKind};
+
+/// What kind of thing owns a socket, or stands for an uncovered peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WorkloadKind {
+    /// A container, by its 64-digit id or its runtime's name.
+    Container,
+    /// A systemd unit.
+    Systemd,
+    /// A Kubernetes pod.
+    Pod,
+    /// A plain process, by the basename of its executable or script.
+    Process,
+    /// A covered host of whose owner nothing is known.
+    Host,
+    /// A peer no agent covers.
+    External,
+    /// What was folded together to keep an answer small.
+    Other,
+}
+
+/// Who owns a socket, as its own host names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Workload {
+    /// Kind of the owner.
+    pub kind: WorkloadKind,
+    /// Name by the rules of the kind.
+    pub name: String,
+    /// Namespace, empty unless known.
+    pub namespace: String,
+    /// Whatever else is known (image, unit, executable): labels on top of the name.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Where an address means the same thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scope {
+    /// Everywhere in the fleet.
+    Global,
+    /// Within one network namespace of one boot of one host (loopback). Holds the
+    /// namespace's cookie, unique within a boot.
+    Namespace(u64),
+    /// Within one host-local network (a container bridge), by the host's own number.
+    Network(u64),
+}
+
+/// An address together with the scope in which it means something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address {
+    /// The address, IPv4-mapped IPv6 already turned into IPv4.
+    pub ip: IpAddr,
+    /// Its scope, seen from the host that reports it.
+    pub scope: Scope,
+}
+
+/// Which side of a connection a half is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// It connected.
+    Client,
+    /// It accepted.
+    Server,
+}
+
+/// One side's view of an edge, as one host tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HalfKey<W> {
+    /// Owner of this side's sockets.
+    pub workload: W,
+    /// This side's address. Unspecified when an attempt failed before one was chosen.
+    pub local: Address,
+    /// The other side's address.
+    pub peer: Address,
+    /// The port that the server side listens on.
+    pub server_port: u16,
+    /// The client's own port; 0 unless several workloads of the server's host share
+    /// its address and port, in which case each connection is a half of its own.
+    pub client_port: u16,
+    /// Which side this is.
+    pub role: Role,
+}
+
+/// A listening socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Listener<W> {
+    /// Who listens.
+    pub workload: W,
+    /// On which address; unspecified for all addresses of the namespace.
+    pub address: Address,
+    /// In which network namespace, by cookie: an unspecified address covers the
+    /// addresses of that namespace only.
+    pub network_namespace: u64,
+    /// On which port.
+    pub port: u16,
+}
+
+/// One connection, as its client's host knows it: the question whose it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tuple {
+    /// The client's address.
+    pub client: Address,
+    /// The client's port.
+    pub client_port: u16,
+    /// The server's address.
+    pub server: Address,
+    /// The server's port.
+    pub server_port: u16,
+}
