@@ -85,6 +85,23 @@ pub static BOUNDS_NS: [u64; BUCKETS] = [
     524_288_000_000_000, 571_740_118_143_602, 623_487_019_910_546, 679_917_416_428_868, 741_455_200_189_465, 808_562_629_231_478, 881_743_799_521_078, 961_548_431_607_381,
 ];
 
+/// [`BOUNDS_NS`] for searching: the last bucket takes everything above, and the length is a power of
+/// two so that a mask keeps any index inside, which the kernel's verifier can follow.
+static SEARCH_NS: [u64; BUCKETS_POW2] = search_ns();
+
+/// The power of two above [`BUCKETS`]: arrays of this length can be indexed through a mask.
+pub const BUCKETS_POW2: usize = 512;
+
+const fn search_ns() -> [u64; BUCKETS_POW2] {
+    let mut table = [u64::MAX; BUCKETS_POW2];
+    let mut bucket = 0;
+    while bucket < BUCKETS - 1 {
+        table[bucket] = BOUNDS_NS[bucket];
+        bucket += 1;
+    }
+    table
+}
+
 /// For each position of the highest set bit of a duration in ns, the first bucket
 /// whose bound is at least the smallest such duration.
 static FIRST_OF_BIT: [u16; 64] = first_of_bit();
@@ -106,24 +123,19 @@ const fn first_of_bit() -> [u16; 64] {
 /// Bucket of a duration in nanoseconds.
 ///
 /// A table gives the first candidate from the highest set bit; a power of two holds
-/// at most nine bounds, so at most four halving steps remain. The loop is
-/// bounded so that the kernel's verifier accepts it.
+/// at most nine bounds, so at most four halving steps remain.
 #[inline(always)]
 #[must_use]
 pub fn bucket_of_ns(ns: u64) -> u16 {
     let bit = 63 - (ns | 1).leading_zeros();
-    let mut low = u32::from(FIRST_OF_BIT[(bit & 63) as usize]);
+    let mut low = usize::from(FIRST_OF_BIT[(bit & 63) as usize]);
     let mut step = 8;
     // Finds the first bucket whose bound is >= ns among `low ..= low + 15`.
     while step > 0 {
-        let probe = low + step - 1;
-        if probe < BUCKETS as u32 - 1 && BOUNDS_NS[probe as usize] < ns {
+        if SEARCH_NS[(low + step - 1) & (BUCKETS_POW2 - 1)] < ns {
             low += step;
         }
         step >>= 1;
-    }
-    if low >= BUCKETS as u32 {
-        low = BUCKETS as u32 - 1;
     }
     low as u16
 }

@@ -7,7 +7,7 @@ use crate::{counter::COUNTERS, histogram::BUCKETS};
 /// never adopts maps it would misread.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// Slots for halves: 16,384 of 208 bytes, 3.3 MiB. When none is free, the half is
+/// Slots for halves: 16,384 of 216 bytes, 3.4 MiB. When none is free, the half is
 /// refused and what it would have counted is counted as [`Loss::HalvesFull`].
 pub const SLOTS: u32 = 16_384;
 
@@ -18,6 +18,9 @@ pub const CHUNKS: u32 = 49_152;
 /// Owners known at a time. When full, the socket has no owner and the refusal is
 /// counted as [`Loss::OwnersFull`].
 pub const OWNERS: u32 = 16_384;
+
+/// Listening sockets, and listening ports, known at a time. When full, see [`Loss::ListenersFull`].
+pub const LISTENERS: u32 = 4_096;
 
 /// Buckets per chunk: four powers of two.
 pub const CHUNK_BUCKETS: usize = 32;
@@ -51,6 +54,25 @@ pub struct Owner {
     pub comm: [u8; 16],
 }
 
+/// Id of an owner: a 64-bit hash (the steps of splitmix64, chained over the parts). Ids are never
+/// reused and never 0, which means "not known".
+#[inline(always)]
+#[must_use]
+pub fn owner_id(cgroup_id: u64, netns_cookie: u64, tgid: u32, start_ns: u64) -> u64 {
+    let mut hash = mix(cgroup_id);
+    hash = mix(hash ^ netns_cookie);
+    hash = mix(hash ^ u64::from(tgid));
+    mix(hash ^ start_ns) | 1
+}
+
+#[inline(always)]
+fn mix(value: u64) -> u64 {
+    let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
 /// Key of a half. Addresses are IPv6, IPv4 as IPv4-mapped; both in network order.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,12 +101,168 @@ pub struct HalfKey {
 pub struct Slot {
     /// Key of the half; a role of 0 means that the slot is free.
     pub key: HalfKey,
-    /// Attempts and connections that may still add to this slot.
-    pub users: u64,
     /// Values by [`crate::Counter`].
     pub counters: [u64; COUNTERS],
-    /// Time of the last use hint in ns since boot, by [`HintKind`] - 1.
-    pub hinted_ns: [u64; 1],
+    /// When a slot hint of each [`SlotHint`] was last sent, in ns since boot.
+    pub hinted_ns: [u64; 3],
+    /// 1 when other owners of the namespace reach the same server: the tuples of its
+    /// connections are kept in the map `tuples`.
+    pub shared: u32,
+    /// Explicit padding, 0.
+    pub reserved: u32,
+}
+
+/// What made a slot hint; each kind is sent at most once per 20 ms and slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum SlotHint {
+    /// The slot came into use.
+    Used = 0,
+    /// An attempt failed or a connection was reset.
+    Failed = 1,
+    /// The last open connection closed.
+    Closed = 2,
+}
+
+/// No slot.
+pub const NO_SLOT: u32 = u32::MAX;
+
+/// No chunk.
+pub const NO_CHUNK: u32 = u32::MAX;
+
+/// What the programs remember of a socket, in the socket storage map `sockets`. A socket that is
+/// accepted inherits its listener's; the kernel's socket lock guards it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct SocketState {
+    /// Id of the owner; 0 when not known.
+    pub owner: u64,
+    /// Network namespace, by cookie.
+    pub netns_cookie: u64,
+    /// Thread (`pid_tgid`) whose connect(2) is under way, else 0.
+    pub connector: u64,
+    /// When the SYN was sent, in ns since boot.
+    pub connect_ns: u64,
+    /// When the connection was established, in ns since boot.
+    pub established_ns: u64,
+    /// Received payload already counted.
+    pub bytes_received: u64,
+    /// Acknowledged payload already counted.
+    pub bytes_acked: u64,
+    /// Sent segments already counted.
+    pub segments_sent: u32,
+    /// Received segments already counted.
+    pub segments_received: u32,
+    /// Retransmissions already counted.
+    pub retransmits: u32,
+    /// Slot of the half, or [`NO_SLOT`].
+    pub slot: u32,
+    /// Chunk of the last RTT sample, or [`NO_CHUNK`].
+    pub rtt_chunk: u32,
+    /// Which part of the RTT histogram that chunk is.
+    pub rtt_part: u32,
+    /// Process whose id the owner was made from.
+    pub tgid: u32,
+    /// One of [`phase`].
+    pub phase: u8,
+    /// One of [`role`].
+    pub role: u8,
+    /// 1 when the peer's FIN is part of the kernel's received bytes.
+    pub fin_received: u8,
+    /// Control bytes that are part of the kernel's acknowledged bytes: SYN and FIN.
+    pub control_acked: u8,
+}
+
+/// Phases in [`SocketState::phase`].
+pub mod phase {
+    /// Made, or inherited from a listener.
+    pub const NEW: u8 = 0;
+    /// SYN sent.
+    pub const CONNECTING: u8 = 1;
+    /// Established and counted.
+    pub const ESTABLISHED: u8 = 2;
+    /// Over and counted.
+    pub const CLOSED: u8 = 3;
+    /// Listening.
+    pub const LISTENING: u8 = 4;
+}
+
+/// State of a listening port in the map `ports`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortState {
+    /// First owner that listened on it.
+    pub owner: u64,
+    /// One of [`sharing`].
+    pub sharing: u32,
+    /// Explicit padding, 0.
+    pub reserved: u32,
+}
+
+/// Values of [`PortState::sharing`] and [`FanState::sharing`].
+pub mod sharing {
+    /// One owner only.
+    pub const SINGLE: u32 = 0;
+    /// Several owners: connections are halves of their own.
+    pub const SHARED: u32 = 1;
+    /// Several owners, which the agent knows to be one workload.
+    pub const ONE_WORKLOAD: u32 = 2;
+}
+
+/// Key of the map `ports`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PortKey {
+    /// Network namespace, by cookie.
+    pub netns_cookie: u64,
+    /// Port, host order.
+    pub port: u16,
+    /// Explicit padding, 0.
+    pub reserved: [u8; 6],
+}
+
+/// Key of the map `fans`: who in a namespace reaches a server.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FanKey {
+    /// Network namespace, by cookie.
+    pub netns_cookie: u64,
+    /// Address of the server.
+    pub peer: [u8; 16],
+    /// Port of the server, host order.
+    pub server_port: u16,
+    /// Explicit padding, 0.
+    pub reserved: [u8; 6],
+}
+
+/// Value of the map `fans`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FanState {
+    /// Owner of the first half.
+    pub owner: u64,
+    /// Slot of the first half.
+    pub slot: u32,
+    /// One of [`sharing`], never `ONE_WORKLOAD`.
+    pub sharing: u32,
+}
+
+/// Key of the map `tuples`: one client connection; the value is its owner's id.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TupleKey {
+    /// The client's address.
+    pub client: [u8; 16],
+    /// The server's address.
+    pub server: [u8; 16],
+    /// The client's network namespace, by cookie, for loopback addresses; else 0.
+    pub netns_cookie: u64,
+    /// The client's port, host order.
+    pub client_port: u16,
+    /// The server's port, host order.
+    pub server_port: u16,
+    /// Explicit padding, 0.
+    pub reserved: u32,
 }
 
 /// A block of histogram buckets, in the array `chunks`.
@@ -197,7 +375,13 @@ impl Loss {
 const _: () = {
     assert!(size_of::<Owner>() == 48);
     assert!(size_of::<HalfKey>() == 56);
-    assert!(size_of::<Slot>() == 200);
+    assert!(size_of::<Slot>() == 216);
+    assert!(size_of::<SocketState>() == 88);
+    assert!(size_of::<PortKey>() == 16);
+    assert!(size_of::<PortState>() == 16);
+    assert!(size_of::<FanKey>() == 32);
+    assert!(size_of::<FanState>() == 16);
+    assert!(size_of::<TupleKey>() == 48);
     assert!(size_of::<Chunk>() == 144);
     assert!(size_of::<ChunkKey>() == 8);
     assert!(size_of::<ListenerKey>() == 40);
@@ -213,5 +397,8 @@ mod pod {
             unsafe impl aya::Pod for super::$name {}
         )+ };
     }
-    pod!(Owner, HalfKey, Slot, Chunk, ChunkKey, ListenerKey, Hint);
+    pod!(
+        Owner, HalfKey, Slot, Chunk, ChunkKey, ListenerKey, Hint, SocketState, PortKey, PortState, FanKey,
+        FanState, TupleKey
+    );
 }

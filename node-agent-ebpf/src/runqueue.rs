@@ -1,0 +1,92 @@
+//! Run-queue latency: from runnable to running, preemption included. BTF tracepoints `sched_wakeup`,
+//! `sched_wakeup_new` and `sched_switch` (5.5 and later).
+//!
+//! Only the current task's cgroup can be asked for, and in `sched_switch` the current task is the one that
+//! leaves. So a wait is noted when its task comes on a CPU and counted when it leaves it.
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use common::{
+    histogram::{BUCKETS_POW2, bucket_of_ns},
+    kernel::Loss,
+};
+
+use crate::{
+    atomic, hint,
+    maps::{MEASURED_CGROUP, RUNNABLE_SINCE, RUNQUEUE, WAITED},
+    read, settings,
+};
+
+#[btf_tracepoint(function = "sched_wakeup")]
+pub fn weft_wakeup(ctx: BtfTracePointContext) -> i32 {
+    woken(ctx.arg::<*const u8>(0));
+    0
+}
+
+#[btf_tracepoint(function = "sched_wakeup_new")]
+pub fn weft_wakeup_new(ctx: BtfTracePointContext) -> i32 {
+    woken(ctx.arg::<*const u8>(0));
+    0
+}
+
+#[inline(always)]
+fn woken(task: *const u8) {
+    if let Some(pid) = read::field::<u32>(task, settings::task_pid()) {
+        runnable(pid, hint::now_ns());
+    }
+}
+
+#[inline(always)]
+fn runnable(pid: u32, now: u64) {
+    if pid != 0 && RUNNABLE_SINCE.insert(pid, now, 0).is_err() {
+        hint::lost(Loss::RunqueueFull);
+    }
+}
+
+#[btf_tracepoint(function = "sched_switch")]
+pub fn weft_switch(ctx: BtfTracePointContext) -> i32 {
+    let preempted = ctx.arg::<u64>(0) & 1 != 0;
+    let (leaving, coming) = (ctx.arg::<*const u8>(1), ctx.arg::<*const u8>(2));
+    let now = hint::now_ns();
+    let Some(waited) = WAITED.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: a per-CPU value, and a switch is not interrupted by another on its CPU.
+    let waited = unsafe { &mut *waited };
+
+    if let Some(pid) = read::field::<u32>(leaving, settings::task_pid()) {
+        if waited[1] != 0 && waited[0] == u64::from(pid) {
+            count(waited[1] - 1);
+        }
+        // A task that goes to sleep may have been woken while it still ran: that is no wait.
+        let state = read::field::<u32>(leaving, settings::task_state()).unwrap_or(1);
+        if preempted || state == 0 {
+            runnable(pid, now);
+        } else {
+            let _ = RUNNABLE_SINCE.remove(pid);
+        }
+    }
+
+    waited[1] = 0;
+    if let Some(pid) = read::field::<u32>(coming, settings::task_pid()) {
+        // SAFETY: copied at once.
+        if let Some(since) = unsafe { RUNNABLE_SINCE.get(pid) }.copied() {
+            let _ = RUNNABLE_SINCE.remove(pid);
+            *waited = [u64::from(pid), now.wrapping_sub(since) + 1];
+        }
+    }
+    0
+}
+
+#[inline(always)]
+fn count(ns: u64) {
+    if settings::runqueue_filter() != 0 && MEASURED_CGROUP.current_task_under_cgroup(0) != Ok(true)
+    {
+        return;
+    }
+    let Some(buckets) = RUNQUEUE.get_ptr_mut(0) else {
+        return;
+    };
+    let bucket = bucket_of_ns(ns) as usize & (BUCKETS_POW2 - 1);
+    // SAFETY: a map value, aligned; the index is masked to the array.
+    unsafe { atomic::add_u64(buckets.cast::<u64>().add(bucket), 1) };
+}

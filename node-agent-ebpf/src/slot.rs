@@ -1,0 +1,116 @@
+//! Slots: where a half's counters live.
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use common::{
+    Counter,
+    kernel::{FanKey, FanState, HalfKey, Loss, NO_SLOT, Slot, SlotHint, role, sharing},
+};
+
+use crate::{
+    atomic, hint,
+    maps::{FANS, FREE_SLOTS, HALVES, SLOTS},
+};
+
+/// A slot by number.
+#[inline(always)]
+pub fn by_number(number: u32) -> Option<*mut Slot> {
+    if number == NO_SLOT {
+        return None;
+    }
+    SLOTS.get_ptr_mut(number)
+}
+
+/// Adds to a counter.
+#[inline(always)]
+pub fn add(slot: *mut Slot, counter: Counter, increment: u64) {
+    if increment != 0 {
+        // SAFETY: a map value, aligned; the index is below `COUNTERS`.
+        unsafe {
+            let counters = (&raw mut (*slot).counters).cast::<u64>();
+            atomic::add_u64(counters.add(counter.index()), increment);
+        }
+    }
+}
+
+/// Whether connections of the slot are open.
+#[inline(always)]
+pub fn has_open(slot: *mut Slot) -> bool {
+    // SAFETY: a map value.
+    let counters = unsafe { &(*slot).counters };
+    counters[Counter::Connections.index()].wrapping_add(counters[Counter::Adopted.index()])
+        != counters[Counter::Closed.index()]
+}
+
+/// Number of the half's slot, which is taken if the half has none; [`NO_SLOT`] when all are in use.
+#[inline(always)]
+pub fn of(key: &HalfKey, now: u64) -> u32 {
+    // SAFETY: the number is copied at once.
+    if let Some(number) = unsafe { HALVES.get(key) } {
+        return *number;
+    }
+    take(key, now)
+}
+
+#[inline(never)]
+fn take(key: &HalfKey, now: u64) -> u32 {
+    let Ok(Some(number)) = FREE_SLOTS.pop() else {
+        hint::lost(Loss::HalvesFull);
+        return NO_SLOT;
+    };
+    let Some(slot) = SLOTS.get_ptr_mut(number) else {
+        return NO_SLOT;
+    };
+    // SAFETY: a free slot belongs to whoever popped its number.
+    unsafe { (*slot).key = *key };
+    if HALVES.insert(key, number, u64::from(BPF_NOEXIST)).is_err() {
+        // Another CPU was first: use its slot, give this one back.
+        // SAFETY: still ours.
+        unsafe { (*slot).key.role = 0 };
+        if FREE_SLOTS.push(number, 0).is_err() {
+            hint::lost(Loss::HalvesFull);
+        }
+        // SAFETY: the number is copied at once.
+        return match unsafe { HALVES.get(key) } {
+            Some(number) => *number,
+            None => {
+                hint::lost(Loss::HalvesFull);
+                NO_SLOT
+            }
+        };
+    }
+    if key.role == role::CLIENT {
+        fan_out(key, number, slot);
+    }
+    hint::slot(number, slot, SlotHint::Used, now);
+    number
+}
+
+/// Notes that a client reaches a server, and marks the slots of all who share it.
+#[inline(always)]
+fn fan_out(key: &HalfKey, number: u32, slot: *mut Slot) {
+    let fan = FanKey {
+        netns_cookie: key.netns_cookie,
+        peer: key.peer,
+        server_port: key.server_port,
+        reserved: [0; 6],
+    };
+    let Some(state) = FANS.get_ptr_mut(fan) else {
+        let first = FanState { owner: key.owner, slot: number, sharing: sharing::SINGLE };
+        // A race leaves two firsts of whom one is not marked: its connections then count as the
+        // other's when a server is shared, too. A full map evicts.
+        let _ = FANS.insert(fan, first, 0);
+        return;
+    };
+    // SAFETY: map values; flags only ever go from 0 to 1.
+    unsafe {
+        if (*state).owner != key.owner {
+            (*state).sharing = sharing::SHARED;
+            if let Some(first) = by_number((*state).slot) {
+                (*first).shared = 1;
+            }
+        }
+        if (*state).sharing == sharing::SHARED {
+            (*slot).shared = 1;
+        }
+    }
+}

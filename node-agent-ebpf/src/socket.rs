@@ -1,0 +1,280 @@
+//! A socket's own state, and what every path does with it: establish, flush, finish.
+//! All of it runs under the kernel's lock of that socket.
+
+use core::{ffi::c_void, mem::zeroed};
+
+use aya_ebpf::{
+    bindings::BPF_SK_STORAGE_GET_F_CREATE,
+    helpers::generated::{bpf_sk_storage_get, bpf_skc_to_mptcp_sock},
+};
+use common::{
+    Counter, HistogramKind,
+    kernel::{
+        HalfKey, Loss, NO_CHUNK, NO_SLOT, PortKey, SlotHint, SocketState, TupleKey, phase, role,
+        sharing,
+    },
+};
+
+use crate::{
+    hint, histogram,
+    maps::{PORTS, SHARED_PORTS, SOCKETS, TUPLES},
+    settings, slot,
+};
+
+/// The kernel's own counters of a connection.
+pub struct Live {
+    pub bytes_received: u64,
+    pub bytes_acked: u64,
+    pub segments_sent: u32,
+    pub segments_received: u32,
+    pub retransmits: u32,
+}
+
+/// How a connection ended.
+pub enum End {
+    /// By the book.
+    Closed,
+    /// This side sent a reset.
+    ResetSent,
+    /// The peer sent one.
+    ResetReceived,
+    /// The peer answered no more.
+    TimedOut,
+}
+
+/// Addresses and ports of a socket, in the form of the keys.
+pub struct Ends {
+    pub local: [u8; 16],
+    pub peer: [u8; 16],
+    pub local_port: u16,
+    pub peer_port: u16,
+}
+
+fn storage() -> *mut c_void {
+    (&raw const SOCKETS).cast_mut().cast()
+}
+
+/// State of a socket, if it has one.
+#[inline(always)]
+pub fn get<'a>(sk: *mut c_void) -> Option<&'a mut SocketState> {
+    // SAFETY: the verifier knows `sk` as a socket; the value lives as long as the program runs.
+    unsafe {
+        bpf_sk_storage_get(storage(), sk, core::ptr::null_mut(), 0).cast::<SocketState>().as_mut()
+    }
+}
+
+/// State of a socket, made with this owner if it has none.
+#[inline(always)]
+pub fn get_or_create<'a>(
+    sk: *mut c_void,
+    owner: u64,
+    netns_cookie: u64,
+    tgid: u32,
+) -> Option<&'a mut SocketState> {
+    // SAFETY: all-zero bytes are a valid state.
+    let mut fresh: SocketState = unsafe { zeroed() };
+    fresh.owner = owner;
+    fresh.netns_cookie = netns_cookie;
+    fresh.tgid = tgid;
+    fresh.slot = NO_SLOT;
+    fresh.rtt_chunk = NO_CHUNK;
+    // SAFETY: as in `get`; the initial value is copied.
+    let state = unsafe {
+        bpf_sk_storage_get(
+            storage(),
+            sk,
+            (&raw mut fresh).cast(),
+            u64::from(BPF_SK_STORAGE_GET_F_CREATE),
+        )
+        .cast::<SocketState>()
+        .as_mut()
+    };
+    if state.is_none() {
+        hint::lost(Loss::StorageRefused);
+    }
+    state
+}
+
+/// State of the MPTCP socket that a subflow belongs to: the application made that one, the kernel the
+/// subflow.
+#[inline(always)]
+pub fn of_mptcp_parent<'a>(sk: *mut c_void) -> Option<&'a mut SocketState> {
+    if settings::mptcp() == 0 {
+        return None;
+    }
+    // SAFETY: the helper answers null unless `sk` is a subflow.
+    let parent = unsafe { bpf_skc_to_mptcp_sock(sk) };
+    if parent.is_null() {
+        return None;
+    }
+    get(parent.cast())
+}
+
+/// State of a socket that TCP works on; made from its MPTCP parent, or without an owner, if it has none.
+#[inline(always)]
+pub fn get_or_inherit<'a>(sk: *mut c_void) -> Option<&'a mut SocketState> {
+    if let Some(state) = get(sk) {
+        return Some(state);
+    }
+    if let Some(parent) = of_mptcp_parent(sk) {
+        let (owner, netns_cookie, tgid) = (parent.owner, parent.netns_cookie, parent.tgid);
+        return get_or_create(sk, owner, netns_cookie, tgid);
+    }
+    get_or_create(sk, 0, 0, 0)
+}
+
+/// Forgets what a listener or an earlier connection left behind.
+#[inline(always)]
+pub fn reset(state: &mut SocketState, phase: u8, role: u8) {
+    state.connector = 0;
+    state.connect_ns = 0;
+    state.established_ns = 0;
+    state.bytes_received = 0;
+    state.bytes_acked = 0;
+    state.segments_sent = 0;
+    state.segments_received = 0;
+    state.retransmits = 0;
+    state.slot = NO_SLOT;
+    state.rtt_chunk = NO_CHUNK;
+    state.phase = phase;
+    state.role = role;
+    state.fin_received = 0;
+    state.control_acked = 0;
+}
+
+/// Key of the half that a connection belongs to.
+#[inline(always)]
+pub fn half_key(state: &SocketState, ends: &Ends) -> HalfKey {
+    let (server_port, client_port) = if state.role == role::SERVER {
+        (
+            ends.local_port,
+            if is_shared(state.netns_cookie, ends.local_port) { ends.peer_port } else { 0 },
+        )
+    } else {
+        (ends.peer_port, 0)
+    };
+    HalfKey {
+        owner: state.owner,
+        netns_cookie: state.netns_cookie,
+        local: ends.local,
+        peer: ends.peer,
+        server_port,
+        client_port,
+        role: state.role,
+        reserved: [0; 3],
+    }
+}
+
+/// Whether several owners listen on a port, so that each connection is a half of its own.
+#[inline(always)]
+fn is_shared(netns_cookie: u64, port: u16) -> bool {
+    match SHARED_PORTS.get(0) {
+        Some(0) | None => return false,
+        Some(_) => {}
+    }
+    let key = PortKey { netns_cookie, port, reserved: [0; 6] };
+    // SAFETY: read at once.
+    unsafe { PORTS.get(key) }.is_some_and(|state| state.sharing == sharing::SHARED)
+}
+
+/// Counts a connection as established.
+#[inline(always)]
+pub fn establish(state: &mut SocketState, ends: &Ends, counter: Counter, now: u64) {
+    if state.owner == 0 {
+        hint::lost(Loss::OwnerUnknown);
+    }
+    let number = slot::of(&half_key(state, ends), now);
+    state.slot = number;
+    state.phase = phase::ESTABLISHED;
+    state.established_ns = now;
+    let Some(slot) = slot::by_number(number) else {
+        return;
+    };
+    slot::add(slot, counter, 1);
+    if state.role == role::CLIENT {
+        if state.connect_ns != 0 {
+            histogram::record(number, HistogramKind::Connect, now.wrapping_sub(state.connect_ns));
+        }
+        // SAFETY: a map value.
+        if unsafe { (*slot).shared } != 0 {
+            remember_tuple(state, ends);
+        }
+    }
+}
+
+#[inline(never)]
+fn remember_tuple(state: &SocketState, ends: &Ends) {
+    let loopback =
+        ends.local[15 - 3] == 127 && ends.local[10] == 0xff || is_v6_loopback(&ends.local);
+    let key = TupleKey {
+        client: ends.local,
+        server: ends.peer,
+        netns_cookie: if loopback { state.netns_cookie } else { 0 },
+        client_port: ends.local_port,
+        server_port: ends.peer_port,
+        reserved: 0,
+    };
+    // An LRU map: never full.
+    let _ = TUPLES.insert(key, state.owner, 0);
+}
+
+#[inline(always)]
+fn is_v6_loopback(address: &[u8; 16]) -> bool {
+    u128::from_be_bytes(*address) == 1
+}
+
+/// Adds to the slot what the connection moved since the last time.
+#[inline(always)]
+pub fn flush(state: &mut SocketState, live: &Live) {
+    let Some(slot) = slot::by_number(state.slot) else {
+        return;
+    };
+    let received = live.bytes_received.saturating_sub(u64::from(state.fin_received));
+    let acked = live.bytes_acked.saturating_sub(u64::from(state.control_acked));
+    if received > state.bytes_received {
+        slot::add(slot, Counter::BytesReceived, received - state.bytes_received);
+        state.bytes_received = received;
+    }
+    if acked > state.bytes_acked {
+        slot::add(slot, Counter::BytesSent, acked - state.bytes_acked);
+        state.bytes_acked = acked;
+    }
+    let sent = live.segments_sent.wrapping_sub(state.segments_sent);
+    let segments = live.segments_received.wrapping_sub(state.segments_received);
+    let again = live.retransmits.wrapping_sub(state.retransmits);
+    slot::add(slot, Counter::SegmentsSent, u64::from(sent));
+    slot::add(slot, Counter::SegmentsReceived, u64::from(segments));
+    slot::add(slot, Counter::Retransmits, u64::from(again));
+    state.segments_sent = live.segments_sent;
+    state.segments_received = live.segments_received;
+    state.retransmits = live.retransmits;
+}
+
+/// Counts an established connection as over.
+#[inline(always)]
+pub fn finish(state: &mut SocketState, live: &Live, end: End, now: u64) {
+    flush(state, live);
+    state.phase = phase::CLOSED;
+    let number = state.slot;
+    let Some(slot) = slot::by_number(number) else {
+        return;
+    };
+    let counter = match end {
+        End::Closed => None,
+        End::ResetSent => Some(Counter::ResetSent),
+        End::ResetReceived => Some(Counter::ResetReceived),
+        End::TimedOut => Some(Counter::TimedOut),
+    };
+    if let Some(counter) = counter {
+        slot::add(slot, counter, 1);
+        hint::slot(number, slot, SlotHint::Failed, now);
+    }
+    // Of a connection older than the agent, only when it was picked up is known: no lifetime.
+    if state.connect_ns != 0 || state.role == role::SERVER && state.established_ns != 0 {
+        histogram::record(number, HistogramKind::Lifetime, now.wrapping_sub(state.established_ns));
+    }
+    slot::add(slot, Counter::Closed, 1);
+    if !slot::has_open(slot) {
+        hint::slot(number, slot, SlotHint::Closed, now);
+    }
+}

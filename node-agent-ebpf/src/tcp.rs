@@ -1,0 +1,331 @@
+//! `sock_ops` (callbacks for RTT and states: 5.3 and later): follows a TCP socket from SYN or accept to close.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::{
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PARSE_HDR_OPT_CB,
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RTT_CB, BPF_SOCK_OPS_STATE_CB,
+        BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TCP_LISTEN_CB, bpf_sock_ops,
+    },
+    helpers::generated::bpf_skc_to_tcp_sock,
+    macros::sock_ops,
+    programs::SockOpsContext,
+};
+use common::{
+    Counter, HistogramKind,
+    kernel::{SlotHint, phase, role},
+};
+
+use crate::{
+    adopt::listening,
+    connect, hint, histogram, read, settings, slot,
+    socket::{self, End, Ends, Live},
+};
+
+/// TCP states, `include/net/tcp_states.h`.
+pub mod state {
+    pub const ESTABLISHED: u32 = 1;
+    pub const FIN_WAIT1: u32 = 4;
+    pub const FIN_WAIT2: u32 = 5;
+    pub const CLOSE: u32 = 7;
+    pub const CLOSE_WAIT: u32 = 8;
+    pub const LAST_ACK: u32 = 9;
+    pub const LISTEN: u32 = 10;
+    pub const CLOSING: u32 = 11;
+}
+
+const AF_INET: u32 = 2;
+const ECONNRESET: i32 = 104;
+const EPIPE: i32 = 32;
+const ECONNABORTED: i32 = 103;
+/// Bits of `sock.sk_flags`, `enum sock_flags`.
+const SOCK_DONE: u64 = 1 << 1;
+const SOCK_LINGER: u64 = 1 << 4;
+
+#[sock_ops]
+pub fn weft_sock_ops(ctx: SockOpsContext) -> u32 {
+    match ctx.op() {
+        BPF_SOCK_OPS_RTT_CB => rtt(&ctx),
+        BPF_SOCK_OPS_STATE_CB => state_changed(&ctx),
+        BPF_SOCK_OPS_TCP_CONNECT_CB => connecting(&ctx),
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => established(&ctx, role::CLIENT),
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => established(&ctx, role::SERVER),
+        BPF_SOCK_OPS_TCP_LISTEN_CB => started_listening(&ctx),
+        BPF_SOCK_OPS_PARSE_HDR_OPT_CB => received(&ctx),
+        _ => {}
+    }
+    1
+}
+
+#[inline(always)]
+fn sk(ctx: &SockOpsContext) -> *mut c_void {
+    // SAFETY: the program's own context.
+    unsafe { (*ctx.ops).__bindgen_anon_2.sk.cast() }
+}
+
+#[inline(always)]
+fn connecting(ctx: &SockOpsContext) {
+    let sk = sk(ctx);
+    if sk.is_null() {
+        return;
+    }
+    if let Some(parent) = socket::of_mptcp_parent(sk) {
+        connect::under_way(parent.connector);
+        parent.connector = 0;
+    }
+    let Some(state) = socket::get_or_inherit(sk) else {
+        return;
+    };
+    connect::under_way(state.connector);
+    socket::reset(state, phase::CONNECTING, role::CLIENT);
+    state.connect_ns = hint::now_ns();
+    ask_for(ctx, settings::callbacks());
+}
+
+#[inline(always)]
+fn established(ctx: &SockOpsContext, role: u8) {
+    let sk = sk(ctx);
+    if sk.is_null() {
+        return;
+    }
+    let Some(state) = socket::get_or_inherit(sk) else {
+        return;
+    };
+    if role == role::SERVER {
+        socket::reset(state, phase::NEW, role::SERVER);
+        ask_for(ctx, settings::callbacks());
+    } else {
+        // The SYN counts among the acknowledged bytes of the side that connected.
+        state.control_acked = 1;
+    }
+    socket::establish(state, &ends(ctx), Counter::Connections, hint::now_ns());
+}
+
+#[inline(always)]
+fn started_listening(ctx: &SockOpsContext) {
+    let sk = sk(ctx);
+    if sk.is_null() {
+        return;
+    }
+    let Some(state) = socket::get_or_inherit(sk) else {
+        return;
+    };
+    socket::reset(state, phase::LISTENING, role::SERVER);
+    let ends = ends(ctx);
+    listening(state, &ends.local, ends.local_port, hint::now_ns(), true);
+    ask_for(ctx, settings::listener_callbacks());
+}
+
+#[inline(always)]
+fn rtt(ctx: &SockOpsContext) {
+    let sk = sk(ctx);
+    if sk.is_null() {
+        return;
+    }
+    let Some(state) = socket::get(sk) else {
+        return;
+    };
+    if state.phase != phase::ESTABLISHED {
+        return;
+    }
+    // The sample itself where the kernel hands it over (6.10 and later), else the smoothed value in 1/8 us.
+    let sample = ctx.arg(0);
+    // SAFETY: the program's own context.
+    let us = if sample != 0 { sample } else { unsafe { (*ctx.ops).srtt_us >> 3 } };
+    if slot::by_number(state.slot).is_some() {
+        let ns = u64::from(us) * 1_000;
+        let (part, chunk) = (&mut state.rtt_part, &mut state.rtt_chunk);
+        histogram::record_cached(state.slot, HistogramKind::Rtt, ns, part, chunk);
+    }
+    if settings::flush_on_event() != 0 {
+        flush_if_open(ctx, state);
+    }
+}
+
+#[inline(always)]
+fn received(ctx: &SockOpsContext) {
+    if settings::flush_on_event() == 0 {
+        return;
+    }
+    let sk = sk(ctx);
+    if sk.is_null() {
+        return;
+    }
+    if let Some(state) = socket::get(sk) {
+        flush_if_open(ctx, state);
+    }
+}
+
+/// Brings the slot up to date, unless a FIN may hide in the counters before its state shows.
+#[inline(always)]
+fn flush_if_open(ctx: &SockOpsContext, state: &mut common::kernel::SocketState) {
+    // SAFETY: the program's own context.
+    let tcp_state = unsafe { (*ctx.ops).state };
+    if state.phase == phase::ESTABLISHED
+        && (tcp_state == state::ESTABLISHED || tcp_state == state::CLOSE_WAIT)
+    {
+        socket::flush(state, &live(ctx));
+    }
+}
+
+#[inline(always)]
+fn state_changed(ctx: &SockOpsContext) {
+    let sk = sk(ctx);
+    if sk.is_null() {
+        return;
+    }
+    let (old, new) = (ctx.arg(0), ctx.arg(1));
+    let Some(state) = socket::get(sk) else {
+        return;
+    };
+    match state.phase {
+        phase::ESTABLISHED => match new {
+            // The peer's FIN is among the received bytes from here on.
+            state::CLOSE_WAIT | state::CLOSING => state.fin_received = 1,
+            // Our FIN is among the acknowledged ones.
+            state::FIN_WAIT2 => state.control_acked = state.control_acked.wrapping_add(1),
+            state::CLOSE => over(ctx, sk, state, old),
+            _ => {}
+        },
+        phase::CONNECTING if new == state::CLOSE => failed(ctx, sk, state),
+        phase::LISTENING if old == state::LISTEN => {
+            let ends = ends(ctx);
+            crate::adopt::no_longer_listening(state, &ends.local, ends.local_port);
+        }
+        _ => {}
+    }
+}
+
+/// The attempt failed: the kernel sets the error before it closes the socket.
+#[inline(always)]
+fn failed(ctx: &SockOpsContext, sk: *mut c_void, state: &mut common::kernel::SocketState) {
+    let error = kernel_field::<i32>(sk, settings::sock_error()).unwrap_or(0);
+    let now = hint::now_ns();
+    let number = slot::of(&socket::half_key(state, &ends(ctx)), now);
+    state.phase = phase::CLOSED;
+    if let Some(slot) = slot::by_number(number) {
+        slot::add(slot, connect::reason(error), 1);
+        hint::slot(number, slot, SlotHint::Failed, now);
+    }
+}
+
+#[inline(always)]
+fn over(ctx: &SockOpsContext, sk: *mut c_void, state: &mut common::kernel::SocketState, old: u32) {
+    let error = kernel_field::<i32>(sk, settings::sock_error()).unwrap_or(0);
+    // SAFETY: the program's own context.
+    let all_acked = unsafe { (*ctx.ops).snd_una == (*ctx.ops).snd_nxt };
+    let end = match (old, error) {
+        (_, ECONNRESET | EPIPE) => End::ResetReceived,
+        (_, ECONNABORTED) => End::ResetSent,
+        (state::LAST_ACK | state::CLOSING, 0) => {
+            if all_acked {
+                state.control_acked = state.control_acked.wrapping_add(1);
+            }
+            End::Closed
+        }
+        (state::FIN_WAIT2, 0) => half_closed_end(sk, state),
+        (_, 0) => End::ResetSent,
+        _ => End::TimedOut,
+    };
+    socket::finish(state, &live(ctx), end, hint::now_ns());
+}
+
+/// FIN_WAIT2 is left by the peer's FIN, by an orphan turning into a time-wait socket, and by a reset when the
+/// application closes with a linger time of zero.
+#[inline(always)]
+fn half_closed_end(sk: *mut c_void, state: &mut common::kernel::SocketState) -> End {
+    let flags = kernel_field::<u64>(sk, settings::sock_flags()).unwrap_or(SOCK_DONE);
+    if flags & SOCK_DONE != 0 {
+        state.fin_received = 1;
+        return End::Closed;
+    }
+    let linger = kernel_field::<u64>(sk, settings::sock_linger()).unwrap_or(1);
+    if flags & SOCK_LINGER != 0 && linger == 0 { End::ResetSent } else { End::Closed }
+}
+
+/// A field of the kernel's socket: a cast that allows arithmetic, which plain socket pointers forbid.
+#[inline(always)]
+fn kernel_field<T>(sk: *mut c_void, offset: u32) -> Option<T> {
+    // SAFETY: the helper answers null unless `sk` is a full TCP socket.
+    let tcp = unsafe { bpf_skc_to_tcp_sock(sk) }.cast::<u8>();
+    if tcp.is_null() {
+        return None;
+    }
+    read::field(tcp, offset)
+}
+
+#[inline(always)]
+fn live(ctx: &SockOpsContext) -> Live {
+    let ops: *mut bpf_sock_ops = ctx.ops;
+    // SAFETY: the program's own context.
+    unsafe {
+        Live {
+            bytes_received: (*ops).bytes_received,
+            bytes_acked: (*ops).bytes_acked,
+            segments_sent: (*ops).segs_out,
+            segments_received: (*ops).segs_in,
+            retransmits: (*ops).total_retrans,
+        }
+    }
+}
+
+#[inline(always)]
+fn ends(ctx: &SockOpsContext) -> Ends {
+    let ops: *mut bpf_sock_ops = ctx.ops;
+    // Everything is read whatever the family, each word by itself: merged reads at a computed offset are what the
+    // verifier refuses.
+    // SAFETY: the program's own context.
+    let (v4, v6) = unsafe {
+        (
+            [word(&raw const (*ops).local_ip4), word(&raw const (*ops).remote_ip4)],
+            [
+                [
+                    word(&raw const (*ops).local_ip6[0]),
+                    word(&raw const (*ops).local_ip6[1]),
+                    word(&raw const (*ops).local_ip6[2]),
+                    word(&raw const (*ops).local_ip6[3]),
+                ],
+                [
+                    word(&raw const (*ops).remote_ip6[0]),
+                    word(&raw const (*ops).remote_ip6[1]),
+                    word(&raw const (*ops).remote_ip6[2]),
+                    word(&raw const (*ops).remote_ip6[3]),
+                ],
+            ],
+        )
+    };
+    // SAFETY: as above.
+    let (family, local_port, peer_port) = unsafe {
+        (
+            word(&raw const (*ops).family),
+            word(&raw const (*ops).local_port),
+            word(&raw const (*ops).remote_port),
+        )
+    };
+    let (local, peer) = if family == AF_INET {
+        (connect::v4_mapped(v4[0]), connect::v4_mapped(v4[1]))
+    } else {
+        (connect::from_words(v6[0]), connect::from_words(v6[1]))
+    };
+    Ends { local, peer, local_port: local_port as u16, peer_port: u32::from_be(peer_port) as u16 }
+}
+
+/// One word of the context.
+///
+/// # Safety
+///
+/// `word` must lie in the program's context.
+#[inline(always)]
+unsafe fn word(word: *const u32) -> u32 {
+    // SAFETY: the caller's promise.
+    unsafe { core::ptr::read_volatile(word) }
+}
+
+#[inline(always)]
+fn ask_for(ctx: &SockOpsContext, callbacks: u32) {
+    if callbacks != 0 {
+        // Fails only for sockets that are not full ones.
+        let _ = ctx.set_cb_flags(callbacks as i32);
+    }
+}

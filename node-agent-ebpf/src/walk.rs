@@ -1,0 +1,173 @@
+//! The iterator `tcp` (5.9; with socket storage 5.11): once per interval, and per network namespace, brings live
+//! sockets up to date, one that only ever receives included, at no cost on the packet path. It also takes up sockets
+//! that `adopt.rs` tagged.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{bpf_setsockopt, bpf_skc_to_tcp_sock};
+use common::{
+    Counter,
+    kernel::{PortKey, SocketState, phase, role},
+};
+
+use crate::{
+    adopt, connect, hint,
+    maps::{MPTCP_ADOPTIONS, PORTS},
+    read, settings,
+    socket::{self, Ends, Live},
+    tcp::state,
+};
+
+const AF_INET: u16 = 2;
+const SOL_TCP: i32 = 6;
+const TCP_BPF_SOCK_OPS_CB_FLAGS: i32 = 1008;
+
+/// Context of `iter/tcp`, as `struct bpf_iter__tcp`.
+#[repr(C)]
+pub struct TcpSocket {
+    meta: *mut c_void,
+    sk: *mut c_void,
+    uid: u64,
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+pub extern "C" fn weft_walk_tcp(ctx: *mut TcpSocket) -> i32 {
+    // SAFETY: the program's own context.
+    let sk = unsafe { (*ctx).sk };
+    if sk.is_null() {
+        return 0;
+    }
+    // SAFETY: null for time-wait and request sockets.
+    let tcp = unsafe { bpf_skc_to_tcp_sock(sk) };
+    if tcp.is_null() {
+        return 0;
+    }
+    let sock: *const u8 = tcp.cast_const().cast();
+    let tcp_state = u32::from(read::field::<u8>(sock, settings::sock_state()).unwrap_or(0));
+    let state = match socket::get(tcp.cast()) {
+        Some(state) => state,
+        None if tcp_state == state::LISTEN => match adopt_mptcp(tcp.cast(), sock) {
+            Some(state) => state,
+            None => return 0,
+        },
+        None => return 0,
+    };
+    match tcp_state {
+        state::LISTEN => listener(tcp.cast(), state, sock),
+        state::ESTABLISHED | state::CLOSE_WAIT | state::FIN_WAIT1 | state::FIN_WAIT2 => {
+            if state.phase == phase::ESTABLISHED {
+                // Under the socket's lock a FIN that is in the counters shows in the state as well.
+                socket::flush(state, &live(sock));
+            } else if state.phase == phase::NEW {
+                take_up(tcp.cast(), state, sock);
+            }
+        }
+        _ => {}
+    }
+    0
+}
+
+/// A listening subflow of an MPTCP socket older than the agent: made by the kernel, it has no file of its own, so
+/// `adopt.rs` left the owner under the port.
+#[inline(always)]
+fn adopt_mptcp<'a>(sk: *mut c_void, sock: *const u8) -> Option<&'a mut SocketState> {
+    let port = read::field::<u16>(sock, settings::sock_local_port())?;
+    let net = read::field::<u64>(sock, settings::sock_net())?;
+    let netns_cookie = read::field::<u64>(net as *const u8, settings::net_cookie())?;
+    let key = PortKey { netns_cookie, port, reserved: [0; 6] };
+    // SAFETY: copied at once.
+    let [owner, tgid] = unsafe { MPTCP_ADOPTIONS.get(key) }.copied()?;
+    socket::get_or_create(sk, owner, netns_cookie, tgid as u32)
+}
+
+#[inline(always)]
+fn listener(sk: *mut c_void, state: &mut SocketState, sock: *const u8) {
+    let ends = ends(sock);
+    if state.phase == phase::NEW {
+        state.phase = phase::LISTENING;
+        state.role = role::SERVER;
+        // Fails only where the option is not known; walks then notice that it is gone.
+        let _ = settings::adopt_callbacks() != 0 && ask_for(sk, settings::listener_callbacks());
+    }
+    adopt::listening(state, &ends.local, ends.local_port, hint::now_ns(), false);
+}
+
+/// Starts counting a connection that is older than the agent. It was not established on our watch, so it
+/// counts as adopted.
+#[inline(always)]
+fn take_up(sk: *mut c_void, state: &mut SocketState, sock: *const u8) {
+    if settings::adopt_callbacks() == 0 {
+        return;
+    }
+    let ends = ends(sock);
+    let port =
+        PortKey { netns_cookie: state.netns_cookie, port: ends.local_port, reserved: [0; 6] };
+    // SAFETY: only looked at for presence.
+    let accepted = unsafe { PORTS.get(port) }.is_some();
+    let role = if accepted { role::SERVER } else { role::CLIENT };
+    socket::reset(state, phase::NEW, role);
+    if !ask_for(sk, settings::callbacks()) {
+        return;
+    }
+    let live = live(sock);
+    // What was moved before is not ours to count; of control bytes, only those to come matter.
+    state.bytes_received = live.bytes_received;
+    state.bytes_acked = live.bytes_acked;
+    state.segments_sent = live.segments_sent;
+    state.segments_received = live.segments_received;
+    state.retransmits = live.retransmits;
+    socket::establish(state, &ends, Counter::Adopted, hint::now_ns());
+    // When it was established is not known.
+    state.established_ns = 0;
+}
+
+/// Asks for callbacks on a socket whose lock the iterator holds.
+#[inline(always)]
+fn ask_for(sk: *mut c_void, callbacks: u32) -> bool {
+    let mut callbacks = callbacks as i32;
+    // SAFETY: the value is on the stack.
+    let result = unsafe {
+        bpf_setsockopt(
+            sk,
+            SOL_TCP,
+            TCP_BPF_SOCK_OPS_CB_FLAGS,
+            (&raw mut callbacks).cast(),
+            size_of::<i32>() as i32,
+        )
+    };
+    result == 0
+}
+
+#[inline(always)]
+fn live(sock: *const u8) -> Live {
+    Live {
+        bytes_received: read::field(sock, settings::tcp_bytes_received()).unwrap_or(0),
+        bytes_acked: read::field(sock, settings::tcp_bytes_acked()).unwrap_or(0),
+        segments_sent: read::field(sock, settings::tcp_segments_sent()).unwrap_or(0),
+        segments_received: read::field(sock, settings::tcp_segments_received()).unwrap_or(0),
+        retransmits: read::field(sock, settings::tcp_retransmits()).unwrap_or(0),
+    }
+}
+
+#[inline(always)]
+fn ends(sock: *const u8) -> Ends {
+    let family = read::field::<u16>(sock, settings::sock_family()).unwrap_or(0);
+    let (local, peer) = if family == AF_INET {
+        (
+            connect::v4_mapped(read::first_field(sock, settings::sock_local4()).unwrap_or(0)),
+            connect::v4_mapped(read::first_field(sock, settings::sock_peer4()).unwrap_or(0)),
+        )
+    } else {
+        (
+            read::field(sock, settings::sock_local6()).unwrap_or_default(),
+            read::field(sock, settings::sock_peer6()).unwrap_or_default(),
+        )
+    };
+    Ends {
+        local,
+        peer,
+        local_port: read::field(sock, settings::sock_local_port()).unwrap_or(0),
+        peer_port: u16::from_be(read::field(sock, settings::sock_peer_port()).unwrap_or(0)),
+    }
+}
