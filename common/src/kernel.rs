@@ -171,6 +171,10 @@ pub struct SocketState {
     pub fin_received: u8,
     /// Control bytes that are part of the kernel's acknowledged bytes: SYN and FIN.
     pub control_acked: u8,
+    /// 1 when no callbacks come for this socket, since it is older than the agent.
+    pub silent: u8,
+    /// Explicit padding, 0.
+    pub reserved: [u8; 7],
 }
 
 /// Phases in [`SocketState::phase`].
@@ -376,7 +380,7 @@ const _: () = {
     assert!(size_of::<Owner>() == 48);
     assert!(size_of::<HalfKey>() == 56);
     assert!(size_of::<Slot>() == 216);
-    assert!(size_of::<SocketState>() == 88);
+    assert!(size_of::<SocketState>() == 96);
     assert!(size_of::<PortKey>() == 16);
     assert!(size_of::<PortState>() == 16);
     assert!(size_of::<FanKey>() == 32);

@@ -14,6 +14,7 @@ mod connect;
 mod create;
 mod hint;
 mod histogram;
+mod life;
 mod maps;
 mod owner;
 mod read;
@@ -21,6 +22,7 @@ mod runqueue;
 mod settings;
 mod slot;
 mod socket;
+mod states;
 mod tcp;
 mod walk;
 

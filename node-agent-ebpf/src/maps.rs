@@ -17,7 +17,7 @@ use common::{
     },
 };
 
-/// State of each socket, 88 bytes in the socket itself. Cloned to accepted sockets, which aya's own
+/// State of each socket, 96 bytes in the socket itself. Cloned to accepted sockets, which aya's own
 /// type cannot ask for. When memory is short the socket is not followed: `storage_refused`.
 #[repr(C)]
 pub struct SocketStorage {

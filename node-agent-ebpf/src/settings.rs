@@ -34,7 +34,7 @@ settings! {
     // Offsets of fields, from the kernel's own BTF; 0 where it does not tell.
     /// `sock.sk_err`
     sock_error = OFFSET_SOCK_ERROR;
-    /// `sock.sk_flags`
+    /// `sock_common.skc_flags`
     sock_flags = OFFSET_SOCK_FLAGS;
     /// `sock.sk_lingertime`
     sock_linger = OFFSET_SOCK_LINGER;
@@ -70,6 +70,10 @@ settings! {
     tcp_segments_received = OFFSET_TCP_SEGMENTS_RECEIVED;
     /// `tcp_sock.total_retrans`
     tcp_retransmits = OFFSET_TCP_RETRANSMITS;
+    /// `tcp_sock.snd_una`
+    tcp_snd_una = OFFSET_TCP_SND_UNA;
+    /// `tcp_sock.snd_nxt`
+    tcp_snd_nxt = OFFSET_TCP_SND_NXT;
     /// `socket.sk`
     socket_sk = OFFSET_SOCKET_SK;
     /// `task_struct.pid`

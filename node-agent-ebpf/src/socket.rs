@@ -140,6 +140,7 @@ pub fn reset(state: &mut SocketState, phase: u8, role: u8) {
     state.role = role;
     state.fin_received = 0;
     state.control_acked = 0;
+    state.silent = 0;
 }
 
 /// Key of the half that a connection belongs to.

@@ -18,30 +18,13 @@ use common::{
 };
 
 use crate::{
-    adopt::listening,
-    connect, hint, histogram, read, settings, slot,
-    socket::{self, End, Ends, Live},
+    adopt, connect, hint, histogram,
+    life::{self, tcp_state},
+    settings, slot,
+    socket::{self, Ends, Live},
 };
 
-/// TCP states, `include/net/tcp_states.h`.
-pub mod state {
-    pub const ESTABLISHED: u32 = 1;
-    pub const FIN_WAIT1: u32 = 4;
-    pub const FIN_WAIT2: u32 = 5;
-    pub const CLOSE: u32 = 7;
-    pub const CLOSE_WAIT: u32 = 8;
-    pub const LAST_ACK: u32 = 9;
-    pub const LISTEN: u32 = 10;
-    pub const CLOSING: u32 = 11;
-}
-
 const AF_INET: u32 = 2;
-const ECONNRESET: i32 = 104;
-const EPIPE: i32 = 32;
-const ECONNABORTED: i32 = 103;
-/// Bits of `sock.sk_flags`, `enum sock_flags`.
-const SOCK_DONE: u64 = 1 << 1;
-const SOCK_LINGER: u64 = 1 << 4;
 
 #[sock_ops]
 pub fn weft_sock_ops(ctx: SockOpsContext) -> u32 {
@@ -113,7 +96,7 @@ fn started_listening(ctx: &SockOpsContext) {
     };
     socket::reset(state, phase::LISTENING, role::SERVER);
     let ends = ends(ctx);
-    listening(state, &ends.local, ends.local_port, hint::now_ns(), true);
+    adopt::listening(state, &ends.local, ends.local_port, hint::now_ns(), true);
     ask_for(ctx, settings::listener_callbacks());
 }
 
@@ -161,9 +144,9 @@ fn received(ctx: &SockOpsContext) {
 #[inline(always)]
 fn flush_if_open(ctx: &SockOpsContext, state: &mut common::kernel::SocketState) {
     // SAFETY: the program's own context.
-    let tcp_state = unsafe { (*ctx.ops).state };
+    let now = unsafe { (*ctx.ops).state };
     if state.phase == phase::ESTABLISHED
-        && (tcp_state == state::ESTABLISHED || tcp_state == state::CLOSE_WAIT)
+        && (now == tcp_state::ESTABLISHED || now == tcp_state::CLOSE_WAIT)
     {
         socket::flush(state, &live(ctx));
     }
@@ -180,18 +163,18 @@ fn state_changed(ctx: &SockOpsContext) {
         return;
     };
     match state.phase {
-        phase::ESTABLISHED => match new {
-            // The peer's FIN is among the received bytes from here on.
-            state::CLOSE_WAIT | state::CLOSING => state.fin_received = 1,
-            // Our FIN is among the acknowledged ones.
-            state::FIN_WAIT2 => state.control_acked = state.control_acked.wrapping_add(1),
-            state::CLOSE => over(ctx, sk, state, old),
-            _ => {}
-        },
-        phase::CONNECTING if new == state::CLOSE => failed(ctx, sk, state),
-        phase::LISTENING if old == state::LISTEN => {
+        phase::ESTABLISHED => {
+            // SAFETY: null unless `sk` is a full TCP socket; a cast that allows reading fields, which plain
+            // socket pointers forbid.
+            let tcp = unsafe { bpf_skc_to_tcp_sock(sk) }.cast::<u8>();
+            // SAFETY: the program's own context.
+            let all_acked = unsafe { (*ctx.ops).snd_una == (*ctx.ops).snd_nxt };
+            life::state_changed(state, tcp, &live(ctx), all_acked, old, new);
+        }
+        phase::CONNECTING if new == tcp_state::CLOSE => failed(ctx, sk, state),
+        phase::LISTENING if old == tcp_state::LISTEN => {
             let ends = ends(ctx);
-            crate::adopt::no_longer_listening(state, &ends.local, ends.local_port);
+            adopt::no_longer_listening(state, &ends.local, ends.local_port);
         }
         _ => {}
     }
@@ -200,7 +183,9 @@ fn state_changed(ctx: &SockOpsContext) {
 /// The attempt failed: the kernel sets the error before it closes the socket.
 #[inline(always)]
 fn failed(ctx: &SockOpsContext, sk: *mut c_void, state: &mut common::kernel::SocketState) {
-    let error = kernel_field::<i32>(sk, settings::sock_error()).unwrap_or(0);
+    // SAFETY: as in `state_changed`.
+    let tcp = unsafe { bpf_skc_to_tcp_sock(sk) }.cast::<u8>();
+    let error = life::error(tcp);
     let now = hint::now_ns();
     let number = slot::of(&socket::half_key(state, &ends(ctx)), now);
     state.phase = phase::CLOSED;
@@ -208,51 +193,6 @@ fn failed(ctx: &SockOpsContext, sk: *mut c_void, state: &mut common::kernel::Soc
         slot::add(slot, connect::reason(error), 1);
         hint::slot(number, slot, SlotHint::Failed, now);
     }
-}
-
-#[inline(always)]
-fn over(ctx: &SockOpsContext, sk: *mut c_void, state: &mut common::kernel::SocketState, old: u32) {
-    let error = kernel_field::<i32>(sk, settings::sock_error()).unwrap_or(0);
-    // SAFETY: the program's own context.
-    let all_acked = unsafe { (*ctx.ops).snd_una == (*ctx.ops).snd_nxt };
-    let end = match (old, error) {
-        (_, ECONNRESET | EPIPE) => End::ResetReceived,
-        (_, ECONNABORTED) => End::ResetSent,
-        (state::LAST_ACK | state::CLOSING, 0) => {
-            if all_acked {
-                state.control_acked = state.control_acked.wrapping_add(1);
-            }
-            End::Closed
-        }
-        (state::FIN_WAIT2, 0) => half_closed_end(sk, state),
-        (_, 0) => End::ResetSent,
-        _ => End::TimedOut,
-    };
-    socket::finish(state, &live(ctx), end, hint::now_ns());
-}
-
-/// FIN_WAIT2 is left by the peer's FIN, by an orphan turning into a time-wait socket, and by a reset when the
-/// application closes with a linger time of zero.
-#[inline(always)]
-fn half_closed_end(sk: *mut c_void, state: &mut common::kernel::SocketState) -> End {
-    let flags = kernel_field::<u64>(sk, settings::sock_flags()).unwrap_or(SOCK_DONE);
-    if flags & SOCK_DONE != 0 {
-        state.fin_received = 1;
-        return End::Closed;
-    }
-    let linger = kernel_field::<u64>(sk, settings::sock_linger()).unwrap_or(1);
-    if flags & SOCK_LINGER != 0 && linger == 0 { End::ResetSent } else { End::Closed }
-}
-
-/// A field of the kernel's socket: a cast that allows arithmetic, which plain socket pointers forbid.
-#[inline(always)]
-fn kernel_field<T>(sk: *mut c_void, offset: u32) -> Option<T> {
-    // SAFETY: the helper answers null unless `sk` is a full TCP socket.
-    let tcp = unsafe { bpf_skc_to_tcp_sock(sk) }.cast::<u8>();
-    if tcp.is_null() {
-        return None;
-    }
-    read::field(tcp, offset)
 }
 
 #[inline(always)]

@@ -12,10 +12,10 @@ use common::{
 
 use crate::{
     adopt, connect, hint,
+    life::tcp_state as state_of,
     maps::{MPTCP_ADOPTIONS, PORTS},
     read, settings,
     socket::{self, Ends, Live},
-    tcp::state,
 };
 
 const AF_INET: u16 = 2;
@@ -47,15 +47,18 @@ pub extern "C" fn weft_walk_tcp(ctx: *mut TcpSocket) -> i32 {
     let tcp_state = u32::from(read::field::<u8>(sock, settings::sock_state()).unwrap_or(0));
     let state = match socket::get(tcp.cast()) {
         Some(state) => state,
-        None if tcp_state == state::LISTEN => match adopt_mptcp(tcp.cast(), sock) {
+        None if tcp_state == state_of::LISTEN => match adopt_mptcp(tcp.cast(), sock) {
             Some(state) => state,
             None => return 0,
         },
         None => return 0,
     };
     match tcp_state {
-        state::LISTEN => listener(tcp.cast(), state, sock),
-        state::ESTABLISHED | state::CLOSE_WAIT | state::FIN_WAIT1 | state::FIN_WAIT2 => {
+        state_of::LISTEN => listener(tcp.cast(), state, sock),
+        state_of::ESTABLISHED
+        | state_of::CLOSE_WAIT
+        | state_of::FIN_WAIT1
+        | state_of::FIN_WAIT2 => {
             if state.phase == phase::ESTABLISHED {
                 // Under the socket's lock a FIN that is in the counters shows in the state as well.
                 socket::flush(state, &live(sock));
@@ -97,9 +100,6 @@ fn listener(sk: *mut c_void, state: &mut SocketState, sock: *const u8) {
 /// counts as adopted.
 #[inline(always)]
 fn take_up(sk: *mut c_void, state: &mut SocketState, sock: *const u8) {
-    if settings::adopt_callbacks() == 0 {
-        return;
-    }
     let ends = ends(sock);
     let port =
         PortKey { netns_cookie: state.netns_cookie, port: ends.local_port, reserved: [0; 6] };
@@ -107,7 +107,10 @@ fn take_up(sk: *mut c_void, state: &mut SocketState, sock: *const u8) {
     let accepted = unsafe { PORTS.get(port) }.is_some();
     let role = if accepted { role::SERVER } else { role::CLIENT };
     socket::reset(state, phase::NEW, role);
-    if !ask_for(sk, settings::callbacks()) {
+    if settings::adopt_callbacks() == 0 {
+        // Without callbacks there are no RTT samples, and `states.rs` sees to the end.
+        state.silent = 1;
+    } else if !ask_for(sk, settings::callbacks()) {
         return;
     }
     let live = live(sock);
@@ -139,8 +142,9 @@ fn ask_for(sk: *mut c_void, callbacks: u32) -> bool {
     result == 0
 }
 
+/// The kernel's counters of a connection, read at their offsets.
 #[inline(always)]
-fn live(sock: *const u8) -> Live {
+pub fn live(sock: *const u8) -> Live {
     Live {
         bytes_received: read::field(sock, settings::tcp_bytes_received()).unwrap_or(0),
         bytes_acked: read::field(sock, settings::tcp_bytes_acked()).unwrap_or(0),
