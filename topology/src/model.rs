@@ -23,6 +23,22 @@ pub enum WorkloadKind {
     Other,
 }
 
+impl WorkloadKind {
+    /// The kind's name in the API, and in what ids are made of.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            WorkloadKind::Container => "container",
+            WorkloadKind::Systemd => "systemd",
+            WorkloadKind::Pod => "pod",
+            WorkloadKind::Process => "process",
+            WorkloadKind::Host => "host",
+            WorkloadKind::External => "external",
+            WorkloadKind::Other => "other",
+        }
+    }
+}
+
 /// Who owns a socket, as its own host names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Workload {
@@ -109,4 +125,65 @@ pub struct Tuple {
     pub server: Address,
     /// The server's port.
     pub server_port: u16,
+}
+
+/// An address of a node, and the network namespace whose interface has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeAddress {
+    /// The address.
+    pub address: Address,
+    /// The network namespace, by cookie.
+    pub network_namespace: u64,
+}
+
+/// Whether a kernel program of a node counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProgramState {
+    /// It is attached.
+    Attached,
+    /// It should be attached and is not: what it counts is missing.
+    Failed,
+    /// It is not wanted here.
+    Off,
+}
+
+impl ProgramState {
+    /// The state's name in the API.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            ProgramState::Attached => "attached",
+            ProgramState::Failed => "failed",
+            ProgramState::Off => "off",
+        }
+    }
+}
+
+/// A kernel program of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Its name.
+    pub name: String,
+    /// Whether it counts.
+    pub state: ProgramState,
+    /// Why it is not attached, in one line; empty when it is.
+    pub reason: String,
+}
+
+/// A histogram of the host itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HostSignal {
+    /// Runnable to running, preemption included.
+    RunqueueLatency = 0,
+}
+
+impl HostSignal {
+    /// Every signal in the order of its index.
+    pub const ALL: [HostSignal; 1] = [HostSignal::RunqueueLatency];
+
+    /// Index of the signal in every array of them.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
 }

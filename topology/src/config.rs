@@ -1,0 +1,45 @@
+//! What can be set.
+
+use std::time::Duration;
+
+/// How the graph settles, remembers and forgets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// How long a link waits for its other half, and how long the two sides may disagree about
+    /// a number before the larger one holds.
+    pub settle_after: Duration,
+    /// How long a link waits, once both sides have a half, for further halves of the same
+    /// addresses and port: hosts report at different moments.
+    pub gather_for: Duration,
+    /// Length of a step of the history. Steps begin at its multiples since the epoch.
+    pub step: Duration,
+    /// How many steps are kept.
+    pub steps_kept: usize,
+    /// How long a published edge without gains and open connections is shown. What it
+    /// counted is remembered.
+    pub edge_idle_expiry: Duration,
+    /// How long an ended half is kept apart from the others of its link.
+    pub half_linger: Duration,
+    /// How long a node that is not connected is expected back.
+    pub node_memory: Duration,
+    /// Nodes that are expected whether they were ever seen or not.
+    pub expected_nodes: Vec<String>,
+    /// How many halves there may be. One more is refused and counted.
+    pub max_halves: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            settle_after: Duration::from_secs(10),
+            gather_for: Duration::from_secs(2),
+            step: Duration::from_secs(10),
+            steps_kept: 360,
+            edge_idle_expiry: Duration::from_secs(3600),
+            half_linger: Duration::from_secs(60),
+            node_memory: Duration::from_secs(24 * 3600),
+            expected_nodes: Vec::new(),
+            max_halves: 4_000_000,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Edges between services, and what they gain in the running step.
+
+use std::collections::HashMap;
+
+use super::series::{SeriesIx, SeriesTable};
+use crate::{
+    base::{
+        arena::{Arena, Key},
+        id::Id,
+        time::Timestamp,
+        totals::EdgeTotals,
+    },
+    who::services::{ServiceIx, Services},
+};
+
+pub(crate) type EdgeIx = Key<Edge>;
+
+/// The one protocol so far.
+pub(crate) const PROTOCOL: &str = "tcp";
+
+/// Which sides of an edge reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) client: bool,
+    pub(crate) server: bool,
+}
+
+impl Seen {
+    pub(crate) fn merge(&mut self, other: Seen) {
+        self.client |= other.client;
+        self.server |= other.server;
+    }
+}
+
+/// Client, server, port of the server.
+pub(crate) type EdgeKey = (ServiceIx, ServiceIx, u16);
+
+/// An edge that was published.
+#[derive(Debug)]
+pub(crate) struct Edge {
+    pub(crate) key: EdgeKey,
+    pub(crate) id: Id,
+    series: SeriesIx,
+    /// What it gained in the running step.
+    pub(crate) running: EdgeTotals,
+    pub(crate) seen: Seen,
+    pub(crate) open: u64,
+    /// It is on the list of edges with something in the running step.
+    listed: bool,
+    /// Rows of links that refer to it.
+    rows: u32,
+    /// When it last gained, or last had an open connection.
+    pub(crate) last_active: Timestamp,
+}
+
+/// Every published edge that a link or a step refers to.
+#[derive(Default)]
+pub(crate) struct Edges {
+    edges: Arena<Edge>,
+    by_key: HashMap<EdgeKey, EdgeIx>,
+    /// Edges with something in the running step.
+    running: Vec<EdgeIx>,
+    pub(crate) series: SeriesTable,
+}
+
+impl Edges {
+    pub(crate) fn get(&self, ix: EdgeIx) -> Option<&Edge> {
+        self.edges.get(ix)
+    }
+
+    pub(crate) fn at(&self, index: usize) -> Option<&Edge> {
+        self.edges.at(index)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.edges.len()
+    }
+
+    /// One more than the highest index of an edge.
+    pub(crate) fn places(&self) -> usize {
+        self.edges.places()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (EdgeIx, &Edge)> {
+        self.edges.iter()
+    }
+
+    /// The edge for another row of a link.
+    pub(crate) fn refer(
+        &mut self,
+        key: EdgeKey,
+        services: &Services,
+        now: Timestamp,
+    ) -> Option<EdgeIx> {
+        let ix = match self.by_key.get(&key) {
+            Some(ix) => *ix,
+            None => {
+                let (client, server) = (services.get(key.0)?, services.get(key.1)?);
+                let ix = self.edges.insert(Edge {
+                    key,
+                    id: Id::of_edge(client.id, server.id, key.2, PROTOCOL),
+                    series: self.series.find(client, server, key.2, now),
+                    running: EdgeTotals::default(),
+                    seen: Seen::default(),
+                    open: 0,
+                    listed: false,
+                    rows: 0,
+                    last_active: now,
+                });
+                self.by_key.insert(key, ix);
+                ix
+            }
+        };
+        self.edges.get_mut(ix)?.rows += 1;
+        Some(ix)
+    }
+
+    /// A row of a link is gone, with this many connections that it last had open.
+    pub(crate) fn release(&mut self, ix: EdgeIx, open: u64) {
+        self.set_open(ix, open, 0);
+        if let Some(edge) = self.edges.get_mut(ix) {
+            edge.rows = edge.rows.saturating_sub(1);
+        }
+    }
+
+    pub(crate) fn gain(&mut self, ix: EdgeIx, gain: &EdgeTotals, seen: Seen, now: Timestamp) {
+        if let Some(edge) = self.list(ix) {
+            edge.running.merge(gain);
+            edge.seen.merge(seen);
+            edge.last_active = now;
+            let series = edge.series;
+            self.series.gain(series, gain, now);
+        }
+    }
+
+    pub(crate) fn set_open(&mut self, ix: EdgeIx, was: u64, is: u64) {
+        if was == is {
+            return;
+        }
+        if let Some(edge) = self.list(ix) {
+            edge.open = edge.open.saturating_sub(was).saturating_add(is);
+            let series = edge.series;
+            self.series.set_open(series, was, is);
+        }
+    }
+
+    fn list(&mut self, ix: EdgeIx) -> Option<&mut Edge> {
+        let edge = self.edges.get_mut(ix)?;
+        if !edge.listed {
+            edge.listed = true;
+            self.running.push(ix);
+        }
+        Some(edge)
+    }
+
+    /// Ends the running step: `put` gets every edge with gains or open connections, by index.
+    pub(crate) fn end_step(&mut self, now: Timestamp, mut put: impl FnMut(usize, &Edge)) {
+        self.running.sort_unstable();
+        let mut still_open = Vec::new();
+        for ix in std::mem::take(&mut self.running) {
+            let Some(edge) = self.edges.get_mut(ix) else { continue };
+            put(ix.index(), edge);
+            edge.running.clear();
+            edge.listed = edge.open > 0;
+            if edge.listed {
+                // Who saw the connection open still sees it.
+                edge.last_active = now;
+                still_open.push(ix);
+            } else {
+                edge.seen = Seen::default();
+            }
+        }
+        self.running = still_open;
+    }
+
+    /// Edges with something in the running step.
+    pub(crate) fn running(&self) -> impl Iterator<Item = (usize, &Edge)> {
+        self.running.iter().filter_map(|ix| Some((ix.index(), self.edges.get(*ix)?)))
+    }
+
+    /// Forgets edges that no link refers to and that were not active since.
+    pub(crate) fn forget_idle_since(&mut self, moment: Timestamp) {
+        let idle = |edge: &Edge| edge.rows == 0 && !edge.listed && edge.last_active < moment;
+        let gone: Vec<_> =
+            self.edges.iter().filter(|(_, edge)| idle(edge)).map(|(ix, _)| ix).collect();
+        for ix in gone {
+            if let Some(edge) = self.edges.remove(ix) {
+                self.by_key.remove(&edge.key);
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Halves, as nodes report them.
+
+use std::collections::HashMap;
+
+use common::{COUNTERS, Counter, HISTOGRAMS, HistogramKind};
+
+use super::link::LinkIx;
+use crate::{
+    base::{
+        arena::{Arena, Key},
+        histogram::Histogram,
+        time::Timestamp,
+    },
+    model::{HalfKey, Role, Tuple},
+    nodes::{NodeIx, StreamId},
+    who::{
+        place::Place,
+        services::{ServiceIx, WorkloadIx},
+    },
+};
+
+/// A half. It goes stale when the half is forgotten; what is then added is counted in
+/// [`crate::Stats::stale_records`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HalfIx(pub(crate) Key<Half>);
+
+/// Which half, in which life of its node: totals of one never count for another.
+pub(crate) type HalfId = (NodeIx, u32, HalfKey<WorkloadIx>);
+
+/// One side's view of an edge.
+#[derive(Debug)]
+pub(crate) struct Half {
+    /// All it has counted; never falls.
+    pub(crate) counters: [u64; COUNTERS],
+    pub(crate) histograms: [Histogram; HISTOGRAMS],
+    /// What it had counted when it was last ended by its agent: the agent's totals begin
+    /// there again. Most halves end only once.
+    before: Option<Box<([u64; COUNTERS], [Histogram; HISTOGRAMS])>>,
+    pub(crate) changed: bool,
+    pub(crate) id: HalfId,
+    pub(crate) service: ServiceIx,
+    pub(crate) place: Place,
+    pub(crate) link: LinkIx,
+    pub(crate) opened: Timestamp,
+    /// The last stream that defined it.
+    pub(crate) stream: StreamId,
+    pub(crate) ended: Option<End>,
+    pub(crate) whose: Whose,
+}
+
+/// How a half ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    /// It is forgotten then.
+    pub(crate) forget_at: Timestamp,
+    /// Its agent said so: should it come again, its totals begin at 0.
+    pub(crate) by_agent: bool,
+}
+
+/// Whose connection a server half with a client's port is, where that is in question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// Nobody was asked, or that many times without an answer.
+    Unknown { asked: u8, again_at: Timestamp },
+    /// The client's host said.
+    Of(ServiceIx),
+    /// The client's host does not know.
+    Nobody,
+}
+
+impl Half {
+    /// Connections open now.
+    pub(crate) fn open(&self) -> u64 {
+        let get = |counter: Counter| self.counters[counter.index()];
+        match self.ended {
+            Some(_) => 0,
+            None => get(Counter::Connections)
+                .saturating_add(get(Counter::Adopted))
+                .saturating_sub(get(Counter::Closed)),
+        }
+    }
+
+    pub(crate) const fn role(&self) -> Role {
+        self.id.2.role
+    }
+
+    pub(crate) const fn node(&self) -> NodeIx {
+        self.id.0
+    }
+
+    /// The question whose connection a client's port was, as this client's node knows it.
+    pub(crate) const fn question(&self, client_port: u16) -> Tuple {
+        let key = &self.id.2;
+        Tuple { client: key.local, client_port, server: key.peer, server_port: key.server_port }
+    }
+
+    /// Comes again after its end.
+    pub(crate) fn revive(&mut self) {
+        if self.ended.take().is_some_and(|end| end.by_agent) {
+            self.before = Some(Box::new((self.counters, self.histograms.clone())));
+        }
+    }
+}
+
+/// Every half, and which of them have changed.
+#[derive(Default)]
+pub(crate) struct Halves {
+    halves: Arena<Half>,
+    by_id: HashMap<HalfId, HalfIx>,
+    pub(crate) changed: Vec<HalfIx>,
+    pub(crate) stale_records: u64,
+}
+
+impl Halves {
+    pub(crate) fn get(&self, ix: HalfIx) -> Option<&Half> {
+        self.halves.get(ix.0)
+    }
+
+    pub(crate) fn get_mut(&mut self, ix: HalfIx) -> Option<&mut Half> {
+        self.halves.get_mut(ix.0)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.halves.len()
+    }
+
+    pub(crate) fn find(&self, id: &HalfId) -> Option<HalfIx> {
+        self.by_id.get(id).copied()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Half> {
+        self.halves.iter().map(|(_, half)| half)
+    }
+
+    pub(crate) fn insert(
+        &mut self,
+        id: HalfId,
+        service: ServiceIx,
+        place: Place,
+        link: LinkIx,
+        stream: StreamId,
+        opened: Timestamp,
+    ) -> HalfIx {
+        let half = Half {
+            counters: [0; COUNTERS],
+            histograms: Default::default(),
+            before: None,
+            changed: false,
+            id,
+            service,
+            place,
+            link,
+            opened,
+            stream,
+            ended: None,
+            whose: Whose::Unknown { asked: 0, again_at: opened },
+        };
+        let ix = HalfIx(self.halves.insert(half));
+        self.by_id.insert(id, ix);
+        ix
+    }
+
+    pub(crate) fn remove(&mut self, ix: HalfIx) -> Option<Half> {
+        let half = self.halves.remove(ix.0)?;
+        self.by_id.remove(&half.id);
+        Some(half)
+    }
+
+    /// Has the half's link evaluated at the next tick.
+    pub(crate) fn mark(&mut self, ix: HalfIx) {
+        let _ = self.changing(ix);
+    }
+
+    #[inline]
+    pub(crate) fn add(&mut self, ix: HalfIx, counter: Counter, value: u64) {
+        if let Some(half) = self.changing(ix) {
+            let mine = &mut half.counters[counter.index()];
+            *mine = mine.saturating_add(value);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn add_bucket(&mut self, ix: HalfIx, kind: HistogramKind, bucket: u16, count: u64) {
+        if let Some(half) = self.changing(ix) {
+            half.histograms[kind.index()].add(bucket, count);
+        }
+    }
+
+    pub(crate) fn set_total(&mut self, ix: HalfIx, counter: Counter, total: u64) {
+        if let Some(half) = self.changing(ix) {
+            let before = half.before.as_ref().map_or(0, |before| before.0[counter.index()]);
+            let mine = &mut half.counters[counter.index()];
+            *mine = before.saturating_add(total).max(*mine);
+        }
+    }
+
+    pub(crate) fn set_bucket_total(
+        &mut self,
+        ix: HalfIx,
+        kind: HistogramKind,
+        bucket: u16,
+        total: u64,
+    ) {
+        if let Some(half) = self.changing(ix) {
+            let before = half.before.as_ref().map_or(0, |b| b.1[kind.index()].get(bucket));
+            let mine = &mut half.histograms[kind.index()];
+            let more = before.saturating_add(total).saturating_sub(mine.get(bucket));
+            mine.add(bucket, more);
+        }
+    }
+
+    #[inline]
+    fn changing(&mut self, ix: HalfIx) -> Option<&mut Half> {
+        let Some(half) = self.halves.get_mut(ix.0) else {
+            self.stale_records += 1;
+            return None;
+        };
+        if !half.changed {
+            half.changed = true;
+            self.changed.push(ix);
+        }
+        Some(half)
+    }
+}

@@ -1,0 +1,171 @@
+//! Where halves meet.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::{
+    agreement::Agreement,
+    edges::EdgeIx,
+    half::{Half, HalfIx},
+};
+use crate::{
+    base::{
+        arena::{Arena, Key},
+        time::Timestamp,
+        totals::EdgeTotals,
+    },
+    model::Role,
+    who::{place::Place, services::ServiceIx},
+};
+
+pub(crate) type LinkIx = Key<Link>;
+
+/// Client address, server address, server port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct LinkKey {
+    pub(crate) client: Place,
+    pub(crate) server: Place,
+    pub(crate) server_port: u16,
+}
+
+/// The meeting point of the halves of two addresses and a port.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) key: LinkKey,
+    pub(crate) halves: Vec<HalfIx>,
+    /// What forgotten halves had counted.
+    pub(crate) rests: Vec<Rest>,
+    pub(crate) first_seen: Timestamp,
+    pub(crate) settled: bool,
+    /// It is on the list of links to look at in the next tick.
+    pub(crate) queued: bool,
+    /// When the present wait for further halves began, and how long it lasts.
+    gathering: (Timestamp, Timestamp),
+    /// What it has published, edge by edge.
+    pub(crate) rows: Vec<Row>,
+    /// Where its two sides disagree.
+    pub(crate) agreement: Option<Box<Agreement>>,
+}
+
+/// What a link has published for an edge.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) edge: EdgeIx,
+    pub(crate) published: EdgeTotals,
+    /// Connections open now, by the last evaluation.
+    pub(crate) open: u64,
+}
+
+/// What forgotten halves of one service had counted.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    pub(crate) role: Role,
+    pub(crate) service: ServiceIx,
+    /// Whose connections they were, when that was in question and answered.
+    pub(crate) client: Option<ServiceIx>,
+    pub(crate) totals: EdgeTotals,
+}
+
+impl Link {
+    fn new(key: LinkKey, now: Timestamp) -> Self {
+        Link {
+            key,
+            halves: Vec::new(),
+            rests: Vec::new(),
+            first_seen: now,
+            settled: false,
+            queued: false,
+            gathering: (now, now),
+            rows: Vec::new(),
+            agreement: None,
+        }
+    }
+
+    /// Starts or prolongs the wait for further halves; never beyond `at_most` in all.
+    pub(crate) fn gather(&mut self, now: Timestamp, wait: Duration, at_most: Duration) {
+        if self.gathering.1 < now {
+            self.gathering.0 = now;
+        }
+        self.gathering.1 = now.plus(wait).min(self.gathering.0.plus(at_most));
+    }
+
+    pub(crate) fn is_gathering(&self, now: Timestamp) -> bool {
+        now < self.gathering.1
+    }
+
+    /// Keeps what a half has counted after it is forgotten.
+    pub(crate) fn keep(&mut self, half: &Half, client: Option<ServiceIx>) {
+        let role = half.role();
+        let same = |rest: &&mut Rest| {
+            (rest.role, rest.service, rest.client) == (role, half.service, client)
+        };
+        let totals = match self.rests.iter_mut().find(same) {
+            Some(rest) => &mut rest.totals,
+            None => {
+                let totals = EdgeTotals::default();
+                self.rests.push(Rest { role, service: half.service, client, totals });
+                match self.rests.last_mut() {
+                    Some(rest) => &mut rest.totals,
+                    None => return,
+                }
+            }
+        };
+        totals.add_half(role, &half.counters, &half.histograms);
+    }
+}
+
+/// Every link.
+#[derive(Default)]
+pub(crate) struct Links {
+    links: Arena<Link>,
+    by_key: HashMap<LinkKey, LinkIx>,
+    /// Links to look at in the next tick.
+    pub(crate) queue: Vec<LinkIx>,
+}
+
+impl Links {
+    pub(crate) fn get(&self, ix: LinkIx) -> Option<&Link> {
+        self.links.get(ix)
+    }
+
+    pub(crate) fn get_mut(&mut self, ix: LinkIx) -> Option<&mut Link> {
+        self.links.get_mut(ix)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Link> {
+        self.links.iter().map(|(_, link)| link)
+    }
+
+    pub(crate) fn meet(&mut self, key: LinkKey, now: Timestamp) -> LinkIx {
+        let links = &mut self.links;
+        *self.by_key.entry(key).or_insert_with(|| links.insert(Link::new(key, now)))
+    }
+
+    pub(crate) fn remove(&mut self, ix: LinkIx) -> Option<Link> {
+        let link = self.links.remove(ix)?;
+        self.by_key.remove(&link.key);
+        Some(link)
+    }
+
+    /// Takes a link out for a moment.
+    pub(crate) fn take(&mut self, ix: LinkIx) -> Option<Link> {
+        self.links.take(ix)
+    }
+
+    /// Puts back a link that was taken out.
+    pub(crate) fn put_back(&mut self, ix: LinkIx, link: Link) {
+        self.links.put_back(ix, link);
+    }
+
+    pub(crate) fn enqueue(&mut self, ix: LinkIx) {
+        if let Some(link) = self.links.get_mut(ix)
+            && !link.queued
+        {
+            link.queued = true;
+            self.queue.push(ix);
+        }
+    }
+}

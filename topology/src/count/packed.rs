@@ -1,0 +1,178 @@
+//! A step of the history as bytes: most numbers of most edges are 0 or small.
+
+use common::HistogramKind;
+
+use super::edges::Seen;
+use crate::base::totals::{EdgeTotals, MEASURES, Measure};
+
+const CLIENT: u64 = 1 << 30;
+const SERVER: u64 = 1 << 31;
+const OPEN: u64 = 1 << 29;
+
+/// What an edge has in a step.
+#[derive(Debug, Default)]
+pub(crate) struct Entry {
+    pub(crate) index: usize,
+    pub(crate) totals: EdgeTotals,
+    pub(crate) seen: Seen,
+    pub(crate) open: u64,
+}
+
+/// Writes entries in ascending order of their index.
+#[derive(Debug, Default)]
+pub(crate) struct Packer {
+    bytes: Vec<u8>,
+    last: u64,
+}
+
+impl Packer {
+    pub(crate) fn put(&mut self, index: usize, totals: &EdgeTotals, seen: Seen, open: u64) {
+        let index = index as u64;
+        self.number(index.wrapping_sub(self.last));
+        self.last = index;
+        let mut mask = 0;
+        for measure in Measure::ALL {
+            mask |= u64::from(totals.get(measure) > 0) << measure.index();
+        }
+        for kind in HistogramKind::ALL {
+            mask |= u64::from(!totals.histogram(kind).is_empty()) << (MEASURES + kind.index());
+        }
+        for (flag, set) in [(CLIENT, seen.client), (SERVER, seen.server), (OPEN, open > 0)] {
+            mask |= if set { flag } else { 0 };
+        }
+        self.number(mask);
+        if open > 0 {
+            self.number(open);
+        }
+        for measure in Measure::ALL {
+            if totals.get(measure) > 0 {
+                self.number(totals.get(measure));
+            }
+        }
+        for kind in HistogramKind::ALL {
+            let histogram = totals.histogram(kind);
+            if !histogram.is_empty() {
+                self.number(histogram.iter().count() as u64);
+            }
+            for (bucket, count) in histogram.iter() {
+                self.number(u64::from(bucket));
+                self.number(count);
+            }
+        }
+    }
+
+    fn number(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.bytes.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.bytes.push(value as u8);
+    }
+
+    pub(crate) fn finish(self) -> Box<[u8]> {
+        self.bytes.into_boxed_slice()
+    }
+}
+
+/// Reads what a [`Packer`] wrote.
+pub(crate) struct Unpacker<'a> {
+    bytes: &'a [u8],
+    last: u64,
+}
+
+impl<'a> Unpacker<'a> {
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
+        Unpacker { bytes, last: 0 }
+    }
+
+    /// The next entry, added to `entry`'s numbers once `choose` has picked where they go.
+    pub(crate) fn next(&mut self, entry: &mut Entry) -> Option<()> {
+        self.last = self.last.wrapping_add(self.number()?);
+        entry.index = self.last as usize;
+        entry.totals.clear();
+        let mask = self.number()?;
+        entry.seen = Seen { client: mask & CLIENT > 0, server: mask & SERVER > 0 };
+        entry.open = if mask & OPEN > 0 { self.number()? } else { 0 };
+        for measure in Measure::ALL {
+            if mask & (1 << measure.index()) > 0 {
+                entry.totals.add(measure, self.number()?);
+            }
+        }
+        for kind in HistogramKind::ALL {
+            if mask & (1 << (MEASURES + kind.index())) > 0 {
+                for _ in 0..self.number()? {
+                    let bucket = u16::try_from(self.number()?).ok()?;
+                    entry.totals.add_bucket(kind, bucket, self.number()?);
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let (byte, rest) = self.bytes.split_first()?;
+            self.bytes = rest;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn totals() -> impl Strategy<Value = EdgeTotals> {
+        let values = proptest::collection::vec((0..MEASURES, any::<u64>()), 0..6);
+        let buckets = proptest::collection::vec((0..3_usize, 0_u16..320, any::<u64>()), 0..9);
+        (values, buckets).prop_map(|(values, buckets)| {
+            let mut totals = EdgeTotals::default();
+            for (measure, value) in values {
+                totals.add(Measure::ALL[measure], value);
+            }
+            for (kind, bucket, count) in buckets {
+                totals.add_bucket(HistogramKind::ALL[kind], bucket, count);
+            }
+            totals
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_packed_comes_back(
+            entries in proptest::collection::btree_map(
+                0_usize..1 << 30,
+                (totals(), any::<bool>(), any::<bool>(), 0_u64..9),
+                0..20,
+            ),
+        ) {
+            let mut packer = Packer::default();
+            for (index, (totals, client, server, open)) in &entries {
+                packer.put(*index, totals, Seen { client: *client, server: *server }, *open);
+            }
+            let bytes = packer.finish();
+            let mut unpacker = Unpacker::new(&bytes);
+            let mut entry = Entry::default();
+            for (index, (totals, client, server, open)) in entries {
+                prop_assert_eq!(unpacker.next(&mut entry), Some(()));
+                prop_assert_eq!((entry.index, entry.open), (index, open));
+                prop_assert_eq!(entry.seen, Seen { client, server });
+                prop_assert_eq!(&entry.totals, &totals);
+            }
+            prop_assert_eq!(unpacker.next(&mut entry), None);
+        }
+
+        #[test]
+        fn broken_bytes_end(bytes: Vec<u8>) {
+            let mut unpacker = Unpacker::new(&bytes);
+            let mut entry = Entry::default();
+            while unpacker.next(&mut entry).is_some() {}
+        }
+    }
+}

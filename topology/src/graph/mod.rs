@@ -1,0 +1,272 @@
+//! The graph: everything tied together.
+
+mod define;
+mod evaluate;
+mod expire;
+mod questions;
+mod sides;
+mod signals;
+
+use common::{Counter, HistogramKind};
+
+use crate::{
+    base::{histogram::Histogram, time::Timestamp},
+    config::Config,
+    count::{
+        edges::Edges,
+        half::{HalfIx, Halves},
+        history::{History, Lost},
+        link::Links,
+        series::Series,
+    },
+    error::ConnectError,
+    model::{HostSignal, NodeAddress, Program},
+    nodes::{AgentFacts, Connection, Incarnation, Node, NodeIx, Nodes},
+    who::{evidence::Evidence, services::Services},
+};
+
+/// The topology of a fleet.
+///
+/// Every method that takes `now` takes the aggregator's time; a `now` before an
+/// earlier one counts as that one.
+pub struct Graph {
+    pub(crate) config: Config,
+    pub(crate) clock: Timestamp,
+    pub(crate) nodes: Nodes,
+    pub(crate) services: Services,
+    pub(crate) evidence: Evidence,
+    pub(crate) halves: Halves,
+    pub(crate) links: Links,
+    pub(crate) edges: Edges,
+    pub(crate) history: History,
+    pub(crate) halves_refused: u64,
+    signals: signals::Signals,
+    questions: questions::Questions,
+    forgetting: expire::Forgetting,
+}
+
+impl Graph {
+    /// An empty graph.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Graph {
+            history: History::new(config.step, config.steps_kept),
+            config,
+            clock: Timestamp::default(),
+            nodes: Nodes::default(),
+            services: Services::default(),
+            evidence: Evidence::default(),
+            halves: Halves::default(),
+            links: Links::default(),
+            edges: Edges::default(),
+            halves_refused: 0,
+            signals: signals::Signals::default(),
+            questions: questions::Questions::default(),
+            forgetting: expire::Forgetting::default(),
+        }
+    }
+
+    /// Lets an agent in.
+    ///
+    /// A node has one stream at a time. While one is connected, only the same agent process (the
+    /// same session) may open another, which then replaces it: a reconnect that was
+    /// faster than the end of the old connection. Any other session is refused until the connected
+    /// one ends, on the same host, too: two agents there would count everything twice.
+    ///
+    /// # Errors
+    /// [`ConnectError::NameTaken`] names both agents.
+    pub fn node_connected(
+        &mut self,
+        name: &str,
+        incarnation: Incarnation,
+        facts: AgentFacts,
+        now: Timestamp,
+    ) -> Result<Connection, ConnectError> {
+        let now = self.see(now);
+        let rebooted = self.nodes.find(name).filter(|ix| {
+            let node = self.nodes.get(*ix);
+            node.is_some_and(|node| {
+                !node.connected() && node.incarnation.boot_id != incarnation.boot_id
+            })
+        });
+        if let Some(ix) = rebooted {
+            // Cookies mean nothing across boots, and nothing of the old one still listens.
+            self.set_listeners(ix, []);
+            self.set_addresses(ix, Vec::new());
+            self.set_host_namespace(ix, None);
+        }
+        let services = &mut self.services;
+        let host = |ix| services.host(ix, name);
+        let connection = self.nodes.connect(name, incarnation, facts, now, host)?;
+        self.leave_older_lives(connection.node, now);
+        Ok(connection)
+    }
+
+    /// Whether records of this stream may still be added: no later one has replaced it. To be
+    /// asked once per batch.
+    #[must_use]
+    pub fn is_current(&self, connection: Connection) -> bool {
+        self.nodes.get(connection.node).is_some_and(|node| node.stream == Some(connection.stream))
+    }
+
+    /// The stream has ended. Nothing happens when another one has replaced it.
+    pub fn node_disconnected(&mut self, connection: Connection, now: Timestamp) {
+        let now = self.see(now);
+        if !self.is_current(connection) {
+            return;
+        }
+        if let Some(node) = self.nodes.get_mut(connection.node) {
+            node.heard(now, None);
+            node.stream = None;
+        }
+    }
+
+    /// A batch came: the node lives, and its clock is that far ahead of the aggregator's.
+    pub fn node_heard(&mut self, node: NodeIx, clock_skew_seconds: Option<f64>, now: Timestamp) {
+        let now = self.see(now);
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.heard(now, clock_skew_seconds.filter(|skew| skew.is_finite()));
+        }
+    }
+
+    /// What the node says of its programs and of its agent's certificate (end of validity in
+    /// seconds since the epoch).
+    pub fn set_status(
+        &mut self,
+        node: NodeIx,
+        programs: Vec<Program>,
+        certificate_expires_unix_s: Option<i64>,
+    ) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.set_status(programs, certificate_expires_unix_s);
+        }
+    }
+
+    /// What the node did not count for one cause since its map generation began.
+    pub fn set_loss(&mut self, node: NodeIx, cause: &str, in_generation: u64) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            let more = node.set_loss(cause, in_generation);
+            self.history.lose(lost(cause, more));
+        }
+    }
+
+    /// What the aggregator could not count for a node; adds to the cause.
+    pub fn add_loss(&mut self, node: NodeIx, cause: &str, count: u64) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.add_loss(cause, count);
+            self.history.lose(lost(cause, count));
+        }
+    }
+
+    /// All addresses of a node.
+    pub fn set_addresses(&mut self, ix: NodeIx, mut addresses: Vec<NodeAddress>) {
+        addresses.sort_unstable();
+        addresses.dedup();
+        if let Some(node) = self.nodes.get_mut(ix) {
+            let boot = node.life.boot;
+            for old in std::mem::take(&mut node.addresses) {
+                self.evidence.announce(ix, boot, &old, false);
+            }
+            for new in &addresses {
+                self.evidence.announce(ix, boot, new, true);
+            }
+            node.addresses = addresses;
+        }
+    }
+
+    /// Which network namespace (by cookie) is the host's own, if the node knows. In the others, an
+    /// address that only one workload uses is that workload's. As long as this is not set,
+    /// every namespace with an announced address counts as the host's.
+    pub fn set_host_namespace(&mut self, node: NodeIx, cookie: Option<u64>) {
+        self.evidence.set_host_namespace(node, cookie);
+    }
+
+    /// Adds to a counter of a half.
+    #[inline]
+    pub fn add(&mut self, half: HalfIx, counter: Counter, value: u64) {
+        self.halves.add(half, counter, value);
+    }
+
+    /// Adds samples to a bucket of a half.
+    #[inline]
+    pub fn add_bucket(&mut self, half: HalfIx, kind: HistogramKind, bucket: u16, count: u64) {
+        self.halves.add_bucket(half, kind, bucket, count);
+    }
+
+    /// Raises a counter of a half to its total since the map generation began, or since the
+    /// half was last retired. A total that is not higher changes nothing.
+    pub fn set_total(&mut self, half: HalfIx, counter: Counter, total: u64) {
+        self.halves.set_total(half, counter, total);
+    }
+
+    /// Raises a bucket of a half, in the same way.
+    pub fn set_bucket_total(&mut self, half: HalfIx, kind: HistogramKind, bucket: u16, total: u64) {
+        self.halves.set_bucket_total(half, kind, bucket, total);
+    }
+
+    /// Raises a histogram of the host itself to its totals since the map generation began.
+    pub fn set_signal(
+        &mut self,
+        ix: NodeIx,
+        signal: HostSignal,
+        buckets: impl IntoIterator<Item = (u16, u64)>,
+    ) {
+        if let Some(node) = self.nodes.get(ix) {
+            self.signals.set(ix, node.life.epoch, signal, buckets);
+        }
+    }
+
+    /// A histogram of the hosts themselves, merged over all nodes there were; never falls.
+    #[must_use]
+    pub fn signal(&self, signal: HostSignal) -> &Histogram {
+        self.signals.merged(signal)
+    }
+
+    /// The same for one node.
+    #[must_use]
+    pub fn signal_of(&self, node: NodeIx, signal: HostSignal) -> Option<&Histogram> {
+        self.signals.of_node(node, signal)
+    }
+
+    /// A node.
+    #[must_use]
+    pub fn node(&self, ix: NodeIx) -> Option<&Node> {
+        self.nodes.get(ix)
+    }
+
+    /// Every node that is connected or was within [`Config::node_memory`].
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        let oldest = self.clock.minus(self.config.node_memory);
+        let known = move |node: &&Node| node.connected() || node.last_seen() >= oldest;
+        self.nodes.iter().map(|(_, node)| node).filter(known)
+    }
+
+    /// The published series, no two with the same labels. Each only ever gains.
+    pub fn published(&self) -> impl Iterator<Item = &Series> {
+        self.edges.series.shown()
+    }
+
+    /// Takes note of the time.
+    pub(crate) fn see(&mut self, now: Timestamp) -> Timestamp {
+        self.clock = self.clock.max(now);
+        self.history.begin(self.clock);
+        self.clock
+    }
+}
+
+/// What a loss does to the numbers, by its cause's name.
+fn lost(cause: &str, count: u64) -> Lost {
+    let mut lost = Lost::default();
+    if cause.starts_with("batch") {
+        lost.batches = count;
+    } else if cause == "owner_unknown" {
+        // Counted all the same, for the host.
+    } else if cause.starts_with("hints") {
+        lost.events = count;
+    } else if cause.ends_with("_full") || cause.ends_with("_refused") {
+        lost.inserts = count;
+    } else {
+        lost.events = count;
+    }
+    lost
+}

@@ -1,0 +1,313 @@
+//! The hosts that have an agent, and what they say of themselves.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use crate::{
+    base::time::Timestamp,
+    count::half::HalfIx,
+    error::{Claim, ConnectError},
+    model::{Listener, NodeAddress, Program},
+    who::services::{ServiceIx, WorkloadIx},
+};
+
+/// How many lives of a node are told apart. An agent that comes back in an older one counts
+/// as new.
+const LIVES: usize = 64;
+
+/// How many causes of loss are kept apart for a node.
+const CAUSES: usize = 64;
+
+/// A node, for as long as the graph lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeIx(pub(crate) u32);
+
+/// One stream of one agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(pub(crate) u64);
+
+/// What [`crate::Graph::node_connected`] gives: whose records these are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Connection {
+    /// The node.
+    pub node: NodeIx,
+    /// The stream. A later stream of the node ends it.
+    pub stream: StreamId,
+}
+
+/// Which life of a node's counters this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Incarnation {
+    /// The kernel's boot id.
+    pub boot_id: [u8; 16],
+    /// The generation of the kernel maps, within the boot.
+    pub generation: u64,
+    /// The agent's process.
+    pub session: u64,
+}
+
+/// What is known of an agent, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgentFacts {
+    /// Version of the agent.
+    pub version: String,
+    /// Kernel release of the host.
+    pub kernel: String,
+    /// Where it connects from, as the aggregator sees it.
+    pub from: String,
+}
+
+/// A host with an agent.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) name: Arc<str>,
+    /// The service that stands for the host itself.
+    pub(crate) host: ServiceIx,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) stream: Option<StreamId>,
+    /// The last stream there was, ended or not.
+    pub(crate) last_stream: StreamId,
+    pub(crate) connected_at: Timestamp,
+    pub(crate) life: Life,
+    lives: VecDeque<Life>,
+    facts: AgentFacts,
+    last_seen: Timestamp,
+    skew_seconds: f64,
+    certificate_expires_unix_s: Option<i64>,
+    programs: Vec<Program>,
+    losses: BTreeMap<String, Loss>,
+    pub(crate) addresses: Vec<NodeAddress>,
+    pub(crate) listeners: HashSet<Listener<WorkloadIx>>,
+    /// Every half it opened, some of them gone.
+    pub(crate) halves: Vec<HalfIx>,
+    /// Halves that the current stream has not opened again are looked for once.
+    pub(crate) swept: bool,
+}
+
+/// One generation of one boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Life {
+    /// Number of the generation, unique in the node.
+    pub(crate) epoch: u32,
+    /// Number of the boot, unique in the node.
+    pub(crate) boot: u32,
+    boot_id: [u8; 16],
+    generation: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Loss {
+    /// All there was.
+    total: u64,
+    /// What there was before this generation.
+    before: u64,
+}
+
+impl Node {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What is known of its agent.
+    #[must_use]
+    pub const fn facts(&self) -> &AgentFacts {
+        &self.facts
+    }
+
+    /// Whether its agent is connected.
+    #[must_use]
+    pub const fn connected(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// When it was last heard.
+    #[must_use]
+    pub const fn last_seen(&self) -> Timestamp {
+        self.last_seen
+    }
+
+    /// The kernel programs, as the agent reported them last.
+    #[must_use]
+    pub fn programs(&self) -> &[Program] {
+        &self.programs
+    }
+
+    /// What was not counted, by cause, since the node was first seen.
+    pub fn losses(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.losses.iter().map(|(cause, loss)| (cause.as_str(), loss.total))
+    }
+
+    /// The node's clock less the aggregator's.
+    #[must_use]
+    pub const fn clock_skew_seconds(&self) -> f64 {
+        self.skew_seconds
+    }
+
+    /// End of the agent's certificate in seconds since the epoch, if it said so.
+    #[must_use]
+    pub const fn certificate_expires_unix_s(&self) -> Option<i64> {
+        self.certificate_expires_unix_s
+    }
+
+    pub(crate) fn heard(&mut self, now: Timestamp, skew_seconds: Option<f64>) {
+        self.last_seen = self.last_seen.max(now);
+        self.skew_seconds = skew_seconds.unwrap_or(self.skew_seconds);
+    }
+
+    pub(crate) fn set_status(&mut self, programs: Vec<Program>, certificate: Option<i64>) {
+        self.programs = programs;
+        self.certificate_expires_unix_s = certificate;
+    }
+
+    /// Sets what this generation has lost for a cause; returns what that adds.
+    pub(crate) fn set_loss(&mut self, cause: &str, in_generation: u64) -> u64 {
+        let Some(loss) = self.loss(cause) else { return 0 };
+        let total = loss.before.saturating_add(in_generation).max(loss.total);
+        total - std::mem::replace(&mut loss.total, total)
+    }
+
+    /// Adds a loss that the aggregator itself saw.
+    pub(crate) fn add_loss(&mut self, cause: &str, count: u64) {
+        if let Some(loss) = self.loss(cause) {
+            loss.total = loss.total.saturating_add(count);
+            loss.before = loss.before.saturating_add(count);
+        }
+    }
+
+    fn loss(&mut self, cause: &str) -> Option<&mut Loss> {
+        if !self.losses.contains_key(cause) && self.losses.len() >= CAUSES {
+            return None;
+        }
+        Some(self.losses.entry(cause.to_owned()).or_default())
+    }
+
+    /// Enters the life of an incarnation: one it had before, or a new one.
+    fn enter(&mut self, incarnation: Incarnation) {
+        let Incarnation { boot_id, generation, .. } = incarnation;
+        self.incarnation = incarnation;
+        let same = |life: &&Life| life.boot_id == boot_id && life.generation == generation;
+        if let Some(life) = self.lives.iter().find(same) {
+            self.life = *life;
+            return;
+        }
+        let newest = self.lives.back().map_or(0, |life| life.epoch);
+        let boot = self.lives.iter().find(|life| life.boot_id == boot_id);
+        let life = Life {
+            epoch: newest + 1,
+            boot: boot.map_or(newest + 1, |life| life.boot),
+            boot_id,
+            generation,
+        };
+        if self.lives.len() == LIVES {
+            self.lives.pop_front();
+        }
+        self.lives.push_back(life);
+        self.life = life;
+        for loss in self.losses.values_mut() {
+            loss.before = loss.total;
+        }
+    }
+}
+
+/// Every node there was.
+#[derive(Debug, Default)]
+pub(crate) struct Nodes {
+    nodes: Vec<Node>,
+    by_name: HashMap<Arc<str>, NodeIx>,
+    streams: u64,
+}
+
+impl Nodes {
+    pub(crate) fn get(&self, ix: NodeIx) -> Option<&Node> {
+        self.nodes.get(ix.0 as usize)
+    }
+
+    pub(crate) fn get_mut(&mut self, ix: NodeIx) -> Option<&mut Node> {
+        self.nodes.get_mut(ix.0 as usize)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (NodeIx, &Node)> {
+        self.nodes.iter().enumerate().map(|(at, node)| (NodeIx(at as u32), node))
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<NodeIx> {
+        self.by_name.get(name).copied()
+    }
+
+    /// Lets an agent in. `host` makes the service that stands for a new node.
+    pub(crate) fn connect(
+        &mut self,
+        name: &str,
+        incarnation: Incarnation,
+        facts: AgentFacts,
+        now: Timestamp,
+        host: impl FnOnce(NodeIx) -> ServiceIx,
+    ) -> Result<Connection, ConnectError> {
+        let ix = match self.by_name.get(name) {
+            Some(ix) => *ix,
+            None => self.create(name, incarnation, now, host),
+        };
+        self.streams += 1;
+        let stream = StreamId(self.streams);
+        if let Some(node) = self.nodes.get_mut(ix.0 as usize) {
+            if node.stream.is_some() && node.incarnation.session != incarnation.session {
+                return Err(ConnectError::NameTaken {
+                    name: name.to_owned(),
+                    holder: Box::new(Claim::new(&node.incarnation, &node.facts)),
+                    refused: Box::new(Claim::new(&incarnation, &facts)),
+                });
+            }
+            node.stream = Some(stream);
+            node.last_stream = stream;
+            node.connected_at = now;
+            node.swept = false;
+            node.facts = facts;
+            node.enter(incarnation);
+            node.heard(now, None);
+        }
+        Ok(Connection { node: ix, stream })
+    }
+
+    fn create(
+        &mut self,
+        name: &str,
+        incarnation: Incarnation,
+        now: Timestamp,
+        host: impl FnOnce(NodeIx) -> ServiceIx,
+    ) -> NodeIx {
+        let ix = NodeIx(self.nodes.len() as u32);
+        let name: Arc<str> = name.into();
+        let life = Life {
+            epoch: 0,
+            boot: 0,
+            boot_id: incarnation.boot_id,
+            generation: incarnation.generation,
+        };
+        self.nodes.push(Node {
+            name: name.clone(),
+            host: host(ix),
+            incarnation,
+            stream: None,
+            last_stream: StreamId(0),
+            connected_at: now,
+            life,
+            lives: VecDeque::from([life]),
+            facts: AgentFacts::default(),
+            last_seen: now,
+            skew_seconds: 0.0,
+            certificate_expires_unix_s: None,
+            programs: Vec::new(),
+            losses: BTreeMap::new(),
+            addresses: Vec::new(),
+            listeners: HashSet::new(),
+            halves: Vec::new(),
+            swept: false,
+        });
+        self.by_name.insert(name, ix);
+        ix
+    }
+}

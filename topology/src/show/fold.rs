@@ -1,0 +1,80 @@
+//! Keeps an answer small without losing anything of its totals.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::view::{View, ViewEdge, ViewNode};
+use crate::{base::id::Id, model::WorkloadKind};
+
+/// Name of the node that stands for the rest.
+const OTHER: &str = "other";
+
+impl View {
+    /// Keeps the `limit` nodes that move the most bytes and folds the rest into one more node of
+    /// kind `other`. Edges of folded nodes are added up per pair of ends; their port stays when it
+    /// is the same for all, else it is 0.
+    #[must_use]
+    pub fn fold(mut self, limit: usize) -> View {
+        if self.nodes.len() <= limit {
+            return self;
+        }
+        let mut bytes: HashMap<Id, u64> = HashMap::new();
+        for edge in &self.edges {
+            for end in [edge.source, edge.target] {
+                let sum = bytes.entry(end).or_default();
+                *sum = sum.saturating_add(edge.totals.bytes());
+            }
+        }
+        self.nodes.sort_by_key(|node| {
+            (std::cmp::Reverse(bytes.get(&node.id).copied().unwrap_or(0)), node.id)
+        });
+        let folded = self.nodes.split_off(limit);
+        let other = Id::of_node(WorkloadKind::Other, "", OTHER);
+        let kept: BTreeSet<Id> = self.nodes.iter().map(|node| node.id).collect();
+        let end = |id: Id| if kept.contains(&id) { id } else { other };
+        let mut edges = Vec::new();
+        let mut sums: BTreeMap<(Id, Id), ViewEdge> = BTreeMap::new();
+        for mut edge in self.edges {
+            let ends = (end(edge.source), end(edge.target));
+            if ends == (edge.source, edge.target) {
+                edges.push(edge);
+                continue;
+            }
+            (edge.source, edge.target) = ends;
+            match sums.get_mut(&ends) {
+                Some(sum) => sum.fold_in(&edge),
+                None => {
+                    sums.insert(ends, edge);
+                }
+            }
+        }
+        for mut edge in sums.into_values() {
+            edge.id = Id::of_edge(edge.source, edge.target, edge.server_port, edge.protocol);
+            edges.push(edge);
+        }
+        edges.sort_unstable_by_key(|edge| edge.id);
+        let hosts: BTreeSet<String> = folded.into_iter().flat_map(|node| node.hosts).collect();
+        self.nodes.push(ViewNode {
+            id: other,
+            kind: WorkloadKind::Other,
+            namespace: String::new(),
+            name: OTHER.to_owned(),
+            hosts: hosts.into_iter().collect(),
+            labels: BTreeMap::new(),
+        });
+        self.nodes.sort_unstable_by_key(|node| node.id);
+        View { edges, ..self }
+    }
+}
+
+impl ViewEdge {
+    /// Adds up two edges of the same ends.
+    fn fold_in(&mut self, other: &ViewEdge) {
+        if self.server_port != other.server_port {
+            self.server_port = 0;
+        }
+        self.seen_by = self.seen_by.merge(other.seen_by);
+        self.pending &= other.pending;
+        self.connections_open = self.connections_open.saturating_add(other.connections_open);
+        self.totals.merge(&other.totals);
+    }
+}

@@ -1,0 +1,38 @@
+//! How large the graph is, for the aggregator's own metrics.
+
+use crate::Graph;
+
+/// Sizes of the graph, and what it could not use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Services known.
+    pub services: usize,
+    /// Halves known, ended ones that are still remembered included.
+    pub halves: usize,
+    /// Links known.
+    pub links: usize,
+    /// Links that will be looked at in the next tick.
+    pub links_queued: usize,
+    /// Edges with a place in the history, or with a link.
+    pub edges: usize,
+    /// Records for halves that were no longer known.
+    pub stale_records: u64,
+    /// Halves for which there was no room.
+    pub halves_refused: u64,
+}
+
+impl Graph {
+    /// Sizes of the graph.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            services: self.services.len(),
+            halves: self.halves.len(),
+            links: self.links.len(),
+            links_queued: self.links.queue.len(),
+            edges: self.edges.len(),
+            stale_records: self.halves.stale_records,
+            halves_refused: self.halves_refused,
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Streams, sessions, generations, boots: the same thing is never counted twice.
+
+use std::time::Duration;
+
+use super::world::*;
+use crate::{
+    model::{HalfKey, HostSignal, Program, ProgramState, Role},
+    *,
+};
+
+const A: &str = "10.0.0.1";
+const PEER: &str = "192.0.2.1";
+
+fn open(world: &mut World, node: NodeIx) -> HalfIx {
+    world.client(node, "web", global(A), global(PEER), 443)
+}
+
+fn bytes(world: &mut World) -> u64 {
+    world.edge().totals.get(Measure::BytesToServer)
+}
+
+#[test]
+fn totals_count_only_what_is_new() {
+    let mut world = World::new();
+    let a = world.node("a", A);
+    let half = open(&mut world, a);
+    world.add(half, &[(Counter::BytesSent, 100)]);
+    world.graph.add_bucket(half, HistogramKind::Rtt, 50, 3);
+    for total in [100, 90, 130, 130] {
+        world.graph.set_total(half, Counter::BytesSent, total);
+        world.graph.set_bucket_total(half, HistogramKind::Rtt, 50, total / 30);
+    }
+    world.pass(11);
+    assert_eq!(bytes(&mut world), 130);
+    assert_eq!(world.edge().totals.histogram(HistogramKind::Rtt).count(), 4);
+}
+
+#[test]
+fn a_reconnect_goes_on_and_repeats_nothing() {
+    let mut world = World::new();
+    let first = world.connect("a", incarnation(1, 1, 1)).unwrap();
+    let half = open(&mut world, first.node);
+    world.add(half, &[(Counter::BytesSent, 100)]);
+    world.pass(11);
+    world.graph.node_disconnected(first, world.now);
+    world.pass(5);
+    let second = world.connect("a", incarnation(1, 1, 1)).unwrap();
+    let again = open(&mut world, second.node);
+    assert_eq!(again, half);
+    world.graph.set_total(again, Counter::BytesSent, 120);
+    world.add(again, &[(Counter::BytesSent, 5)]);
+    world.pass(2);
+    assert_eq!(bytes(&mut world), 125);
+}
+
+#[test]
+fn a_new_generation_starts_from_zero_on_top() {
+    let mut world = World::new();
+    let first = world.connect("a", incarnation(1, 1, 1)).unwrap();
+    let half = open(&mut world, first.node);
+    world.add(half, &[(Counter::BytesSent, 100), (Counter::Connections, 1)]);
+    world.pass(11);
+    world.graph.node_disconnected(first, world.now);
+    let second = world.connect("a", incarnation(1, 2, 2)).unwrap();
+    world.pass(1);
+    assert_eq!(world.edge().connections_open, 0, "its connections ended with the generation");
+    let again = open(&mut world, second.node);
+    world.graph.set_total(again, Counter::BytesSent, 30);
+    world.pass(11);
+    assert_eq!(bytes(&mut world), 130);
+    // And if the first one should come back, what it counted is still known.
+    world.graph.node_disconnected(second, world.now);
+    let third = world.connect("a", incarnation(1, 1, 3)).unwrap();
+    let half = open(&mut world, third.node);
+    world.graph.set_total(half, Counter::BytesSent, 101);
+    world.pass(11);
+    assert_eq!(bytes(&mut world), 131);
+}
+
+#[test]
+fn the_numbers_of_an_older_life_stay_when_it_is_forgotten() {
+    let mut world = World::new();
+    let first = world.connect("a", incarnation(1, 1, 1)).unwrap();
+    let half = open(&mut world, first.node);
+    world.add(half, &[(Counter::BytesSent, 100)]);
+    world.pass(11);
+    world.graph.node_disconnected(first, world.now);
+    let second = world.connect("a", incarnation(2, 1, 1)).unwrap();
+    let again = open(&mut world, second.node);
+    world.pass(700);
+    assert_eq!(world.graph.stats().halves, 1);
+    world.graph.set_total(again, Counter::BytesSent, 30);
+    world.pass(2);
+    assert_eq!(bytes(&mut world), 130);
+    world.add(half, &[(Counter::BytesSent, 1)]);
+    assert_eq!(world.graph.stats().stale_records, 1);
+}
+
+#[test]
+fn a_retired_half_that_opens_again_starts_from_zero_on_top() {
+    let mut world = World::new();
+    let a = world.node("a", A);
+    let half = open(&mut world, a);
+    world.add(half, &[(Counter::BytesSent, 100)]);
+    world.pass(11);
+    world.graph.retire_half(half, world.now);
+    world.pass(1);
+    let again = open(&mut world, a);
+    world.graph.set_total(again, Counter::BytesSent, 40);
+    world.pass(1);
+    assert_eq!(bytes(&mut world), 140);
+    world.pass(90);
+    assert_eq!(world.graph.stats().halves, 1, "it came back before it was forgotten");
+}
+
+#[test]
+fn halves_that_a_new_stream_leaves_out_end() {
+    let mut world = World::new();
+    let first = world.connect("a", incarnation(1, 1, 1)).unwrap();
+    let half = open(&mut world, first.node);
+    world.add(half, &[(Counter::Connections, 1)]);
+    world.pass(11);
+    world.graph.node_disconnected(first, world.now);
+    world.pass(1000);
+    assert_eq!(world.edge().connections_open, 1, "an absent agent has taken nothing back");
+    world.connect("a", incarnation(1, 1, 1)).unwrap();
+    world.pass(75);
+    assert!(world.view().edges.iter().all(|edge| edge.connections_open == 0));
+}
+
+#[test]
+fn two_agents_with_one_name_are_an_error_that_names_both() {
+    let mut world = World::new();
+    let first = world.connect("a", incarnation(1, 1, 1)).unwrap();
+    let error = world.connect("a", incarnation(1, 1, 2)).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("\"a\"") && text.contains("10.9.9.9:1") && text.contains("10.9.9.9:2"));
+    assert!(!text.contains('\n'));
+    assert!(world.graph.is_current(first));
+    world.graph.node_disconnected(first, world.now);
+    let second = world.connect("a", incarnation(1, 1, 2)).unwrap();
+    assert!(world.graph.is_current(second));
+}
+
+#[test]
+fn the_same_agent_may_replace_its_own_stream() {
+    let mut world = World::new();
+    let first = world.connect("a", incarnation(1, 1, 1)).unwrap();
+    let second = world.connect("a", incarnation(1, 1, 1)).unwrap();
+    assert!(!world.graph.is_current(first));
+    world.graph.node_disconnected(first, world.now);
+    assert!(world.graph.is_current(second), "the end of the old stream is not the new one's");
+    assert!(world.graph.nodes().next().unwrap().connected());
+}
+
+#[test]
+fn a_silent_node_is_expected_for_a_day() {
+    let config = Config { expected_nodes: vec!["z".to_owned()], ..Config::default() };
+    let mut world = World::with(config);
+    let a = world.connect("a", incarnation(1, 1, 1)).unwrap();
+    world.connect("b", incarnation(1, 1, 1)).unwrap();
+    world.pass(1);
+    let coverage = world.view().coverage;
+    assert_eq!((coverage.nodes_expected, coverage.nodes_reporting), (3, 2));
+    assert_eq!((coverage.nodes_silent, coverage.complete), (vec!["z".to_owned()], false));
+    world.graph.node_disconnected(a, world.now);
+    assert_eq!(world.view().coverage.nodes_silent, ["a", "z"]);
+    world.now = world.now.plus(Duration::from_secs(24 * 3600 + 1));
+    world.graph.tick(world.now);
+    assert_eq!(world.view().coverage.nodes_silent, ["z"]);
+}
+
+#[test]
+fn losses_count_once_over_generations_and_show_in_their_window() {
+    let mut world = World::new();
+    let first = world.connect("a", incarnation(1, 1, 1)).unwrap();
+    world.graph.set_loss(first.node, "halves_full", 5);
+    world.graph.set_loss(first.node, "halves_full", 5);
+    world.graph.set_loss(first.node, "batches_dropped", 1);
+    world.graph.set_loss(first.node, "owner_unknown", 9);
+    let coverage = world.view().coverage;
+    assert_eq!((coverage.inserts_refused, coverage.batches_lost), (5, 1));
+    assert!(!coverage.complete);
+    world.graph.node_disconnected(first, world.now);
+    let second = world.connect("a", incarnation(1, 2, 2)).unwrap();
+    world.graph.set_loss(second.node, "halves_full", 2);
+    let node = world.graph.node(second.node).unwrap();
+    assert!(node.losses().any(|loss| loss == ("halves_full", 7)));
+    world.pass(60);
+    let window = Window { from: world.now.minus(Duration::from_secs(20)), to: world.now };
+    let coverage = world.graph.view(window, world.now).coverage;
+    assert_eq!(coverage.inserts_refused, 0);
+    assert!(coverage.complete);
+}
+
+#[test]
+fn a_failed_program_makes_an_answer_incomplete() {
+    let mut world = World::new();
+    let a = world.node("a", A);
+    let (name, reason) = ("sock_ops".to_owned(), "not permitted".to_owned());
+    let state = ProgramState::Failed;
+    world.graph.set_status(a, vec![Program { name, state, reason }], None);
+    assert!(!world.view().coverage.complete);
+}
+
+#[test]
+fn host_signals_add_up_over_nodes_and_generations() {
+    let mut world = World::new();
+    let signal = HostSignal::RunqueueLatency;
+    let first = world.connect("a", incarnation(1, 1, 1)).unwrap();
+    let other = world.connect("b", incarnation(1, 1, 1)).unwrap();
+    world.graph.set_signal(first.node, signal, [(40, 10), (50, 1)]);
+    world.graph.set_signal(first.node, signal, [(40, 10), (50, 1)]);
+    world.graph.set_signal(other.node, signal, [(40, 5)]);
+    world.graph.node_disconnected(first, world.now);
+    let second = world.connect("a", incarnation(1, 2, 2)).unwrap();
+    world.graph.set_signal(second.node, signal, [(40, 3)]);
+    let merged: Vec<_> = world.graph.signal(signal).iter().collect();
+    assert_eq!(merged, [(40, 18), (50, 1)]);
+    assert_eq!(world.graph.signal_of(second.node, signal).unwrap().count(), 14);
+}
+
+#[test]
+fn a_half_without_room_is_refused_and_counted() {
+    let mut world = World::with(Config { max_halves: 1, ..Config::default() });
+    let a = world.node("a", A);
+    open(&mut world, a);
+    let workload = world.process(a, "web");
+    let (local, peer, role) = (global(A), global(A), Role::Client);
+    let key = HalfKey { workload, local, peer, server_port: 1, client_port: 0, role };
+    assert_eq!(world.graph.open_half(a, key, world.now), Err(DefineError::Full));
+    let coverage = world.view().coverage;
+    assert_eq!((coverage.inserts_refused, world.graph.stats().halves_refused), (1, 1));
+}
+
+#[test]
+fn another_nodes_workload_is_refused() {
+    let mut world = World::new();
+    let (a, b) = (world.node("a", A), world.node("b", "10.0.0.2"));
+    let workload = world.process(b, "web");
+    let (local, peer, role) = (global(A), global(PEER), Role::Client);
+    let key = HalfKey { workload, local, peer, server_port: 1, client_port: 0, role };
+    assert_eq!(world.graph.open_half(a, key, world.now), Err(DefineError::UnknownWorkload));
+}
+
+#[test]
+fn services_that_nothing_refers_to_are_forgotten() {
+    let mut world = World::new();
+    let first = world.connect("a", incarnation(1, 1, 1)).unwrap();
+    for name in 0..100 {
+        world.process(first.node, &format!("job{name}"));
+    }
+    world.graph.node_disconnected(first, world.now);
+    world.connect("a", incarnation(1, 1, 1)).unwrap();
+    world.pass(20);
+    assert_eq!(world.graph.stats().services, 1);
+}

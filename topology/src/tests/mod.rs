@@ -1,0 +1,11 @@
+//! The rules of `docs/ARCHITECTURE.md`, one by one, and what holds whatever arrives.
+
+mod folding;
+mod joining;
+mod lives;
+mod naming;
+mod properties;
+mod settling;
+mod sharing;
+mod windows;
+mod world;

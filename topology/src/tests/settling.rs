@@ -1,0 +1,150 @@
+//! When a link settles, and what happens when better evidence comes later.
+
+use super::world::*;
+use crate::*;
+
+const A: &str = "10.0.0.1";
+const B: &str = "10.0.0.2";
+
+#[test]
+fn one_half_alone_is_pending_for_ten_seconds() {
+    let mut world = World::new();
+    let a = world.node("a", A);
+    let client = world.client(a, "web", global(A), global("192.0.2.1"), 443);
+    world.exchange(client, 1, 2);
+    world.pass(9);
+    assert!(world.edge().pending);
+    assert!(world.series().is_empty());
+    world.pass(1);
+    assert!(!world.edge().pending);
+    assert_eq!(world.series().len(), 1);
+    assert_eq!(world.edges(), [row("web", "external 192.0.2.1", 443, 1, 1, 2)]);
+}
+
+#[test]
+fn a_pending_edge_shows_at_once_and_only_where_now_is() {
+    let mut world = World::new();
+    let a = world.node("a", A);
+    let begin = world.now;
+    let client = world.client(a, "web", global(A), global("192.0.2.1"), 443);
+    world.exchange(client, 1, 2);
+    assert!(world.edge().pending);
+    world.pass(7);
+    let past = Window { from: begin, to: begin };
+    assert!(world.graph.view(past, world.now).edges.is_empty());
+}
+
+#[test]
+fn two_halves_settle_without_waiting_for_long() {
+    let mut world = World::new();
+    let (a, b) = (world.node("a", A), world.node("b", B));
+    let client = world.client(a, "web", global(A), global(B), 80);
+    world.exchange(client, 1, 2);
+    world.pass(1);
+    let server = world.server(b, "api", global(B), global(A), 80);
+    world.exchange(server, 2, 1);
+    world.pass(1);
+    assert!(world.edge().pending);
+    world.pass(2);
+    assert!(!world.edge().pending);
+    assert_eq!(world.edges(), [row("web", "api", 80, 1, 1, 2)]);
+}
+
+#[test]
+fn a_pending_edge_leaves_no_trace_where_it_was_guessed() {
+    let mut world = World::new();
+    let a = world.node("a", A);
+    let client = world.client(a, "web", global(A), global(B), 80);
+    world.exchange(client, 1, 2);
+    world.pass(5);
+    assert_eq!(world.edges(), [row("web", &format!("external {B}"), 80, 1, 1, 2)]);
+    let b = world.node("b", B);
+    let server = world.server(b, "api", global(B), global(A), 80);
+    world.exchange(server, 2, 1);
+    world.pass(3);
+    assert_eq!(world.edges(), [row("web", "api", 80, 1, 1, 2)]);
+    assert_eq!(world.series().len(), 1);
+}
+
+#[test]
+fn better_evidence_gets_later_gains_and_takes_nothing_back() {
+    let mut world = World::new();
+    let a = world.node("a", A);
+    let client = world.client(a, "web", global(A), global(B), 80);
+    world.exchange(client, 100, 10);
+    world.pass(12);
+    let b = world.node("b", B);
+    let server = world.server(b, "api", global(B), global(A), 80);
+    world.add(server, &[(Counter::BytesReceived, 100), (Counter::BytesSent, 10)]);
+    world.add(server, &[(Counter::Connections, 1)]);
+    world.pass(3);
+    world.exchange(client, 5, 1);
+    world.exchange(server, 1, 5);
+    world.pass(2);
+    let external = format!("external {B}");
+    assert_eq!(
+        world.edges(),
+        [row("web", "api", 80, 1, 5, 1), row("web", &external, 80, 1, 100, 10)]
+    );
+    // Connections that are open belong to the better edge alone.
+    let view = world.view();
+    let mut open: Vec<_> = view.edges.iter().map(|edge| edge.connections_open).collect();
+    open.sort_unstable();
+    assert_eq!(open, [0, 2]);
+}
+
+#[test]
+fn series_of_equal_labels_are_one() {
+    let mut world = World::new();
+    let a = world.node("a", A);
+    let peer = global("192.0.2.1");
+    for kind in [model::WorkloadKind::Process, model::WorkloadKind::Container] {
+        let workload = world.graph.intern_workload(a, named(kind, "web")).unwrap();
+        let role = model::Role::Client;
+        let local = global(A);
+        let key = model::HalfKey { workload, local, peer, server_port: 80, client_port: 0, role };
+        let half = world.graph.open_half(a, key, world.now).unwrap();
+        world.exchange(half, 1, 2);
+    }
+    world.pass(11);
+    assert_eq!(world.edges().len(), 2);
+    let series = world.series();
+    assert_eq!(series.len(), 1);
+    let totals = series.values().next().unwrap();
+    assert_eq!(totals.get(Measure::Connections), 2);
+    assert_eq!(world.graph.published().next().unwrap().connections_open(), 2);
+}
+
+#[test]
+fn an_expired_series_comes_back_where_it_was() {
+    let mut world = World::new();
+    let a = world.node("a", A);
+    let client = world.client(a, "web", global(A), global("192.0.2.1"), 443);
+    world.add(client, &[(Counter::FailedTimeout, 3)]);
+    world.pass(11);
+    world.graph.retire_half(client, world.now);
+    world.pass(3700);
+    assert!(world.series().is_empty());
+    world.pass(3700);
+    assert_eq!(world.graph.stats().edges, 0);
+    assert_eq!(world.graph.stats().links, 0);
+    let client = world.client(a, "web", global(A), global("192.0.2.1"), 443);
+    world.add(client, &[(Counter::FailedTimeout, 1)]);
+    world.pass(11);
+    let series = world.series();
+    assert_eq!(series.values().next().unwrap().get(Measure::FailedTimeout), 4);
+    assert_eq!(world.edge().totals.get(Measure::FailedTimeout), 1);
+}
+
+#[test]
+fn an_open_connection_keeps_an_idle_edge() {
+    let mut world = World::new();
+    let a = world.node("a", A);
+    let client = world.client(a, "web", global(A), global("192.0.2.1"), 443);
+    world.exchange(client, 1, 2);
+    world.pass(8000);
+    assert_eq!(world.series().len(), 1);
+    let edge = world.edge();
+    assert_eq!((edge.connections_open, edge.totals.is_zero()), (1, true));
+    assert_eq!(edge.seen_by, SeenBy::Client);
+}

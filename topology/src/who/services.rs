@@ -1,0 +1,202 @@
+//! Workloads, and the services they make up.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use crate::{
+    base::{
+        arena::{Arena, Key},
+        id::Id,
+    },
+    model::{Workload, WorkloadKind},
+    nodes::{NodeIx, StreamId},
+};
+
+/// How many labels a service has at most.
+const LABELS: usize = 32;
+
+/// A workload of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkloadIx(pub(crate) Key<WorkloadEntry>);
+
+/// Which service a workload is part of.
+#[derive(Debug)]
+pub(crate) struct WorkloadEntry {
+    pub(crate) node: NodeIx,
+    pub(crate) service: ServiceIx,
+    /// The last stream that defined it.
+    stream: StreamId,
+    key: (NodeIx, Arc<Workload>),
+}
+
+pub(crate) type ServiceIx = Key<Service>;
+
+/// All workloads of one kind, namespace and name.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) kind: WorkloadKind,
+    pub(crate) namespace: Arc<str>,
+    pub(crate) name: Arc<str>,
+    pub(crate) id: Id,
+    pub(crate) hosts: BTreeSet<NodeIx>,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+impl Service {
+    #[cfg(test)]
+    pub(crate) fn nameless() -> Self {
+        let kind = WorkloadKind::Process;
+        Service {
+            kind,
+            namespace: "".into(),
+            name: "".into(),
+            id: Id::of_node(kind, "", ""),
+            hosts: BTreeSet::new(),
+            labels: BTreeMap::new(),
+        }
+    }
+
+    /// What orders services in the same way whenever they were first seen.
+    pub(crate) fn rank(&self) -> (WorkloadKind, &str, &str) {
+        (self.kind, &self.namespace, &self.name)
+    }
+
+    /// Of two values of a label the smaller one stays: the order of arrival tells nothing.
+    fn label(&mut self, labels: &BTreeMap<String, String>) {
+        for (name, value) in labels {
+            let room = self.labels.len() < LABELS;
+            match self.labels.get_mut(name) {
+                Some(old) if value < old => old.clone_from(value),
+                None if room => {
+                    self.labels.insert(name.clone(), value.clone());
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+type ServiceKey = (WorkloadKind, Arc<str>, Arc<str>);
+
+/// Every service and workload that something refers to.
+#[derive(Default)]
+pub(crate) struct Services {
+    services: Arena<Service>,
+    by_key: HashMap<ServiceKey, ServiceIx>,
+    workloads: Arena<WorkloadEntry>,
+    by_workload: HashMap<(NodeIx, Arc<Workload>), WorkloadIx>,
+}
+
+impl Services {
+    pub(crate) fn get(&self, ix: ServiceIx) -> Option<&Service> {
+        self.services.get(ix)
+    }
+
+    pub(crate) fn workload(&self, ix: WorkloadIx) -> Option<&WorkloadEntry> {
+        self.workloads.get(ix.0)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.services.len()
+    }
+
+    /// The service that stands for a host.
+    pub(crate) fn host(&mut self, node: NodeIx, name: &str) -> ServiceIx {
+        self.service(WorkloadKind::Host, "", name, Some(node))
+    }
+
+    /// The service that stands for an uncovered peer.
+    pub(crate) fn external(&mut self, ip: IpAddr) -> ServiceIx {
+        self.service(WorkloadKind::External, "", &ip.to_string(), None)
+    }
+
+    fn service(
+        &mut self,
+        kind: WorkloadKind,
+        namespace: &str,
+        name: &str,
+        node: Option<NodeIx>,
+    ) -> ServiceIx {
+        let key: ServiceKey = (kind, namespace.into(), name.into());
+        let ix = match self.by_key.get(&key) {
+            Some(ix) => *ix,
+            None => {
+                let ix = self.services.insert(Service {
+                    kind,
+                    namespace: key.1.clone(),
+                    name: key.2.clone(),
+                    id: Id::of_node(kind, namespace, name),
+                    hosts: BTreeSet::new(),
+                    labels: BTreeMap::new(),
+                });
+                self.by_key.insert(key, ix);
+                ix
+            }
+        };
+        if let (Some(node), Some(service)) = (node, self.services.get_mut(ix)) {
+            service.hosts.insert(node);
+        }
+        ix
+    }
+
+    /// Interns a workload. `host` is the node's name, which names what has no owner.
+    pub(crate) fn intern(
+        &mut self,
+        node: NodeIx,
+        stream: StreamId,
+        host: &str,
+        workload: Workload,
+    ) -> WorkloadIx {
+        let key = (node, Arc::new(workload));
+        if let Some(ix) = self.by_workload.get(&key) {
+            if let Some(entry) = self.workloads.get_mut(ix.0) {
+                entry.stream = stream;
+            }
+            return *ix;
+        }
+        let workload = &key.1;
+        let service = match workload.kind {
+            WorkloadKind::Host | WorkloadKind::External | WorkloadKind::Other => {
+                self.host(node, host)
+            }
+            kind => self.service(kind, &workload.namespace, &workload.name, Some(node)),
+        };
+        if let Some(service) = self.services.get_mut(service) {
+            service.label(&key.1.labels);
+        }
+        let entry = WorkloadEntry { node, service, stream, key: key.clone() };
+        let ix = WorkloadIx(self.workloads.insert(entry));
+        self.by_workload.insert(key, ix);
+        ix
+    }
+
+    /// Forgets workloads of ended streams that nothing refers to, then services likewise.
+    pub(crate) fn sweep(
+        &mut self,
+        used_workloads: &HashSet<WorkloadIx>,
+        mut used: HashSet<ServiceIx>,
+        stream_of: impl Fn(NodeIx) -> StreamId,
+    ) {
+        let gone = |(ix, entry): (Key<WorkloadEntry>, &WorkloadEntry)| {
+            let ix = WorkloadIx(ix);
+            (entry.stream < stream_of(entry.node) && !used_workloads.contains(&ix)).then_some(ix)
+        };
+        let unused: Vec<_> = self.workloads.iter().filter_map(gone).collect();
+        for ix in unused {
+            if let Some(entry) = self.workloads.remove(ix.0) {
+                self.by_workload.remove(&entry.key);
+            }
+        }
+        used.extend(self.workloads.iter().map(|(_, entry)| entry.service));
+        let unused: Vec<_> =
+            self.services.iter().map(|(ix, _)| ix).filter(|ix| !used.contains(ix)).collect();
+        for ix in unused {
+            if let Some(service) = self.services.remove(ix) {
+                self.by_key.remove(&(service.kind, service.namespace, service.name));
+            }
+        }
+    }
+}
