@@ -1,1 +1,37 @@
-//! weft.v1.
+//! The protocol between `weft-agent` and `weft-aggregator`: messages, columns,
+//! conversions to the words of the domain, and the TLS both sides agree on.
+#![forbid(unsafe_code)]
+
+pub mod columns;
+pub mod convert;
+pub mod error;
+pub mod identity;
+pub mod tls;
+
+/// The messages and services of `weft/v1/weft.proto`.
+#[allow(missing_docs, clippy::all, clippy::pedantic, clippy::redundant_clone)]
+pub mod v1 {
+    tonic::include_proto!("weft.v1");
+}
+
+pub use error::ConvertError;
+
+/// Version of the protocol that this crate speaks; the agent sends it in its `Hello`.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Largest message either side sends or accepts, in bytes. A sender splits its
+/// batches well below it.
+pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
+
+/// Largest name, namespace, label or reason on the wire, in bytes.
+pub const MAX_STRING_BYTES: usize = 256;
+
+/// Most labels of one workload.
+pub const MAX_LABELS: usize = 32;
+
+/// Ids of workloads, addresses and halves are below this: the receiver looks them up in
+/// arrays that grow to the largest id seen.
+pub const MAX_ID: u32 = 1 << 20;
+
+/// Most connections asked for in one `Resolve`.
+pub const MAX_TUPLES: usize = 1024;

@@ -1,0 +1,97 @@
+//! LEB128 and zigzag.
+
+/// A varint that ends early or does not fit into 64 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bad {
+    Truncated,
+    Overflow,
+}
+
+/// Appends a number.
+#[inline]
+pub(super) fn put(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value as u8) | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Takes a number off the front.
+#[inline]
+pub(super) fn take(from: &mut &[u8]) -> Result<u64, Bad> {
+    match **from {
+        [first, ref rest @ ..] if first < 0x80 => {
+            *from = rest;
+            Ok(u64::from(first))
+        }
+        _ => take_long(from),
+    }
+}
+
+fn take_long(from: &mut &[u8]) -> Result<u64, Bad> {
+    let mut value = 0_u64;
+    for (index, byte) in from.iter().enumerate() {
+        let bits = u64::from(byte & 0x7f);
+        // The tenth byte has room for the highest bit only.
+        if index > 9 || (index == 9 && bits > 1) {
+            return Err(Bad::Overflow);
+        }
+        value |= bits << (index * 7);
+        if *byte < 0x80 {
+            *from = &from[index + 1..];
+            return Ok(value);
+        }
+    }
+    Err(Bad::Truncated)
+}
+
+/// Small numbers of either sign as small numbers.
+#[inline]
+pub(super) fn zigzag(value: i32) -> u64 {
+    u64::from(((value << 1) ^ (value >> 31)) as u32)
+}
+
+/// Back from [`zigzag`]; `None` beyond 32 bits.
+#[inline]
+pub(super) fn unzigzag(value: u64) -> Option<i32> {
+    let value = u32::try_from(value).ok()?;
+    Some(((value >> 1) as i32) ^ -((value & 1) as i32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn numbers_come_back(value: u64, tail in any::<[u8; 3]>()) {
+            let mut bytes = Vec::new();
+            put(&mut bytes, value);
+            prop_assert!(bytes.len() <= 10);
+            bytes.extend(tail);
+            let mut rest = bytes.as_slice();
+            prop_assert_eq!(take(&mut rest), Ok(value));
+            prop_assert_eq!(rest, tail.as_slice());
+        }
+
+        #[test]
+        fn signs_come_back(value: i32) {
+            prop_assert_eq!(unzigzag(zigzag(value)), Some(value));
+        }
+
+        #[test]
+        fn any_bytes_are_a_number_or_an_error(bytes: Vec<u8>) {
+            let mut rest = bytes.as_slice();
+            let _ = take(&mut rest);
+            prop_assert!(rest.len() <= bytes.len());
+        }
+    }
+
+    #[test]
+    fn too_long_and_too_short_are_told_apart() {
+        assert_eq!(take(&mut [0x80_u8; 3].as_slice()), Err(Bad::Truncated));
+        assert_eq!(take(&mut [0xff_u8; 12].as_slice()), Err(Bad::Overflow));
+    }
+}

@@ -1,0 +1,50 @@
+//! Wire <-> domain. Everything that comes off the wire is checked here, once.
+//!
+//! References between definitions stay ids: the receiver looks them up in the tables of the
+//! stream that defined them.
+
+mod address;
+mod definitions;
+mod hello;
+mod status;
+
+pub use definitions::{HalfDefinition, ListenerChange, TupleAnswer, WorkloadDefinition};
+pub use hello::Hello;
+pub use status::{HostHistogram, losses};
+
+use crate::{ConvertError, MAX_ID, MAX_STRING_BYTES};
+
+/// Text of at most [`MAX_STRING_BYTES`] without control characters.
+fn text(field: &'static str, text: String) -> Result<String, ConvertError> {
+    if text.len() > MAX_STRING_BYTES {
+        let expected = "at most 256";
+        return Err(ConvertError::Length { field, length: text.len(), expected });
+    }
+    if text.chars().any(char::is_control) {
+        return Err(ConvertError::Text(field));
+    }
+    Ok(text)
+}
+
+/// Text that is not empty, too.
+fn name(field: &'static str, name: String) -> Result<String, ConvertError> {
+    if name.is_empty() {
+        return Err(ConvertError::Missing(field));
+    }
+    text(field, name)
+}
+
+fn port(field: &'static str, port: u32) -> Result<u16, ConvertError> {
+    let max = u64::from(u16::MAX);
+    u16::try_from(port).map_err(|_| ConvertError::Range { field, value: port.into(), max })
+}
+
+fn id(field: &'static str, id: u32) -> Result<u32, ConvertError> {
+    if id < MAX_ID {
+        return Ok(id);
+    }
+    Err(ConvertError::Range { field, value: id.into(), max: u64::from(MAX_ID) - 1 })
+}
+
+#[cfg(test)]
+mod tests;
