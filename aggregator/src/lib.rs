@@ -1,1 +1,19 @@
-//! aggregator.
+//! `weft-aggregator`: takes in what the agents of a fleet count, merges it into one graph of
+//! services, and serves it. `Config` -> [`App::bind`] -> [`App::run`].
+#![forbid(unsafe_code)]
+
+mod app;
+mod clock;
+pub mod config;
+mod data_dir;
+mod exposition;
+mod http;
+mod ingest;
+mod metrics;
+pub mod pki;
+mod state;
+mod ticker;
+
+pub use app::{App, AppError, Running};
+pub use config::Config;
+pub use data_dir::DataDirError;

@@ -1,0 +1,108 @@
+//! Settings: flags, then environment (`WEFT_…`), then a TOML file, then defaults.
+
+mod cli;
+mod layers;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use thiserror::Error;
+
+pub use cli::{Cli, Command, Pki};
+pub use layers::{Flags, Layers, Repeated};
+
+/// Exit code of a wrong setting (`EX_USAGE`).
+pub const EXIT_USAGE: u8 = 64;
+
+/// A wrong setting, in one clear line.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    /// A setting without a default is missing.
+    #[error(
+        "--{setting} is missing (or {variable} in the environment, or `{setting}` in the config file)"
+    )]
+    Missing {
+        /// Name of the setting.
+        setting: &'static str,
+        /// Its environment variable.
+        variable: String,
+    },
+    /// A value that cannot be used.
+    #[error("{origin}: {reason}")]
+    Invalid {
+        /// The flag, the variable, or the key and file that has it.
+        origin: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file cannot be used.
+    #[error("config file {}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Everything the aggregator needs to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where agents connect.
+    pub grpc_listen: SocketAddr,
+    /// Where readers connect.
+    pub http_listen: SocketAddr,
+    /// What the aggregator keeps on disk.
+    pub data_dir: PathBuf,
+    /// PEM files: the CA of the agents, and this side's certificate and key.
+    pub tls: proto::tls::Files,
+    /// Trust domain that agents must be of; any that the CA vouches for when `None`.
+    pub trust_domain: Option<String>,
+    /// Nodes that are missed when they do not report.
+    pub expected_nodes: Vec<String>,
+    /// Whether `/metrics` has the `traces_service_graph_…` series, too.
+    pub service_graph_metrics: bool,
+    /// Filter of the log.
+    pub log: String,
+}
+
+impl Config {
+    /// Takes each setting from the first layer that has it.
+    pub fn resolve(layers: &Layers) -> Result<Self, ConfigError> {
+        let file = |name| match layers.get(name) {
+            Some(raw) => raw.parse_with(values::readable_file),
+            None => Err(layers::missing(name)),
+        };
+        let or = |name, default: &str, parse: fn(&str) -> Result<SocketAddr, String>| {
+            layers.get_or(name, default).parse_with(parse)
+        };
+        Ok(Self {
+            grpc_listen: or("grpc-listen", "[::]:7443", values::address)?,
+            http_listen: or("http-listen", "127.0.0.1:7480", values::address)?,
+            data_dir: layers
+                .get_or("data-dir", "/var/lib/weft-aggregator")
+                .parse_with(values::path)?,
+            tls: proto::tls::Files {
+                ca: file("tls-client-ca")?,
+                cert: file("tls-cert")?,
+                key: file("tls-key")?,
+            },
+            trust_domain: layers
+                .get("trust-domain")
+                .map(|raw| raw.parse_with(values::trust_domain))
+                .transpose()?,
+            expected_nodes: layers
+                .get_all("expected-node")
+                .iter()
+                .map(|raw| raw.parse_with(values::node_name))
+                .collect::<Result<_, _>>()?,
+            service_graph_metrics: layers
+                .get_or("service-graph-metrics", "true")
+                .parse_with(values::switch)?,
+            log: layers.get_or("log", "info").parse_with(values::log_filter)?,
+        })
+    }
+}

@@ -1,0 +1,206 @@
+//! Where a setting comes from.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use super::ConfigError;
+
+/// Settings as text, of one origin.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Flags {
+    /// Address for agents [default: [::]:7443]
+    #[arg(long, value_name = "ADDRESS")]
+    pub grpc_listen: Option<String>,
+    /// Address for readers: API, metrics [default: 127.0.0.1:7480]
+    #[arg(long, value_name = "ADDRESS")]
+    pub http_listen: Option<String>,
+    /// Directory for what must survive a restart [default: /var/lib/weft-aggregator]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// Certificate of the aggregator (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<String>,
+    /// Private key of the aggregator (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<String>,
+    /// CA that issued the agents' certificates (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub tls_client_ca: Option<String>,
+    /// Trust domain that agents must be of [default: any of the CA]
+    #[arg(long, value_name = "NAME")]
+    pub trust_domain: Option<String>,
+    /// Whether /metrics has the traces_service_graph_ series [default: true]
+    #[arg(long, value_name = "BOOL")]
+    pub service_graph_metrics: Option<String>,
+    /// What to log: error, warn, info, debug, or a filter per module [default: info]
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+/// Settings with any number of values.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct Repeated {
+    /// A node that is missed when it does not report; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub expected_node: Vec<String>,
+}
+
+/// What the file may hold.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+struct FileLayer {
+    expected_node: Vec<String>,
+    #[serde(flatten)]
+    flags: toml::Table,
+}
+
+/// Looks up an environment variable.
+type Environment = Box<dyn Fn(&str) -> Option<OsString>>;
+
+/// All origins, in the order of precedence.
+pub struct Layers {
+    flags: Flags,
+    repeated: Repeated,
+    environment: Environment,
+    file: Option<(PathBuf, Flags, Vec<String>)>,
+}
+
+/// A setting's text and its origin in words.
+pub(super) struct Raw {
+    text: Result<String, String>,
+    origin: String,
+}
+
+impl Raw {
+    pub(super) fn parse_with<T>(
+        &self,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
+        let text = self.text.as_deref().map_err(Clone::clone);
+        text.and_then(parse)
+            .map_err(|reason| ConfigError::Invalid { origin: self.origin.clone(), reason })
+    }
+}
+
+pub(super) fn missing(setting: &'static str) -> ConfigError {
+    ConfigError::Missing { setting, variable: variable(setting) }
+}
+
+impl Layers {
+    /// Reads the file that `config` or `WEFT_CONFIG` names, if any; `environment` looks up a
+    /// variable.
+    pub fn gather(
+        flags: Flags,
+        repeated: Repeated,
+        config: Option<PathBuf>,
+        environment: impl Fn(&str) -> Option<OsString> + 'static,
+    ) -> Result<Self, ConfigError> {
+        let path = config.or_else(|| environment("WEFT_CONFIG").map(PathBuf::from));
+        let file = path.map(read_file).transpose()?;
+        Ok(Self { flags, repeated, environment: Box::new(environment), file })
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<Raw> {
+        if let Some(text) = self.flags.get(name) {
+            return Some(Raw { text: Ok(text.to_owned()), origin: format!("--{name}") });
+        }
+        let variable = variable(name);
+        if let Some(text) = (self.environment)(&variable) {
+            let text = text.into_string().map_err(|_| "is not UTF-8".to_owned());
+            return Some(Raw { text, origin: variable });
+        }
+        let (path, flags, _) = self.file.as_ref()?;
+        flags.get(name).map(|text| Raw { text: Ok(text.to_owned()), origin: in_file(name, path) })
+    }
+
+    pub(super) fn get_or(&self, name: &str, default: &str) -> Raw {
+        let default = || Raw { text: Ok(default.to_owned()), origin: format!("--{name}") };
+        self.get(name).unwrap_or_else(default)
+    }
+
+    /// All values of a repeated setting; in the environment they are parted by commas.
+    pub(super) fn get_all(&self, name: &str) -> Vec<Raw> {
+        let raws = |values: &[String], origin: &str| {
+            let raw = |text: &String| Raw { text: Ok(text.clone()), origin: origin.to_owned() };
+            values.iter().map(raw).collect()
+        };
+        if !self.repeated.expected_node.is_empty() {
+            return raws(&self.repeated.expected_node, &format!("--{name}"));
+        }
+        let variable = variable(name);
+        if let Some(text) = (self.environment)(&variable) {
+            return match text.into_string() {
+                Ok(text) => {
+                    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+                    raws(&parts.map(str::to_owned).collect::<Vec<_>>(), &variable)
+                }
+                Err(_) => vec![Raw { text: Err("is not UTF-8".to_owned()), origin: variable }],
+            };
+        }
+        match &self.file {
+            Some((path, _, nodes)) => raws(nodes, &in_file(name, path)),
+            None => Vec::new(),
+        }
+    }
+}
+
+impl Flags {
+    fn get(&self, name: &str) -> Option<&str> {
+        let value = match name {
+            "grpc-listen" => &self.grpc_listen,
+            "http-listen" => &self.http_listen,
+            "data-dir" => &self.data_dir,
+            "tls-cert" => &self.tls_cert,
+            "tls-key" => &self.tls_key,
+            "tls-client-ca" => &self.tls_client_ca,
+            "trust-domain" => &self.trust_domain,
+            "service-graph-metrics" => &self.service_graph_metrics,
+            "log" => &self.log,
+            _ => return None,
+        };
+        value.as_deref()
+    }
+}
+
+fn variable(setting: &str) -> String {
+    format!("WEFT_{}", setting.to_ascii_uppercase().replace('-', "_"))
+}
+
+fn in_file(name: &str, path: &Path) -> String {
+    format!("`{name}` in {}", path.display())
+}
+
+fn read_file(path: PathBuf) -> Result<(PathBuf, Flags, Vec<String>), ConfigError> {
+    let read = std::fs::read_to_string(&path).map_err(|error| error.to_string());
+    let parsed = read.and_then(|text| {
+        let mut layer: FileLayer = toml::from_str(&text).map_err(|error| at_line(&error, &text))?;
+        // A switch reads better without quotes.
+        if let Some(toml::Value::Boolean(on)) = layer.flags.get("service-graph-metrics") {
+            let text = on.to_string();
+            layer.flags.insert("service-graph-metrics".to_owned(), toml::Value::String(text));
+        }
+        let flags = layer.flags.try_into().map_err(|error| first_line(&error))?;
+        Ok((flags, layer.expected_node))
+    });
+    match parsed {
+        Ok((flags, nodes)) => Ok((path, flags, nodes)),
+        Err(reason) => Err(ConfigError::File { path, reason }),
+    }
+}
+
+fn at_line(error: &toml::de::Error, text: &str) -> String {
+    let line = error
+        .span()
+        .and_then(|span| text.get(..span.start))
+        .map_or(1, |before| before.matches('\n').count() + 1);
+    format!("line {line}: {}", first_line(error))
+}
+
+fn first_line(error: &toml::de::Error) -> String {
+    error.message().lines().next().unwrap_or("not TOML").to_owned()
+}

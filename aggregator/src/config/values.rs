@@ -1,0 +1,50 @@
+//! Readers of single settings.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("`{text}` is not an address; write 127.0.0.1:7480"))
+}
+
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("is empty".to_owned()) } else { Ok(PathBuf::from(text)) }
+}
+
+pub(super) fn readable_file(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match std::fs::File::open(&path).and_then(|file| file.metadata()) {
+        Ok(facts) if facts.is_dir() => Err(format!("`{text}` is a directory")),
+        Ok(_) => Ok(path),
+        Err(error) => Err(format!("`{text}`: {error}")),
+    }
+}
+
+pub(super) fn node_name(text: &str) -> Result<String, String> {
+    if proto::identity::is_node_name(text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("`{text}` is not a node's name: letters, digits, `.`, `-` and `_`, at most 253"))
+}
+
+pub(super) fn trust_domain(text: &str) -> Result<String, String> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
+    if !text.is_empty() && text.len() <= 253 && text.bytes().all(plain) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("`{text}` is not a trust domain: lowercase letters, digits, `.`, `-` and `_`"))
+}
+
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "on" | "1" => Ok(true),
+        "false" | "off" | "0" => Ok(false),
+        _ => Err(format!("`{text}` is not true or false")),
+    }
+}
+
+pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    match tracing_subscriber::EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(format!("`{text}` is not a log filter; write info or debug")),
+    }
+}

@@ -1,0 +1,64 @@
+//! `/api/v1/nodes`.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{Json, extract::State};
+use serde::Serialize;
+use topology::Node;
+
+use super::time::{rfc3339, rfc3339_seconds};
+use crate::state::Shared;
+
+/// The answer.
+#[derive(Serialize)]
+pub(super) struct Nodes {
+    nodes: Vec<NodeJson>,
+}
+
+#[derive(Serialize)]
+struct NodeJson {
+    name: String,
+    version: String,
+    kernel: String,
+    connected: bool,
+    last_seen: String,
+    programs: Vec<ProgramJson>,
+    losses: BTreeMap<String, u64>,
+    clock_skew_seconds: f64,
+    certificate_expires: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ProgramJson {
+    name: String,
+    state: &'static str,
+    reason: String,
+}
+
+/// Every node that is connected or was of late, by name.
+pub(super) async fn nodes(State(shared): State<Arc<Shared>>) -> Json<Nodes> {
+    let mut nodes: Vec<_> = shared.graph().nodes().map(NodeJson::from).collect();
+    nodes.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Json(Nodes { nodes })
+}
+
+impl From<&Node> for NodeJson {
+    fn from(node: &Node) -> Self {
+        let programs = node.programs().iter().map(|program| ProgramJson {
+            name: program.name.clone(),
+            state: program.state.name(),
+            reason: program.reason.clone(),
+        });
+        Self {
+            name: node.name().to_owned(),
+            version: node.facts().version.clone(),
+            kernel: node.facts().kernel.clone(),
+            connected: node.connected(),
+            last_seen: rfc3339(node.last_seen()),
+            programs: programs.collect(),
+            losses: node.losses().map(|(cause, count)| (cause.to_owned(), count)).collect(),
+            clock_skew_seconds: node.clock_skew_seconds(),
+            certificate_expires: node.certificate_expires_unix_s().and_then(rfc3339_seconds),
+        }
+    }
+}

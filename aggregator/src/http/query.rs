@@ -1,0 +1,136 @@
+//! Times and limits in a query string.
+
+use std::{collections::HashMap, time::Duration};
+
+use topology::{Timestamp, Window};
+
+use super::problem::Problem;
+
+/// What is shown unless asked otherwise.
+const DEFAULT_SPAN: Duration = Duration::from_secs(300);
+
+/// A query string. What it does not know, it ignores: Grafana's plugins add their own.
+pub(super) type Query = HashMap<String, String>;
+
+/// The window of `from` and `to`: RFC 3339, milliseconds since the epoch (Grafana's
+/// `${__from}`), `now`, or a span before now like `-5m`.
+pub(super) fn window(query: &Query, now: Timestamp) -> Result<Window, Problem> {
+    let moment = |name: &str, default: Timestamp| match query.get(name) {
+        Some(text) => moment(text, now).ok_or_else(|| {
+            Problem::bad_request(format!(
+                "{name}: {text:?} is not a time; write 2026-01-31T12:00:00Z, -5m or now"
+            ))
+        }),
+        None => Ok(default),
+    };
+    let to = moment("to", now)?.min(now);
+    let from = moment("from", to.minus(DEFAULT_SPAN))?;
+    if from < to {
+        return Ok(Window { from, to });
+    }
+    Err(Problem::bad_request("from is not before to, or not before now"))
+}
+
+/// A number between 1 and `max`.
+pub(super) fn limit(query: &Query, default: usize, max: usize) -> Result<usize, Problem> {
+    let Some(text) = query.get("limit") else { return Ok(default) };
+    let limit = text.parse().ok().filter(|limit| (1..=max).contains(limit));
+    limit.ok_or_else(|| {
+        Problem::bad_request(format!("limit: {text:?} is not a number between 1 and {max}"))
+    })
+}
+
+fn moment(text: &str, now: Timestamp) -> Option<Timestamp> {
+    if let Some(span) = text.strip_prefix("now").unwrap_or(text).strip_prefix('-') {
+        return Some(now.minus(parse_span(span)?));
+    }
+    if text == "now" {
+        return Some(now);
+    }
+    if text.len() <= 15 && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Timestamp::from_unix_ns(text.parse::<u64>().ok()?.checked_mul(1_000_000)?));
+    }
+    // The `+` of an offset reads as a space where it was not escaped.
+    let moment: jiff::Timestamp = text.replace(' ', "+").parse().ok()?;
+    u64::try_from(moment.as_nanosecond()).ok().map(Timestamp::from_unix_ns)
+}
+
+fn parse_span(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at_checked(digits)?;
+    let unit_s: u64 = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 24 * 3600,
+        "w" => 7 * 24 * 3600,
+        _ => return None,
+    };
+    Some(Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(unit_s)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW_S: u64 = 1_800_000_000;
+
+    fn now() -> Timestamp {
+        Timestamp::from_unix_ns(NOW_S * 1_000_000_000)
+    }
+
+    fn of(pairs: &[(&str, &str)]) -> Result<(u64, u64), Problem> {
+        let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let window = window(&pairs.collect(), now())?;
+        Ok((window.from.unix_ns() / 1_000_000_000, window.to.unix_ns() / 1_000_000_000))
+    }
+
+    #[test]
+    fn times_are_read_in_every_spelling() {
+        assert_eq!(of(&[]).unwrap(), (NOW_S - 300, NOW_S));
+        assert_eq!(of(&[("from", "-1h")]).unwrap(), (NOW_S - 3600, NOW_S));
+        assert_eq!(of(&[("from", "now-2d"), ("to", "now")]).unwrap(), (NOW_S - 172_800, NOW_S));
+        assert_eq!(of(&[("from", "-2h"), ("to", "-1h")]).unwrap(), (NOW_S - 7200, NOW_S - 3600));
+        assert_eq!(of(&[("to", "-1h")]).unwrap(), (NOW_S - 3900, NOW_S - 3600));
+        for from in
+            ["2027-01-15T07:00:00Z", "2027-01-15T08:00:00+01:00", "2027-01-15T08:00:00 01:00"]
+        {
+            assert_eq!(of(&[("from", from)]).unwrap(), (NOW_S - 3600, NOW_S), "{from}");
+        }
+        assert_eq!(of(&[("from", "1799996400000")]).unwrap(), (NOW_S - 3600, NOW_S));
+        // What is to come is cut off.
+        assert_eq!(of(&[("to", "2099-01-01T00:00:00Z")]).unwrap(), (NOW_S - 300, NOW_S));
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused() {
+        for (name, text) in [
+            ("from", ""),
+            ("from", "-"),
+            ("from", "-5"),
+            ("from", "-5x"),
+            ("from", "5m"),
+            ("from", "-99999999999999999999w"),
+            ("from", "-9999999999999999999w"),
+            ("from", "yesterday"),
+            ("from", "2026-13-01T00:00:00Z"),
+            ("from", "1969-01-01T00:00:00Z"),
+            ("from", "now"),
+            ("to", "-é"),
+            ("from", "2099-01-01T00:00:00Z"),
+        ] {
+            assert!(of(&[(name, text)]).is_err(), "{name}={text}");
+        }
+        assert!(of(&[("from", "-1h"), ("to", "-2h")]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_window_or_an_error(from: String, to in "\\PC{0,12}|-[0-9]{1,22}[smhdw]") {
+            if let Ok((from, to)) = of(&[("from", &from), ("to", &to)]) {
+                prop_assert!(from <= to && to <= NOW_S);
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What is where, and what holds for every answer.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{MatchedPath, Request, State},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::Response,
+    routing::get,
+};
+use tower_http::{
+    compression::CompressionLayer, limit::RequestBodyLimitLayer,
+    set_header::SetResponseHeaderLayer, timeout::TimeoutLayer,
+};
+
+use super::{grafana, health, metrics, nodes, problem::Problem, topology};
+use crate::state::Shared;
+
+/// How long an answer may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// No route takes a body.
+const BODY_LIMIT: usize = 4096;
+
+/// Headers of every answer: it is data, of this moment, and nothing to run or to frame.
+const HEADERS: [(HeaderName, &str); 4] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::CACHE_CONTROL, "no-store"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (header::REFERRER_POLICY, "no-referrer"),
+];
+
+pub(super) fn router(shared: Arc<Shared>) -> Router {
+    let router = Router::new()
+        .route("/metrics", get(metrics::metrics).layer(CompressionLayer::new()))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/api/v1/topology", get(topology::topology))
+        .route("/api/v1/nodes", get(nodes::nodes))
+        .route("/api/graph/fields", get(grafana::fields))
+        .route("/api/graph/data", get(grafana::data))
+        .route("/api/health", get(health::healthz))
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing here"))
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this can only be read: GET or HEAD")
+        })
+        .layer(RequestBodyLimitLayer::new(BODY_LIMIT))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT))
+        .layer(middleware::from_fn_with_state(Arc::clone(&shared), count));
+    HEADERS
+        .into_iter()
+        .fold(router, |router, (name, value)| {
+            let value = HeaderValue::from_static(value);
+            router.layer(SetResponseHeaderLayer::if_not_present(name, value))
+        })
+        .with_state(shared)
+}
+
+/// Counts answers by route and status.
+async fn count(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    let route = route.as_ref().map_or("other", MatchedPath::as_str);
+    let code = response.status();
+    shared.metrics.http_requests.with_label_values(&[route, code.as_str()]).inc();
+    response
+}

@@ -1,0 +1,241 @@
+//! Adding a batch to the graph. A record costs an array look-up and a few additions.
+
+use common::{Counter, HistogramKind};
+use proto::columns::{Visitor, decode};
+use topology::{
+    Graph, HalfIx, NodeIx, Timestamp, WorkloadIx,
+    model::{HalfKey, Listener},
+};
+
+use super::{
+    batch::{BatchError, Definitions, Part, Prepared, Status},
+    tables::{Table, Tables},
+};
+use crate::metrics::Metrics;
+
+/// Causes of loss that the aggregator itself counts for a node.
+const UNDEFINED: &str = "aggregator_records_undefined";
+const REFUSED: &str = "aggregator_definitions_refused";
+
+/// What happened to the parts of a batch.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Tally {
+    records: u64,
+    undefined: u64,
+    refused: u64,
+}
+
+impl Tally {
+    /// Tells the graph what the node has lost.
+    pub(super) fn report(self, graph: &mut Graph, node: NodeIx) {
+        for (cause, count) in [(UNDEFINED, self.undefined), (REFUSED, self.refused)] {
+            if count > 0 {
+                graph.add_loss(node, cause, count);
+            }
+        }
+    }
+
+    /// Counts for the aggregator's own metrics.
+    pub(super) fn count(self, metrics: &Metrics) {
+        metrics.records.inc_by(self.records);
+        metrics.records_undefined.inc_by(self.undefined);
+        metrics.definitions_refused.inc_by(self.refused);
+    }
+}
+
+/// Adds a batch of one stream to the graph.
+pub(super) struct Applier<'a> {
+    pub(super) graph: &'a mut Graph,
+    pub(super) tables: &'a mut Tables,
+    pub(super) node: NodeIx,
+    pub(super) now: Timestamp,
+    /// As the certificate of the connection says.
+    pub(super) certificate_expires_unix_s: i64,
+    pub(super) tally: Tally,
+}
+
+impl Applier<'_> {
+    /// Adds a batch. One that an earlier stream has brought already (`replayed`) defines the ids of
+    /// this stream all the same, but its numbers have been counted: increments for good, and totals,
+    /// because those of a half that has been retired since would begin anew.
+    pub(super) fn batch(&mut self, prepared: Prepared, replayed: bool) -> Result<(), BatchError> {
+        self.tally.refused += prepared.refused;
+        let mut retired = Vec::new();
+        for part in prepared.parts {
+            match part {
+                Part::Definitions(mut definitions) => {
+                    retired.append(&mut definitions.retired);
+                    self.define(definitions);
+                }
+                Part::Totals(_) | Part::Increments(_) if replayed => {}
+                Part::Totals(columns) => {
+                    let (graph, halves) = (&mut *self.graph, &self.tables.halves);
+                    let mut visitor = Totals { to: Record::new(graph, halves) };
+                    let decoded = decode(&columns, &mut visitor);
+                    self.tally.undefined += visitor.to.undefined;
+                    self.tally.records += decoded?;
+                }
+                Part::Increments(columns) => {
+                    let (graph, halves) = (&mut *self.graph, &self.tables.halves);
+                    let mut visitor = Increments { to: Record::new(graph, halves) };
+                    let decoded = decode(&columns, &mut visitor);
+                    self.tally.undefined += visitor.to.undefined;
+                    self.tally.records += decoded?;
+                }
+                Part::Listeners { complete, changes } => self.listeners(complete, changes),
+                Part::Status(status) => self.status(status),
+                Part::Signals(signals) => {
+                    for histogram in signals {
+                        self.graph.set_signal(self.node, histogram.signal, histogram.buckets);
+                    }
+                }
+                Part::Owners(answers) => {
+                    for answer in answers {
+                        let workload = answer.workload.and_then(|id| self.tables.workloads.get(id));
+                        self.graph.tuple_owner(self.node, answer.tuple, workload);
+                    }
+                }
+            }
+        }
+        // Their last records may stand anywhere in the batch.
+        for id in retired {
+            if let Some(half) = self.tables.halves.remove(id) {
+                self.graph.retire_half(half, self.now);
+            }
+        }
+        Ok(())
+    }
+
+    fn define(&mut self, definitions: Definitions) {
+        for definition in definitions.workloads {
+            match self.graph.intern_workload(self.node, definition.workload) {
+                Ok(workload) => self.tables.workloads.set(definition.id, workload),
+                Err(_) => self.tally.refused += 1,
+            }
+        }
+        for (id, address) in definitions.addresses {
+            self.tables.addresses.set(id, address);
+        }
+        for half in definitions.halves {
+            let key = (|| {
+                Some(HalfKey {
+                    workload: self.tables.workloads.get(half.workload)?,
+                    local: self.tables.addresses.get(half.local)?,
+                    peer: self.tables.addresses.get(half.peer)?,
+                    server_port: half.server_port,
+                    client_port: half.client_port,
+                    role: half.role,
+                })
+            })();
+            let Some(key) = key else {
+                self.tally.refused += 1;
+                continue;
+            };
+            match self.graph.open_half(self.node, key, self.now) {
+                Ok(ix) => self.tables.halves.set(half.id, ix),
+                // The graph has counted it. Its id must not go on naming an older half.
+                Err(_) => drop(self.tables.halves.remove(half.id)),
+            }
+        }
+    }
+
+    fn listeners(&mut self, complete: bool, changes: Vec<proto::convert::ListenerChange>) {
+        let mut known: Vec<(Listener<WorkloadIx>, bool)> = Vec::with_capacity(changes.len());
+        for change in changes {
+            let Listener { workload, address, network_namespace, port } = change.listener;
+            match self.tables.workloads.get(workload) {
+                Some(workload) => known
+                    .push((Listener { workload, address, network_namespace, port }, change.closed)),
+                None => self.tally.refused += 1,
+            }
+        }
+        if complete {
+            let open = known.into_iter().filter(|(_, closed)| !closed);
+            self.graph.set_listeners(self.node, open.map(|(listener, _)| listener));
+            return;
+        }
+        for (listener, closed) in known {
+            if closed {
+                self.graph.listener_closed(self.node, listener);
+            } else {
+                self.graph.listener_opened(self.node, listener);
+            }
+        }
+    }
+
+    fn status(&mut self, status: Status) {
+        let expires = Some(self.certificate_expires_unix_s);
+        self.graph.set_status(self.node, status.programs, expires);
+        self.graph.set_addresses(self.node, status.addresses);
+        for (cause, count) in status.losses {
+            self.graph.set_loss(self.node, &cause, count);
+        }
+    }
+}
+
+/// The half that the values of a record belong to.
+struct Record<'a> {
+    graph: &'a mut Graph,
+    halves: &'a Table<HalfIx>,
+    half: Option<HalfIx>,
+    undefined: u64,
+}
+
+impl<'a> Record<'a> {
+    fn new(graph: &'a mut Graph, halves: &'a Table<HalfIx>) -> Self {
+        Self { graph, halves, half: None, undefined: 0 }
+    }
+
+    #[inline]
+    fn begin(&mut self, id: u32) {
+        self.half = self.halves.get(id);
+        self.undefined += u64::from(self.half.is_none());
+    }
+}
+
+struct Increments<'a> {
+    to: Record<'a>,
+}
+
+impl Visitor for Increments<'_> {
+    #[inline]
+    fn half(&mut self, id: u32) {
+        self.to.begin(id);
+    }
+
+    #[inline]
+    fn counter(&mut self, _: u32, counter: Counter, value: u64) {
+        if let Some(half) = self.to.half {
+            self.to.graph.add(half, counter, value);
+        }
+    }
+
+    #[inline]
+    fn bucket(&mut self, _: u32, kind: HistogramKind, bucket: u16, count: u64) {
+        if let Some(half) = self.to.half {
+            self.to.graph.add_bucket(half, kind, bucket, count);
+        }
+    }
+}
+
+struct Totals<'a> {
+    to: Record<'a>,
+}
+
+impl Visitor for Totals<'_> {
+    fn half(&mut self, id: u32) {
+        self.to.begin(id);
+    }
+
+    fn counter(&mut self, _: u32, counter: Counter, value: u64) {
+        if let Some(half) = self.to.half {
+            self.to.graph.set_total(half, counter, value);
+        }
+    }
+
+    fn bucket(&mut self, _: u32, kind: HistogramKind, bucket: u16, count: u64) {
+        if let Some(half) = self.to.half {
+            self.to.graph.set_bucket_total(half, kind, bucket, count);
+        }
+    }
+}

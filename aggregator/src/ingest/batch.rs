@@ -1,0 +1,148 @@
+//! Reading a batch, before the graph is held.
+
+use bytes::Bytes;
+use prost::Message;
+use proto::{
+    ConvertError,
+    columns::DecodeError,
+    convert::{
+        HalfDefinition, HostHistogram, ListenerChange, TupleAnswer, WorkloadDefinition, losses,
+    },
+    v1,
+};
+use thiserror::Error;
+use topology::model::{Address, NodeAddress, Program};
+
+/// Bytes that are not what their section's kind says. The stream ends.
+#[derive(Debug, Error)]
+pub(super) enum BatchError {
+    #[error("section of kind {kind}: {source}")]
+    Section { kind: u32, source: prost::DecodeError },
+    #[error("{0}")]
+    Columns(#[from] DecodeError),
+}
+
+/// A section, checked.
+pub(super) enum Part {
+    Definitions(Definitions),
+    /// Totals since the map generation began.
+    Totals(Bytes),
+    /// Increments since the batch before.
+    Increments(Bytes),
+    Listeners {
+        complete: bool,
+        changes: Vec<ListenerChange>,
+    },
+    Status(Status),
+    Signals(Vec<HostHistogram>),
+    Owners(Vec<TupleAnswer>),
+}
+
+pub(super) struct Definitions {
+    pub(super) workloads: Vec<WorkloadDefinition>,
+    pub(super) addresses: Vec<(u32, Address)>,
+    pub(super) halves: Vec<HalfDefinition>,
+    pub(super) retired: Vec<u32>,
+}
+
+pub(super) struct Status {
+    pub(super) programs: Vec<Program>,
+    pub(super) losses: Vec<(String, u64)>,
+    pub(super) addresses: Vec<NodeAddress>,
+}
+
+/// A batch, ready to be added to the graph.
+pub(super) struct Prepared {
+    pub(super) parts: Vec<Part>,
+    /// Things the domain has no place for. They are left out and counted.
+    pub(super) refused: u64,
+    /// Sections of an unknown kind.
+    pub(super) unknown: u64,
+}
+
+impl Prepared {
+    pub(super) fn read(batch: v1::Batch) -> Result<Self, BatchError> {
+        let mut prepared = Self { parts: Vec::new(), refused: 0, unknown: 0 };
+        for section in batch.sections {
+            match prepared.section(section.kind, section.payload)? {
+                Some(part) => prepared.parts.push(part),
+                None => prepared.unknown += 1,
+            }
+        }
+        Ok(prepared)
+    }
+
+    fn section(&mut self, kind: u32, payload: Bytes) -> Result<Option<Part>, BatchError> {
+        use v1::SectionKind as Kind;
+        let known = i32::try_from(kind).ok().and_then(|kind| Kind::try_from(kind).ok());
+        Ok(Some(match known {
+            None | Some(Kind::Unspecified) => return Ok(None),
+            Some(Kind::Totals) => Part::Totals(payload),
+            Some(Kind::Increments) => Part::Increments(payload),
+            Some(Kind::Definitions) => self.definitions(parse(kind, payload)?),
+            Some(Kind::Listeners) => {
+                let wire: v1::Listeners = parse(kind, payload)?;
+                let changes = self.keep(wire.listeners, ListenerChange::try_from);
+                Part::Listeners { complete: wire.complete, changes }
+            }
+            Some(Kind::NodeStatus) => self.status(parse(kind, payload)?),
+            Some(Kind::HostSignals) => {
+                let wire: v1::HostSignals = parse(kind, payload)?;
+                Part::Signals(self.keep(wire.signals, HostHistogram::try_from))
+            }
+            Some(Kind::TupleOwners) => {
+                let wire: v1::TupleOwners = parse(kind, payload)?;
+                Part::Owners(self.keep(wire.owners, TupleAnswer::try_from))
+            }
+        }))
+    }
+
+    fn definitions(&mut self, wire: v1::Definitions) -> Part {
+        let address = |wire: v1::AddressDefinition| {
+            if wire.id >= proto::MAX_ID {
+                let (field, value) = ("address id", u64::from(wire.id));
+                let max = u64::from(proto::MAX_ID) - 1;
+                return Err(ConvertError::Range { field, value, max });
+            }
+            let address = wire.address.ok_or(ConvertError::Missing("address"))?;
+            Ok((wire.id, address.try_into()?))
+        };
+        Part::Definitions(Definitions {
+            workloads: self.keep(wire.workloads, WorkloadDefinition::try_from),
+            addresses: self.keep(wire.addresses, address),
+            halves: self.keep(wire.halves, HalfDefinition::try_from),
+            retired: wire.retired_halves,
+        })
+    }
+
+    fn status(&mut self, wire: v1::NodeStatus) -> Part {
+        Part::Status(Status {
+            programs: self.keep(wire.programs, Program::try_from),
+            losses: self.keep([wire.losses], losses).pop().unwrap_or_default(),
+            addresses: self.keep(wire.addresses, NodeAddress::try_from),
+        })
+    }
+
+    /// Converts what can be converted and counts the rest.
+    fn keep<W, T>(
+        &mut self,
+        wire: impl IntoIterator<Item = W>,
+        convert: impl Fn(W) -> Result<T, ConvertError>,
+    ) -> Vec<T> {
+        let mut kept = Vec::new();
+        for one in wire {
+            match convert(one) {
+                Ok(one) => kept.push(one),
+                Err(error) => {
+                    self.refused += 1;
+                    tracing::debug!(%error, "left out a part of a batch");
+                }
+            }
+        }
+        kept
+    }
+}
+
+fn parse<M: Message + Default>(kind: u32, payload: Bytes) -> Result<M, BatchError> {
+    M::decode(payload).map_err(|source| BatchError::Section { kind, source })
+}

@@ -1,0 +1,165 @@
+//! The aggregator's own metrics. Handles are made once; hot paths only add.
+
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+use topology::Stats;
+
+/// The aggregator's own metrics.
+pub struct Metrics {
+    registry: Registry,
+    /// Streams of agents that are open.
+    pub streams: IntGauge,
+    /// Streams that were refused, by reason.
+    pub streams_refused: IntCounterVec,
+    /// TLS handshakes that failed.
+    pub handshakes_failed: IntCounter,
+    /// Batches taken over.
+    pub batches: IntCounter,
+    /// Batches that had been taken over before.
+    pub batches_replayed: IntCounter,
+    /// Records in batches.
+    pub records: IntCounter,
+    /// Records of halves that their stream had not defined.
+    pub records_undefined: IntCounter,
+    /// Definitions that could not be used.
+    pub definitions_refused: IntCounter,
+    /// Sections of an unknown kind.
+    pub sections_unknown: IntCounter,
+    /// Seconds it takes to add a batch to the graph, waiting for the graph included.
+    pub apply_seconds: Histogram,
+    /// Seconds a tick takes.
+    pub tick_seconds: Histogram,
+    /// HTTP requests, by route and status.
+    pub http_requests: IntCounterVec,
+    graph_size: IntGaugeVec,
+    /// Records for halves that the graph had forgotten, as it counts them itself.
+    records_stale: IntCounter,
+    halves_refused: IntCounter,
+}
+
+impl Metrics {
+    /// Registers everything.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let made = Make { registry: &registry };
+        let build =
+            made.gauges("build_info", "Always 1; the version is in the label.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(Self {
+            streams: made.gauge("streams", "Streams of agents that are open.")?,
+            streams_refused: made.counters(
+                "streams_refused_total",
+                "Streams of agents that were refused.",
+                &["reason"],
+            )?,
+            handshakes_failed: made
+                .counter("tls_handshakes_failed_total", "TLS handshakes that failed.")?,
+            batches: made.counter("batches_total", "Batches taken over.")?,
+            batches_replayed: made.counter(
+                "batches_replayed_total",
+                "Batches that had been taken over before and changed nothing.",
+            )?,
+            records: made.counter("records_total", "Records of halves in batches.")?,
+            records_undefined: made.counter(
+                "records_undefined_total",
+                "Records of halves that their stream had not defined.",
+            )?,
+            definitions_refused: made
+                .counter("definitions_refused_total", "Definitions that could not be used.")?,
+            sections_unknown: made
+                .counter("sections_unknown_total", "Sections of an unknown kind, skipped.")?,
+            apply_seconds: made.histogram(
+                "batch_apply_seconds",
+                "Time to add a batch to the graph, waiting for the graph included.",
+            )?,
+            tick_seconds: made.histogram("tick_seconds", "Time a tick of the graph takes.")?,
+            http_requests: made.counters(
+                "http_requests_total",
+                "HTTP requests answered.",
+                &["route", "code"],
+            )?,
+            records_stale: made
+                .counter("records_stale_total", "Records of halves that were no longer known.")?,
+            halves_refused: made
+                .counter("halves_refused_total", "Halves for which the graph had no room.")?,
+            graph_size: made.gauges("graph_size", "How many there are of each kind.", &["kind"])?,
+            registry,
+        })
+    }
+
+    /// Takes over what the graph says of itself.
+    pub fn set_graph_stats(&self, stats: &Stats) {
+        for (kind, size) in [
+            ("services", stats.services),
+            ("halves", stats.halves),
+            ("links", stats.links),
+            ("links_queued", stats.links_queued),
+            ("edges", stats.edges),
+        ] {
+            self.graph_size.with_label_values(&[kind]).set(i64::try_from(size).unwrap_or(i64::MAX));
+        }
+        for (counter, total) in [
+            (&self.records_stale, stats.stale_records),
+            (&self.halves_refused, stats.halves_refused),
+        ] {
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
+    }
+
+    /// Everything that is registered.
+    #[must_use]
+    pub fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
+        self.registry.gather()
+    }
+}
+
+struct Make<'a> {
+    registry: &'a Registry,
+}
+
+impl Make<'_> {
+    fn register<C: prometheus::core::Collector + Clone + 'static>(
+        &self,
+        collector: C,
+    ) -> Result<C, prometheus::Error> {
+        self.registry.register(Box::new(collector.clone()))?;
+        Ok(collector)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.register(IntCounter::with_opts(opts(name, help))?)
+    }
+
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntCounterVec, prometheus::Error> {
+        self.register(IntCounterVec::new(opts(name, help), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.register(IntGauge::with_opts(opts(name, help))?)
+    }
+
+    fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntGaugeVec, prometheus::Error> {
+        self.register(IntGaugeVec::new(opts(name, help), labels)?)
+    }
+
+    fn histogram(&self, name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
+        let bounds = prometheus::exponential_buckets(0.000_1, 4.0, 8)?;
+        let opts = HistogramOpts::from(opts(name, help)).buckets(bounds);
+        self.register(Histogram::with_opts(opts)?)
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("weft").subsystem("aggregator")
+}

@@ -1,0 +1,84 @@
+//! Making the certificates of a fleet: a CA, the aggregator's certificate, the nodes'.
+
+mod authority;
+mod files;
+
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use authority::Authority;
+use files::write_all;
+
+/// Why certificates were not made.
+#[derive(Debug, Error)]
+pub enum PkiError {
+    /// Nothing is overwritten.
+    #[error("{} already exists; nothing was written", .0.display())]
+    Exists(PathBuf),
+    /// A file or directory cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The CA of the directory cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Authority {
+        /// File concerned.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A name that cannot stand in a certificate.
+    #[error("`{0}` is not {1}")]
+    Name(String, &'static str),
+    /// The certificate could not be made.
+    #[error("cannot make the certificate: {0}")]
+    Make(#[from] rcgen::Error),
+}
+
+/// Makes `ca.crt`, `ca.key`, `aggregator.crt` and `aggregator.key` in `dir`; returns their paths.
+///
+/// The aggregator's certificate is good for `localhost`, `127.0.0.1`, `::1`, this host's name and
+/// every name or address in `sans`.
+pub fn init(dir: &Path, trust_domain: &str, sans: &[String]) -> Result<Vec<PathBuf>, PkiError> {
+    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
+    names.extend(host_name());
+    names.extend(sans.iter().cloned());
+    let authority = Authority::make(trust_domain)?;
+    let aggregator = authority.aggregator(&names)?;
+    std::fs::create_dir_all(dir)
+        .map_err(|source| PkiError::Io { path: dir.to_path_buf(), source })?;
+    write_all(
+        dir,
+        &[
+            ("ca.crt", authority.certificate()),
+            ("ca.key", &authority.key()),
+            ("aggregator.crt", &aggregator.certificate),
+            ("aggregator.key", &aggregator.key),
+        ],
+    )
+}
+
+/// Makes `NAME.crt` and `NAME.key` in `dir` with the CA that [`init`] left there; returns their
+/// paths.
+pub fn node(dir: &Path, name: &str) -> Result<Vec<PathBuf>, PkiError> {
+    let issued = Authority::load(dir)?.node(name)?;
+    write_all(
+        dir,
+        &[(&format!("{name}.crt"), &issued.certificate), (&format!("{name}.key"), &issued.key)],
+    )
+}
+
+/// This host's name, if it can stand in a certificate.
+fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim();
+    authority::is_dns_name(name).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,38 @@
+//! Writing new files, all or none of them.
+
+use std::{
+    fs::OpenOptions,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use super::PkiError;
+
+/// Writes files that must not exist yet; keys (`*.key`) only for their owner's eyes. When one
+/// cannot be written, those before it are removed.
+pub(super) fn write_all(dir: &Path, files: &[(&str, &str)]) -> Result<Vec<PathBuf>, PkiError> {
+    let paths: Vec<_> = files.iter().map(|(name, _)| dir.join(name)).collect();
+    if let Some(path) = paths.iter().find(|path| path.symlink_metadata().is_ok()) {
+        return Err(PkiError::Exists(path.clone()));
+    }
+    for (index, (path, (name, text))) in paths.iter().zip(files).enumerate() {
+        if let Err(source) = write(path, text, if name.ends_with(".key") { 0o600 } else { 0o644 }) {
+            for written in &paths[..index] {
+                // The first failure is the one to report.
+                let _ = std::fs::remove_file(written);
+            }
+            return Err(PkiError::Io { path: path.clone(), source });
+        }
+    }
+    Ok(paths)
+}
+
+fn write(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    if written.is_err() {
+        let _ = std::fs::remove_file(path);
+    }
+    written
+}

@@ -1,0 +1,58 @@
+use std::os::unix::fs::PermissionsExt;
+
+use proto::{identity::Identity, tls};
+
+use super::*;
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn a_fleet_gets_its_certificates() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("pki");
+    let made = init(&dir, "example.org", &["weft.example.org".to_owned(), "10.1.2.3".to_owned()]);
+    let names: Vec<_> = made.unwrap().iter().map(|p| p.file_name().unwrap().to_owned()).collect();
+    assert_eq!(names, ["ca.crt", "ca.key", "aggregator.crt", "aggregator.key"]);
+    node(&dir, "node-1").unwrap();
+
+    for key in ["ca.key", "aggregator.key", "node-1.key"] {
+        assert_eq!(mode(&dir.join(key)), 0o600, "{key}");
+    }
+    let certificate = tls::read_certificates(&dir.join("node-1.crt")).unwrap().remove(0);
+    let identity = Identity::of(&certificate).unwrap().node.unwrap();
+    assert_eq!((identity.trust_domain.as_str(), identity.name.as_str()), ("example.org", "node-1"));
+    let certificate = tls::read_certificates(&dir.join("aggregator.crt")).unwrap().remove(0);
+    assert_eq!(Identity::of(&certificate).unwrap().node, None);
+}
+
+#[test]
+fn nothing_is_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    init(dir, "weft.local", &[]).unwrap();
+    let key = std::fs::read(dir.join("ca.key")).unwrap();
+    assert!(matches!(init(dir, "weft.local", &[]), Err(PkiError::Exists(_))));
+    assert!(matches!(node(dir, "ca"), Err(PkiError::Exists(_))));
+    node(dir, "a").unwrap();
+    std::fs::remove_file(dir.join("a.crt")).unwrap();
+    assert!(matches!(node(dir, "a"), Err(PkiError::Exists(_))));
+    assert!(!dir.join("a.crt").exists());
+    assert_eq!(std::fs::read(dir.join("ca.key")).unwrap(), key);
+}
+
+#[test]
+fn wrong_names_and_places_are_refused_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let error = node(dir, "a").unwrap_err().to_string();
+    assert!(error.contains("ca.crt") && !error.contains('\n'), "{error}");
+    assert!(matches!(init(dir, "Not A Domain", &[]), Err(PkiError::Name(..))));
+    assert!(matches!(init(dir, "weft.local", &["a b".to_owned()]), Err(PkiError::Name(..))));
+    assert!(!dir.join("ca.key").exists());
+    init(dir, "weft.local", &[]).unwrap();
+    for name in ["", "a/b", "..", "a b", &"a".repeat(254)] {
+        assert!(matches!(node(dir, name), Err(PkiError::Name(..))), "{name}");
+    }
+}

@@ -1,0 +1,136 @@
+//! An agent of few words.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use hyper_util::rt::TokioIo;
+use prost::Message;
+use proto::v1::{
+    AgentMessage, Batch, Hello, Resolve, Section, SectionKind, Welcome, agent_message,
+    aggregator_message::Body, ingest_client::IngestClient,
+};
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::{net::TcpStream, sync::mpsc};
+use tokio_rustls::TlsConnector;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Code, Status, Streaming,
+    transport::{Channel, Endpoint},
+};
+
+use crate::fleet::Fleet;
+
+pub struct Agent {
+    to: mpsc::Sender<AgentMessage>,
+    from: Streaming<proto::v1::AggregatorMessage>,
+    pub questions: Vec<Resolve>,
+    pub next: u64,
+}
+
+pub fn hello(node: &str, session: u64) -> Hello {
+    Hello {
+        protocol_version: proto::PROTOCOL_VERSION,
+        node: node.to_owned(),
+        agent_version: "1.2.3".to_owned(),
+        kernel: "6.1.0-test".to_owned(),
+        boot_id: vec![7; 16],
+        generation: 1,
+        session,
+        interval_ns: 1_000_000_000,
+    }
+}
+
+/// A channel over TLS with whatever configuration.
+pub async fn channel(address: SocketAddr, tls: ClientConfig) -> Result<Channel, String> {
+    let connector = TlsConnector::from(Arc::new(tls));
+    let connect = move |_| {
+        let connector = connector.clone();
+        async move {
+            let stream = TcpStream::connect(address).await?;
+            let name = ServerName::try_from("localhost").map_err(std::io::Error::other)?;
+            Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, stream).await?))
+        }
+    };
+    let endpoint = Endpoint::from_static("http://localhost");
+    let connected = endpoint.connect_with_connector(tower::service_fn(connect)).await;
+    connected.map_err(|error| format!("{error:?}"))
+}
+
+/// Opens a stream with these first messages.
+pub async fn open(
+    channel: Channel,
+    first: Vec<agent_message::Body>,
+) -> Result<(mpsc::Sender<AgentMessage>, Streaming<proto::v1::AggregatorMessage>), Status> {
+    let (to, messages) = mpsc::channel(16);
+    for body in first {
+        to.send(AgentMessage { body: Some(body) }).await.unwrap();
+    }
+    let from = IngestClient::new(channel).stream(ReceiverStream::new(messages)).await?;
+    Ok((to, from.into_inner()))
+}
+
+impl Agent {
+    pub async fn connect(fleet: &Fleet, node: &str, session: u64) -> (Self, Welcome) {
+        Self::try_connect(fleet, node, hello(node, session)).await.unwrap()
+    }
+
+    pub async fn try_connect(
+        fleet: &Fleet,
+        certificate_of: &str,
+        hello: Hello,
+    ) -> Result<(Self, Welcome), Status> {
+        let tls = proto::tls::client_config(&fleet.node(certificate_of)).unwrap();
+        let channel = channel(fleet.aggregator.grpc_address, tls).await.unwrap();
+        let (to, mut from) = open(channel, vec![agent_message::Body::Hello(hello)]).await?;
+        match from.message().await?.and_then(|message| message.body) {
+            Some(Body::Welcome(welcome)) => {
+                let next = welcome.acked_seq + 1;
+                Ok((Self { to, from, questions: Vec::new(), next }, welcome))
+            }
+            other => panic!("no welcome but {other:?}"),
+        }
+    }
+
+    /// Sends the next batch and waits until it is acknowledged.
+    pub async fn report(&mut self, sections: Vec<Section>) -> u64 {
+        let seq = self.next;
+        self.next += 1;
+        let acked = self.send(seq, sections).await.unwrap();
+        assert_eq!(acked, seq);
+        seq
+    }
+
+    /// Sends a batch with any number; returns the number that is acknowledged.
+    pub async fn send(&mut self, seq: u64, sections: Vec<Section>) -> Result<u64, Status> {
+        let sent_unix_ns =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos()
+                as u64;
+        let batch = Batch { seq, sent_unix_ns, age_ns: 0, sections };
+        let body = Some(agent_message::Body::Batch(batch));
+        self.to
+            .send(AgentMessage { body })
+            .await
+            .map_err(|_| Status::new(Code::Unknown, "the stream is closed"))?;
+        loop {
+            match self.from.message().await?.and_then(|message| message.body) {
+                Some(Body::Ack(ack)) => return Ok(ack.seq),
+                Some(Body::Resolve(resolve)) => self.questions.push(resolve),
+                other => panic!("no acknowledgement but {other:?}"),
+            }
+        }
+    }
+
+    /// Waits for the stream to end; returns how it did.
+    pub async fn ended(&mut self) -> Status {
+        loop {
+            match self.from.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return Status::ok(""),
+                Err(status) => return status,
+            }
+        }
+    }
+}
+
+pub fn section(kind: SectionKind, payload: &impl Message) -> Section {
+    Section { kind: kind as u32, payload: payload.encode_to_vec().into() }
+}

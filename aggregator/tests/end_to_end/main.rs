@@ -1,0 +1,13 @@
+//! The aggregator as agents and readers meet it: real mTLS on loopback, real HTTP.
+
+// Helpers of tests may panic as the tests may.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod agent;
+mod binary;
+mod fleet;
+mod ingest;
+mod questions;
+mod readers;
+mod reports;
+mod security;
