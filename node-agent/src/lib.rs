@@ -1,1 +1,21 @@
-//! node-agent.
+//! `weft-agent`: reads what the kernel programs count, names who it belongs to, and streams it to
+//! the aggregator.
+#![deny(unsafe_code)]
+
+pub mod addresses;
+pub mod app;
+pub mod cgroup_fs;
+pub mod cli;
+pub mod collector;
+pub mod config;
+pub mod doctor;
+pub mod http;
+pub mod kernel;
+pub mod metrics;
+pub mod owners;
+pub mod report;
+pub mod source;
+pub mod uplink;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,185 @@
+//! Addresses of the interfaces of a network namespace.
+
+use std::{
+    fs::File,
+    net::{IpAddr, Ipv6Addr, UdpSocket},
+    os::fd::AsRawFd as _,
+    os::unix::fs::MetadataExt as _,
+    path::PathBuf,
+};
+
+use nix::{ifaddrs::getifaddrs, sched::CloneFlags};
+
+/// A namespace to look into, by a process that is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    /// Cookie that the namespace must have.
+    pub(super) cookie: u64,
+    /// `/proc/PID/ns/net` of processes that were seen in it.
+    pub(super) entrances: Vec<PathBuf>,
+}
+
+/// What was found in a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Cookie of the namespace.
+    pub(super) cookie: u64,
+    /// Its addresses, without loopback and link-local ones.
+    pub(super) addresses: Vec<IpAddr>,
+    /// Entrances that no longer lead there.
+    pub(super) dead: Vec<PathBuf>,
+    /// It is the agent's own.
+    pub(super) own: bool,
+}
+
+/// Cookie of the calling thread's network namespace; `None` before Linux 5.14.
+pub(super) fn own_cookie() -> Option<u64> {
+    /// Not yet in the C library's bindings.
+    const SO_NETNS_COOKIE: nix::libc::c_int = 71;
+    let socket = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0))
+        .or_else(|_| UdpSocket::bind(("127.0.0.1", 0)))
+        .ok()?;
+    let mut cookie = 0_u64;
+    let mut length = size_of::<u64>() as nix::libc::socklen_t;
+    // SAFETY: the pointers are to live variables, and `length` is the size of the one written.
+    #[allow(unsafe_code)]
+    let result = unsafe {
+        nix::libc::getsockopt(
+            socket.as_raw_fd(),
+            nix::libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    (result == 0 && cookie != 0).then_some(cookie)
+}
+
+/// Addresses of the calling thread's network namespace.
+pub(super) fn here() -> Vec<IpAddr> {
+    let Ok(interfaces) = getifaddrs() else { return Vec::new() };
+    let mut addresses: Vec<_> = interfaces
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+        })
+        .map(|address| address.to_canonical())
+        .filter(is_announced)
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
+/// Link-local addresses are the same on many links, so they name no host.
+fn is_announced(address: &IpAddr) -> bool {
+    let link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    !(address.is_loopback() || address.is_unspecified() || link_local)
+}
+
+/// Looks into namespaces, in a thread of its own that can enter them.
+pub(super) fn look_into(targets: Vec<Target>) -> Vec<Found> {
+    if targets.is_empty() {
+        return Vec::new();
+    }
+    let look = move || {
+        let own = File::open("/proc/thread-self/ns/net").and_then(|file| file.metadata());
+        let own = own.ok().map(|facts| facts.ino());
+        targets.into_iter().map(|target| enter(target, own)).collect()
+    };
+    let thread = std::thread::Builder::new().name("weft-netns".to_owned()).spawn(look);
+    thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_default()
+}
+
+fn enter(target: Target, own_inode: Option<u64>) -> Found {
+    let mut found =
+        Found { cookie: target.cookie, addresses: Vec::new(), dead: Vec::new(), own: false };
+    for entrance in target.entrances {
+        let Ok(namespace) = File::open(&entrance) else {
+            found.dead.push(entrance);
+            continue;
+        };
+        if let Err(error) = nix::sched::setns(&namespace, CloneFlags::CLONE_NEWNET) {
+            tracing::debug!(%error, "cannot enter {}", entrance.display());
+            continue;
+        }
+        // A process may have moved to another namespace since it made its socket.
+        if own_cookie().is_some_and(|cookie| cookie != target.cookie) {
+            found.dead.push(entrance);
+            continue;
+        }
+        let inode = namespace.metadata().ok().map(|facts| facts.ino());
+        found.own = inode.is_some() && inode == own_inode;
+        found.addresses = here();
+        break;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        process::{Child, Command, Stdio},
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+
+    struct Guard(Child);
+
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn looks_into_another_namespace_and_checks_that_it_is_the_right_one() {
+        let script =
+            "ip address add 10.99.3.4/32 dev lo && ip link set lo up && echo ready && read x";
+        let child = Command::new("unshare")
+            .args(["--net", "sh", "-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let Ok(child) = child else { return crate::testing::skipped("no unshare here") };
+        let mut child = Guard(child);
+        let mut line = String::new();
+        let mut output = std::io::BufReader::new(child.0.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut output, &mut line).unwrap();
+        if line != "ready\n" {
+            return crate::testing::skipped("namespaces cannot be made here");
+        }
+        let entrance = PathBuf::from(format!("/proc/{}/ns/net", child.0.id()));
+        let dead = PathBuf::from("/proc/0/ns/net");
+        let file = File::open(&entrance).unwrap();
+        let cookie = std::thread::spawn(move || {
+            nix::sched::setns(file, CloneFlags::CLONE_NEWNET).unwrap();
+            own_cookie()
+        });
+        let Some(cookie) = cookie.join().unwrap() else {
+            return crate::testing::skipped("the kernel is too old to tell its cookies");
+        };
+        let entrances = vec![dead.clone(), entrance.clone()];
+        let began = Instant::now();
+        let found = look_into(vec![
+            Target { cookie, entrances: entrances.clone() },
+            Target { cookie: cookie + 1_000_000, entrances },
+        ]);
+        assert!(began.elapsed() < Duration::from_secs(5));
+        let expected = Found {
+            cookie,
+            addresses: vec!["10.99.3.4".parse().unwrap()],
+            dead: vec![dead.clone()],
+            own: false,
+        };
+        assert_eq!(found[0], expected);
+        assert!(found[1].addresses.is_empty(), "another namespace than the one meant");
+        assert_eq!(found[1].dead, [dead, entrance]);
+    }
+}

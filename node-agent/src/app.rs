@@ -1,0 +1,184 @@
+//! The agent as a whole: starts its parts, and stops them in reverse order.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use proto::v1;
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc, oneshot, watch},
+    time::timeout,
+};
+
+use crate::{
+    addresses::Addresses,
+    collector::{Collector, DRAIN_TIME, Parts},
+    config::Config,
+    http::{self, Health},
+    metrics::Metrics,
+    owners::{Owners, ProcFs},
+    source::{ProgramState, Source},
+    uplink::{EVENTS_WAITING, Event, Uplink, random},
+};
+
+/// Beyond [`DRAIN_TIME`], for the last look and for detaching the programs.
+const STOP_MARGIN: Duration = Duration::from_secs(5);
+
+/// For answers that are under way.
+const HTTP_STOP_TIME: Duration = Duration::from_secs(1);
+
+/// Runs the agent until `shutdown` resolves. `load` attaches the kernel programs; `listener`
+/// serves `/metrics` and `/healthz` from the start.
+///
+/// # Errors
+/// When the kernel programs cannot be loaded, or a part ends by itself.
+pub async fn run<S, L>(
+    config: Config,
+    load: L,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()>
+where
+    S: Source,
+    L: FnOnce() -> anyhow::Result<S> + Send + 'static,
+{
+    let metrics = Metrics::new().context("cannot set up the agent's own metrics")?;
+    let health = Health::default();
+    let stop_http = Arc::new(Notify::new());
+    let stopped = Arc::clone(&stop_http);
+    let served = http::serve(listener, metrics.clone(), health.clone(), async move {
+        stopped.notified().await;
+    });
+    let mut http = tokio::spawn(served);
+
+    let (events, heard) = mpsc::channel(EVENTS_WAITING);
+    let (stop_collector, over) = watch::channel(false);
+    let (mut ready, mut collector) =
+        start_collector(&config, load, heard, metrics.clone(), health.clone(), over)?;
+    tokio::pin!(shutdown);
+    let generation = tokio::select! {
+        generation = &mut ready => generation.ok(),
+        () = &mut shutdown => None,
+    };
+    let stop_uplink = Arc::new(Notify::new());
+    let uplink = generation.map(|generation| {
+        let stopped = Arc::clone(&stop_uplink);
+        tokio::spawn(uplink(&config, generation, events, metrics).run(async move {
+            stopped.notified().await;
+        }))
+    });
+    let mut result = Ok(());
+    if uplink.is_some() {
+        tokio::select! {
+            () = &mut shutdown => tracing::info!("stopping"),
+            ended = &mut collector => {
+                result = ended.unwrap_or(Ok(())).and(Err(anyhow::anyhow!("the collector ended")));
+            }
+            ended = &mut http => {
+                result = ended.context("http")?.context("cannot serve /metrics");
+            }
+        }
+    }
+    health.set_healthy(false);
+    stop_collector.send_replace(true);
+    if result.is_ok() {
+        let ended = timeout(DRAIN_TIME + STOP_MARGIN, collector).await;
+        result = ended.context("the collector does not stop")?.unwrap_or(Ok(()));
+    }
+    stop_uplink.notify_one();
+    if let Some(uplink) = uplink {
+        uplink.await.context("uplink")?;
+    }
+    stop_http.notify_one();
+    if !http.is_finished() {
+        // A reader that dawdles does not keep the agent.
+        let _ = timeout(HTTP_STOP_TIME, http).await;
+    }
+    result
+}
+
+type Ended = oneshot::Receiver<anyhow::Result<()>>;
+
+/// Loads the programs and runs the collector, in a thread of its own. The first receiver gets the
+/// map generation once the programs are loaded, the second how it ended.
+fn start_collector<S: Source>(
+    config: &Config,
+    load: impl FnOnce() -> anyhow::Result<S> + Send + 'static,
+    events: mpsc::Receiver<Event>,
+    metrics: Metrics,
+    health: Health,
+    over: watch::Receiver<bool>,
+) -> anyhow::Result<(oneshot::Receiver<u64>, Ended)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (node, cgroup, interval) = (config.node.clone(), config.cgroup.clone(), config.interval);
+    let (ready, is_ready) = oneshot::channel();
+    let (ended, has_ended) = oneshot::channel();
+    let work = move || -> anyhow::Result<()> {
+        let source = load()?;
+        let programs = source.programs();
+        let attached = programs.iter().filter(|program| program.state == ProgramState::Attached);
+        metrics.set_programs(attached.count());
+        for program in programs.iter().filter(|program| program.state == ProgramState::Failed) {
+            let (program, without) = (program.name, program.lost_without);
+            tracing::warn!(program, without, "a kernel program is not attached");
+        }
+        let missing = |program: &crate::source::Program| {
+            program.essential && program.state != ProgramState::Attached
+        };
+        health.set_healthy(!programs.iter().any(missing));
+        // Nobody is left to hear it only when the agent is stopping already.
+        let _ = ready.send(source.generation());
+        let parts = Parts {
+            source,
+            owners: Owners::new(&node, cgroup, ProcFs::new("/proc")),
+            addresses: Addresses::new(ProcFs::new("/proc")),
+            events,
+            metrics,
+            interval,
+        };
+        runtime.block_on(Collector::new(parts).run(over));
+        Ok(())
+    };
+    std::thread::Builder::new()
+        .name("weft-collector".to_owned())
+        .spawn(move || ended.send(work()))
+        .context("cannot start the collector's thread")?;
+    Ok((is_ready, has_ended))
+}
+
+fn uplink(
+    config: &Config,
+    generation: u64,
+    events: mpsc::Sender<Event>,
+    metrics: Metrics,
+) -> Uplink {
+    let hello = v1::Hello {
+        protocol_version: proto::PROTOCOL_VERSION,
+        node: config.node.clone(),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: kernel_release(),
+        boot_id: boot_id().to_vec(),
+        generation,
+        session: random(),
+        interval_ns: u64::try_from(config.interval.as_nanos()).unwrap_or(u64::MAX),
+    };
+    let (address, tls) = (config.aggregator.clone(), config.tls.clone());
+    Uplink { address, tls, hello, events, metrics }
+}
+
+/// Release of the running kernel; empty when it does not tell.
+#[must_use]
+pub fn kernel_release() -> String {
+    let names = nix::sys::utsname::uname();
+    names.map(|names| names.release().to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// The kernel's boot id; zeros when it has none.
+fn boot_id() -> [u8; 16] {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).take(32).collect();
+    u128::from_str_radix(&digits, 16).map(u128::to_be_bytes).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! The command: settings in, exit code out.
+
+use std::{
+    env,
+    ffi::OsString,
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+
+use crate::{
+    app,
+    cgroup_fs::CgroupFs,
+    config::{Command, Config, ConfigError, DoctorConfig, EXIT_USAGE, Layers, parse_command_line},
+    doctor,
+    source::Source,
+};
+
+/// Runs `weft-agent` with these arguments (the first is the command's own). `load` attaches the
+/// kernel programs.
+pub fn run<S: Source>(
+    arguments: impl IntoIterator<Item = OsString>,
+    load: impl FnOnce(&CgroupFs) -> anyhow::Result<S> + Send + 'static,
+) -> ExitCode {
+    let (command, flags, config_file) = match parse_command_line(arguments) {
+        Ok(line) => line,
+        Err(error) if error.use_stderr() => {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            return fail(line.trim_start_matches("error: "), EXIT_USAGE);
+        }
+        // `--help` and `--version`.
+        Err(answer) => return print(&answer.to_string()),
+    };
+    let layers = Layers::gather(flags, config_file, |name| env::var_os(name));
+    let outcome = match command {
+        Some(Command::Doctor) => layers.and_then(|layers| examine(&layers, load)),
+        None => {
+            layers.and_then(|layers| Config::resolve(&layers)).map(|config| stream(config, load))
+        }
+    };
+    outcome.unwrap_or_else(|error| fail(&error.to_string(), EXIT_USAGE))
+}
+
+fn examine<S: Source>(
+    layers: &Layers,
+    load: impl FnOnce(&CgroupFs) -> anyhow::Result<S>,
+) -> Result<ExitCode, ConfigError> {
+    let config = DoctorConfig::resolve(layers)?;
+    let diagnosis = doctor::examine(&config.cgroup, || load(&config.cgroup));
+    let printed = print(&diagnosis.render());
+    Ok(if diagnosis.is_able() { printed } else { ExitCode::FAILURE })
+}
+
+fn stream<S: Source>(
+    config: Config,
+    load: impl FnOnce(&CgroupFs) -> anyhow::Result<S> + Send + 'static,
+) -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::new(&config.log);
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+    let outcome = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(stream_until_signal(config, load)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("{error:#}"), 1),
+    }
+}
+
+async fn stream_until_signal<S: Source>(
+    config: Config,
+    load: impl FnOnce(&CgroupFs) -> anyhow::Result<S> + Send + 'static,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let shutdown = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let address = config.metrics_listen;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("--metrics-listen: cannot listen on {address}"))?;
+    let cgroup = config.cgroup.clone();
+    app::run(config, move || load(&cgroup), listener, shutdown).await
+}
+
+fn print(text: &str) -> ExitCode {
+    // A reader that went away, as `head` does, is no failure.
+    let _ = io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn fail(line: &str, code: u8) -> ExitCode {
+    let _ = writeln!(io::stderr(), "weft-agent: {}", line.replace('\n', " "));
+    ExitCode::from(code)
+}

@@ -1,0 +1,177 @@
+//! Looking at the kernel: slots, listeners, losses, and what can be given back.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use common::kernel::OWNERS;
+use topology::model::{Address, Scope, Tuple, Workload};
+
+use super::Collector;
+use crate::{
+    addresses::scoped,
+    report::{Absorbed, DeferredChange},
+    source::{RetireOutcome, Source},
+};
+
+/// Listeners are read this often, besides when a hint says that they changed.
+const LIST_EVERY: Duration = Duration::from_secs(5);
+
+/// Slots, halves and owners that nobody needs are looked for this often.
+const TIDY_EVERY: Duration = Duration::from_secs(5);
+
+/// A slot that has been quiet for this long is given back.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// The same, when three quarters of the slots are taken.
+const QUIET_WHEN_SCARCE: Duration = Duration::from_secs(2);
+
+impl<S: Source> Collector<S> {
+    pub(super) fn refresh(&mut self) {
+        match self.source.refresh() {
+            Ok(()) => self.refresh_fails = false,
+            Err(error) => {
+                self.metrics.refresh_failures.inc();
+                if !std::mem::replace(&mut self.refresh_fails, true) {
+                    tracing::warn!("live sockets cannot be looked at: {error:#}");
+                }
+            }
+        }
+    }
+
+    /// Takes over what the slots gained.
+    pub(super) fn read_slots(&mut self, only: Option<&[u32]>, now: Instant) {
+        let mut deferred = Vec::new();
+        let report = &mut self.report;
+        self.source.changes(only, &mut |change| {
+            if report.absorb(&change, now) == Absorbed::NeedsWorkload {
+                deferred.push(DeferredChange::of(&change));
+            }
+        });
+        for change in deferred {
+            let workload = self.workload(change.owner(), now);
+            self.report.absorb_as(&change.change(), &workload, now);
+        }
+        self.metrics.halves.set(self.report.halves() as i64);
+    }
+
+    fn workload(&mut self, owner: u64, now: Instant) -> Arc<Workload> {
+        let source = &mut self.source;
+        self.owners.workload(owner, now, |id| source.owner(id))
+    }
+
+    /// Takes over who listens.
+    pub(super) fn read_listeners(&mut self, now: Instant) {
+        self.listed = Some(now);
+        let keys = self.source.listeners();
+        let mut listeners = Vec::with_capacity(keys.len());
+        let mut ports: HashMap<(u64, u16), Sharing> = HashMap::new();
+        for key in keys {
+            let workload = self.workload(key.owner, now);
+            let port = ports.entry((key.netns_cookie, key.port)).or_insert_with(|| Sharing {
+                owner: key.owner,
+                workload: Arc::clone(&workload),
+                owners_differ: false,
+                workloads_differ: false,
+            });
+            port.owners_differ |= port.owner != key.owner;
+            port.workloads_differ |= port.workload != workload;
+            let address = scoped(key.address, key.netns_cookie);
+            listeners.push((workload, address, key.netns_cookie, key.port));
+        }
+        for ((network_namespace, port), sharing) in ports {
+            if sharing.owners_differ && !sharing.workloads_differ {
+                self.source.one_workload_listens(network_namespace, port);
+            }
+        }
+        self.report.set_listeners(&listeners);
+    }
+
+    /// Takes over what concerns the host as a whole.
+    pub(super) fn read_host(&mut self, now: Instant) {
+        if self.listed.is_none_or(|listed| now.duration_since(listed) >= LIST_EVERY) {
+            self.read_listeners(now);
+        }
+        self.report.set_runqueue(self.source.runqueue());
+        let members = self.owners.take_members();
+        if let Some(addresses) = self.addresses.refresh(members, now) {
+            self.status.addresses(addresses);
+        }
+        let mut losses = self.source.losses();
+        losses.push(("report_full", self.report.refused()));
+        for (cause, total) in &losses {
+            self.metrics.set_loss(cause, *total);
+        }
+        self.status.losses(losses);
+        self.metrics.set_slots(self.source.slots());
+    }
+
+    pub(super) fn update_status(&mut self) {
+        if let Some(status) = self.status.take() {
+            self.report.set_status(status);
+        }
+    }
+
+    /// Gives back what nobody needs.
+    pub(super) fn tidy(&mut self, now: Instant) {
+        let slots = self.source.slots();
+        let scarce = is_scarce(slots.used as usize, slots.capacity as usize);
+        let pressed = scarce || is_scarce(self.owners.in_kernel(), OWNERS as usize);
+        let often = self.tidied.is_some_and(|tidied| now.duration_since(tidied) < TIDY_EVERY);
+        if often && !pressed {
+            return;
+        }
+        self.tidied = Some(now);
+        let quiet = if scarce { QUIET_WHEN_SCARCE } else { QUIET };
+        for slot in self.report.quiet_slots(now, quiet) {
+            if self.source.retire(slot) == RetireOutcome::Freed {
+                self.report.slot_freed(slot);
+            }
+        }
+        self.report.expire(now);
+        self.forget_owners();
+    }
+
+    fn forget_owners(&mut self) {
+        // Asking after every process costs; there is no hurry while there is room.
+        if self.owners.in_kernel() < OWNERS as usize / 4 {
+            return;
+        }
+        let mut used: HashSet<u64> = self.report.owners().collect();
+        used.extend(self.source.listeners().iter().map(|listener| listener.owner));
+        for owner in self.owners.take_gone(&used) {
+            self.source.forget_owner(owner);
+        }
+    }
+
+    /// Finds out whose these connections were.
+    pub(super) fn answer(&mut self, tuples: Vec<Tuple>) {
+        let now = Instant::now();
+        for tuple in tuples {
+            let owner = self.source.tuple_owner(namespace(&tuple.client), &tuple);
+            let workload = owner.map(|owner| self.workload(owner, now));
+            self.report.answer(tuple, workload);
+        }
+    }
+}
+
+/// Who shares a listening port.
+struct Sharing {
+    owner: u64,
+    workload: Arc<Workload>,
+    owners_differ: bool,
+    workloads_differ: bool,
+}
+
+fn is_scarce(used: usize, capacity: usize) -> bool {
+    used * 4 > capacity * 3
+}
+
+fn namespace(address: &Address) -> Option<u64> {
+    match address.scope {
+        Scope::Namespace(cookie) => Some(cookie),
+        Scope::Global | Scope::Network(_) => None,
+    }
+}

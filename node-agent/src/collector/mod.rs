@@ -1,0 +1,257 @@
+//! The one task that owns the kernel's maps and the report.
+//!
+//! Everything that reads the kernel or `/proc` happens here, in a thread of its own, so that a slow
+//! look at many sockets never holds up the network. It hears of the network by events and
+//! answers with batches; both ways are bounded, and neither is waited for.
+
+mod early;
+mod look;
+mod outgoing;
+mod status;
+
+use std::{
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
+
+use common::kernel::HintKind;
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::{mpsc, watch},
+    time::{Instant as TokioInstant, MissedTickBehavior, sleep_until, timeout_at},
+};
+
+use crate::{
+    addresses::Addresses, metrics::Metrics, owners::Owners, report::Report, source::Source,
+    uplink::Event,
+};
+use early::Early;
+use outgoing::{Outgoing, Sent};
+use status::Status;
+
+/// What is left after a shutdown has this long to be sent and acknowledged.
+pub const DRAIN_TIME: Duration = Duration::from_secs(3);
+
+/// How a collector is made.
+pub struct Parts<S> {
+    /// The kernel.
+    pub source: S,
+    /// Names owners.
+    pub owners: Owners,
+    /// The node's own addresses.
+    pub addresses: Addresses,
+    /// From the uplink.
+    pub events: mpsc::Receiver<Event>,
+    /// Counted into.
+    pub metrics: Metrics,
+    /// Time between two looks at everything.
+    pub interval: Duration,
+}
+
+/// Reads the kernel and fills the report.
+pub struct Collector<S> {
+    source: S,
+    owners: Owners,
+    addresses: Addresses,
+    events: mpsc::Receiver<Event>,
+    metrics: Metrics,
+    interval: Duration,
+    report: Report,
+    status: Status,
+    early: Early,
+    outgoing: Option<Outgoing>,
+    /// Sending stopped for lack of room.
+    waiting: bool,
+    listed: Option<Instant>,
+    tidied: Option<Instant>,
+    refresh_fails: bool,
+}
+
+impl<S: Source> Collector<S> {
+    /// One that has not looked yet.
+    #[must_use]
+    pub fn new(parts: Parts<S>) -> Self {
+        let Parts { source, owners, addresses, events, metrics, interval } = parts;
+        let status = Status::new(source.programs());
+        Self {
+            source,
+            owners,
+            addresses,
+            events,
+            metrics,
+            interval,
+            report: Report::new(),
+            status,
+            early: Early::default(),
+            outgoing: None,
+            waiting: false,
+            listed: None,
+            tidied: None,
+            refresh_fails: false,
+        }
+    }
+
+    /// Runs until `shutdown` turns true or its sender is gone; then sends what is left, within
+    /// [`DRAIN_TIME`].
+    pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
+        let hints = self.hint_fd();
+        let mut ticks = tokio::time::interval(self.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let due = self.early.due();
+            tokio::select! {
+                biased;
+                _ = shutdown.wait_for(|over| *over) => break,
+                event = self.events.recv() => match event {
+                    Some(event) => self.hear(event),
+                    None => break,
+                },
+                () = readable(hints.as_ref()) => self.follow_hints(),
+                () = sleep_until(due.unwrap_or_else(TokioInstant::now)), if due.is_some() => {
+                    self.look_early();
+                }
+                _ = ticks.tick() => self.tick(),
+            }
+        }
+        self.drain().await;
+    }
+
+    fn hint_fd(&self) -> Option<AsyncFd<OwnedFd>> {
+        let fd = self.source.hint_fd()?;
+        let fd = fd.try_clone_to_owned().map_err(anyhow::Error::from);
+        let fd = fd.and_then(|fd| {
+            // SAFETY: an `OwnedFd` owns its descriptor, and is the same one as long as it lives.
+            #[allow(unsafe_code)]
+            let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+            registered.map_err(|error| std::io::Error::from(error).into())
+        });
+        fd.inspect_err(|error| tracing::warn!("hints wait for the next interval: {error:#}")).ok()
+    }
+
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::Up(stream) => {
+                self.report.restart(stream.acked);
+                self.status.certificate_expires(stream.certificate_expires_unix_s);
+                self.outgoing = Some(Outgoing::new(stream));
+                self.update_status();
+                self.send();
+            }
+            Event::Acked(seq) => {
+                if let Some(outgoing) = &mut self.outgoing {
+                    outgoing.acked(seq, &self.metrics);
+                    self.report.acked(seq);
+                }
+                if self.waiting {
+                    self.send();
+                }
+            }
+            Event::Asked(tuples) => {
+                self.answer(tuples);
+                self.early.arm(TokioInstant::now());
+            }
+            Event::Down => self.hang_up(),
+        }
+    }
+
+    fn hang_up(&mut self) {
+        self.outgoing = None;
+        self.waiting = false;
+        self.report.stop();
+    }
+
+    fn follow_hints(&mut self) {
+        let mut hints = Vec::new();
+        self.source.hints(&mut |hint| hints.push(hint));
+        let now = TokioInstant::now();
+        for hint in hints {
+            if hint.kind == HintKind::Owner as u32 {
+                // At once: the process may be gone in a moment.
+                let source = &mut self.source;
+                self.owners.workload(hint.subject, now.into_std(), |id| source.owner(id));
+            } else if hint.kind == HintKind::Slot as u32 {
+                self.early.slot(u32::try_from(hint.subject).unwrap_or(u32::MAX), now);
+            } else if hint.kind == HintKind::Listener as u32 {
+                self.early.listeners(now);
+            }
+        }
+    }
+
+    fn look_early(&mut self) {
+        let look = self.early.take(TokioInstant::now());
+        let now = Instant::now();
+        self.read_slots(look.slots.as_deref(), now);
+        if look.listeners {
+            self.read_listeners(now);
+        }
+        if self.report.take_urgent() {
+            self.send();
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        if self.outgoing.as_ref().is_some_and(|outgoing| outgoing.is_stalled(now.into())) {
+            // Tells the uplink, which starts anew.
+            self.hang_up();
+        }
+        self.follow_hints();
+        self.refresh();
+        self.read_slots(None, now);
+        self.read_host(now);
+        self.tidy(now);
+        self.update_status();
+        self.send();
+        if self.outgoing.is_none() || self.waiting {
+            self.metrics.intervals_coalesced.inc();
+        }
+    }
+
+    /// Sends what there is; without a stream it stays in the report.
+    fn send(&mut self) {
+        let Some(outgoing) = &mut self.outgoing else { return };
+        match outgoing.send(&mut self.report, &self.metrics) {
+            Sent::All => self.waiting = false,
+            Sent::Waiting => self.waiting = true,
+            Sent::Broken => self.hang_up(),
+        }
+        self.report.take_urgent();
+    }
+
+    fn is_drained(&self) -> bool {
+        self.report.is_clean() && self.outgoing.as_ref().is_none_or(Outgoing::is_settled)
+    }
+
+    /// Reads the kernel for the last time, and waits for the acknowledgement.
+    async fn drain(&mut self) {
+        let deadline = TokioInstant::now() + DRAIN_TIME;
+        self.tick();
+        while !self.is_drained() {
+            match timeout_at(deadline, self.events.recv()).await {
+                Ok(Some(event)) => self.hear(event),
+                Ok(None) => break,
+                Err(_) => {
+                    tracing::warn!("stopped before the aggregator had taken over the last batch");
+                    break;
+                }
+            }
+            self.send();
+        }
+    }
+}
+
+/// Ready when the descriptor is readable; never when there is none.
+async fn readable(fd: Option<&AsyncFd<OwnedFd>>) {
+    let guard = match fd {
+        Some(fd) => fd.readable().await,
+        None => std::future::pending().await,
+    };
+    match guard {
+        // Cleared before the hints are read, so that one that arrives meanwhile wakes again.
+        Ok(mut guard) => guard.clear_ready(),
+        Err(_) => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+use std::collections::HashMap;
+
+use common::{
+    Counter, HistogramKind,
+    kernel::{ListenerKey, Owner},
+};
+use proto::v1::{AgentMessage, agent_message::Body};
+use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
+use topology::model::{Address, Scope, Tuple, WorkloadKind};
+
+use super::*;
+use crate::{
+    cgroup_fs::CgroupFs,
+    owners::ProcFs,
+    testing::{
+        client_key, eventually, raw,
+        receiver::{Receiver, Value},
+        source::{FakeSource, Handle},
+    },
+    uplink::Stream,
+};
+
+const OWNER: u64 = 11;
+
+/// A collector over a pretended kernel, and the other end of its streams.
+struct Setup {
+    kernel: Handle,
+    events: mpsc::Sender<Event>,
+    stop: watch::Sender<bool>,
+    collector: JoinHandle<()>,
+    metrics: Metrics,
+    receiver: Receiver,
+    batches: Option<mpsc::Receiver<AgentMessage>>,
+    hung_up: Option<oneshot::Receiver<()>>,
+}
+
+impl Setup {
+    fn new(interval: Duration) -> Option<Self> {
+        let Ok(cgroup) = CgroupFs::default_root() else {
+            crate::testing::skipped("no cgroup v2 here");
+            return None;
+        };
+        let source = FakeSource::new();
+        let kernel = source.handle();
+        let mut comm = [0; 16];
+        comm[..4].copy_from_slice(b"shop");
+        let owner = Owner {
+            cgroup_id: 0,
+            netns_cookie: 1,
+            start_ns: 1 << 60,
+            tgid: std::process::id(),
+            reserved: 0,
+            comm,
+        };
+        kernel.kernel().owners.insert(OWNER, owner);
+        let (events, heard) = mpsc::channel(16);
+        let (stop, over) = watch::channel(false);
+        let metrics = Metrics::new().unwrap();
+        let parts = Parts {
+            source,
+            owners: Owners::new("n1", cgroup, ProcFs::new("/proc")),
+            addresses: Addresses::new(ProcFs::new("/proc")),
+            events: heard,
+            metrics: metrics.clone(),
+            interval,
+        };
+        let collector = tokio::spawn(async move { Collector::new(parts).run(over).await });
+        let receiver = Receiver::default();
+        Some(Self {
+            kernel,
+            events,
+            stop,
+            collector,
+            metrics,
+            receiver,
+            batches: None,
+            hung_up: None,
+        })
+    }
+
+    async fn connect(&mut self) {
+        let (batches, arriving) = mpsc::channel(4);
+        let (hang_up, hung_up) = oneshot::channel();
+        let acked = self.receiver.restart();
+        let stream = Stream { acked, batches, certificate_expires_unix_s: 99, hang_up };
+        self.events.send(Event::Up(stream)).await.unwrap();
+        self.batches = Some(arriving);
+        self.hung_up = Some(hung_up);
+    }
+
+    /// Applies what arrives until something holds, and acknowledges it.
+    async fn until(&mut self, what: &str, holds: impl Fn(&Receiver) -> bool) {
+        while !holds(&self.receiver) {
+            let next = self.batches.as_mut().unwrap().recv();
+            let message = timeout(Duration::from_secs(20), next).await;
+            let message = message.unwrap_or_else(|_| panic!("never: {what}"));
+            let Some(Body::Batch(batch)) = message.expect("a stream").body else {
+                panic!("not a batch");
+            };
+            self.receiver.apply(&batch);
+            self.events.send(Event::Acked(batch.seq)).await.unwrap();
+        }
+    }
+
+    async fn stop(self) -> Metrics {
+        self.stop.send(true).unwrap();
+        timeout(Duration::from_secs(10), self.collector).await.unwrap().unwrap();
+        self.metrics
+    }
+}
+
+fn sum(receiver: &Receiver, value: Value) -> u64 {
+    receiver.counted.values().filter_map(|values| values.get(&value)).sum()
+}
+
+const BYTES: Value = Value::Counter(Counter::BytesSent);
+const NEVER: Duration = Duration::from_secs(3_600);
+const OFTEN: Duration = Duration::from_millis(20);
+
+#[tokio::test]
+async fn what_the_kernel_counts_arrives_named() {
+    let Some(mut setup) = Setup::new(OFTEN) else { return };
+    let key = client_key(OWNER, "10.0.0.2", 80);
+    setup.kernel.count(3, key, Counter::BytesSent, 100);
+    setup.kernel.sample(3, key, HistogramKind::Rtt, 50);
+    setup.kernel.kernel().runqueue = vec![(5, 6)];
+    setup.kernel.kernel().losses = vec![("hints_full", 2)];
+    setup.connect().await;
+    setup.until("the first bytes", |receiver| sum(receiver, BYTES) == 100).await;
+    setup.kernel.count(3, key, Counter::BytesSent, 11);
+    setup.until("more bytes", |receiver| sum(receiver, BYTES) == 111).await;
+    setup.until("a loss", |receiver| receiver.status.losses.get("hints_full") == Some(&2)).await;
+    let receiver = &setup.receiver;
+    assert_eq!(sum(receiver, Value::Bucket(HistogramKind::Rtt, 50)), 1);
+    let half = receiver.counted.keys().next().unwrap();
+    assert_eq!((half.workload.kind, half.workload.name.as_str()), (WorkloadKind::Process, "shop"));
+    assert_eq!(receiver.signals.signals[0].counts, [6]);
+    assert_eq!(receiver.status.certificate_expires_unix_s, 99);
+    assert_eq!(receiver.status.programs[0].name, "sock_ops");
+    let metrics = setup.stop().await;
+    assert_eq!(metrics.batches_sent.get(), metrics.batches_acked.get());
+}
+
+#[tokio::test]
+async fn a_hint_is_followed_long_before_the_interval_is_over() {
+    let Some(mut setup) = Setup::new(NEVER) else { return };
+    setup.connect().await;
+    setup.until("the status", |receiver| !receiver.status.programs.is_empty()).await;
+    let key = client_key(OWNER, "10.0.0.2", 80);
+    setup.kernel.count(0, key, Counter::Connections, 1);
+    setup.kernel.count(1, client_key(OWNER, "10.0.0.3", 80), Counter::Connections, 5);
+    setup.kernel.hint(HintKind::Owner, OWNER);
+    setup.kernel.hint(HintKind::Slot, 0);
+    let connections = Value::Counter(Counter::Connections);
+    setup.until("the connection", |receiver| sum(receiver, connections) > 0).await;
+    assert_eq!(sum(&setup.receiver, connections), 1, "only the slot that was named");
+    let listener = ListenerKey {
+        netns_cookie: 1,
+        owner: OWNER,
+        address: raw("::"),
+        port: 80,
+        reserved: [0; 6],
+    };
+    // A second owner of the same name: to the aggregator they are one, and to the kernel as well.
+    let second = setup.kernel.kernel().owners[&OWNER];
+    setup.kernel.kernel().owners.insert(OWNER + 1, second);
+    let other = ListenerKey { owner: OWNER + 1, ..listener };
+    setup.kernel.kernel().listeners = vec![listener, other];
+    setup.kernel.hint(HintKind::Listener, 0);
+    setup.until("the listener", |receiver| receiver.listeners.len() == 1).await;
+    assert_eq!(setup.kernel.kernel().one_workload, [(1, 80)]);
+    setup.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_while_the_aggregator_is_away() {
+    let Some(mut setup) = Setup::new(OFTEN) else { return };
+    let key = client_key(OWNER, "10.0.0.2", 80);
+    let mut truth = 0;
+    for round in 0..5 {
+        setup.kernel.count(0, key, Counter::BytesSent, 10);
+        truth += 10;
+        if round > 0 {
+            setup.events.send(Event::Down).await.unwrap();
+        }
+        let before = setup.metrics.intervals_coalesced.get();
+        let metrics = setup.metrics.clone();
+        eventually("intervals without a stream", || metrics.intervals_coalesced.get() > before + 1)
+            .await;
+        setup.connect().await;
+        setup.until("all bytes", |receiver| sum(receiver, BYTES) == truth).await;
+    }
+    setup.stop().await;
+}
+
+#[tokio::test]
+async fn an_aggregator_that_stalls_holds_back_numbers_and_loses_none() {
+    let Some(mut setup) = Setup::new(OFTEN) else { return };
+    setup.connect().await;
+    let key = client_key(OWNER, "10.0.0.2", 80);
+    let mut truth = 0;
+    // Nobody reads: the stream fills up, and the report takes the rest.
+    while setup.metrics.intervals_coalesced.get() < 3 {
+        setup.kernel.count(0, key, Counter::BytesSent, 1);
+        truth += 1;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert!(truth < 4_000, "it never fills up");
+    }
+    setup.until("all bytes", |receiver| sum(receiver, BYTES) == truth).await;
+    setup.stop().await;
+}
+
+#[tokio::test]
+async fn the_last_numbers_go_out_before_the_end() {
+    let Some(mut setup) = Setup::new(NEVER) else { return };
+    setup.connect().await;
+    setup.until("the status", |receiver| !receiver.status.programs.is_empty()).await;
+    setup.kernel.count(0, client_key(OWNER, "10.0.0.2", 80), Counter::BytesSent, 5);
+    setup.stop.send(true).unwrap();
+    setup.until("the last bytes", |receiver| sum(receiver, BYTES) == 5).await;
+    timeout(Duration::from_secs(10), setup.collector).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_end_without_an_aggregator_comes_in_time() {
+    let Some(setup) = Setup::new(NEVER) else { return };
+    setup.kernel.count(0, client_key(OWNER, "10.0.0.2", 80), Counter::BytesSent, 5);
+    let began = Instant::now();
+    setup.stop().await;
+    assert!(began.elapsed() < DRAIN_TIME + Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn questions_are_answered() {
+    let Some(mut setup) = Setup::new(NEVER) else { return };
+    let address = |ip: &str| Address { ip: ip.parse().unwrap(), scope: Scope::Global };
+    let tuple = |client_port| Tuple {
+        client: address("10.0.0.1"),
+        client_port,
+        server: address("10.0.0.2"),
+        server_port: 80,
+    };
+    setup.kernel.kernel().tuples = HashMap::from([(tuple(1), OWNER)]);
+    setup.connect().await;
+    setup.events.send(Event::Asked(vec![tuple(1), tuple(2)])).await.unwrap();
+    setup.until("the answers", |receiver| receiver.answers.len() == 2).await;
+    let names: Vec<_> = setup
+        .receiver
+        .answers
+        .iter()
+        .map(|(answer, workload)| {
+            (answer.tuple.client_port, workload.as_ref().map(|workload| workload.name.clone()))
+        })
+        .collect();
+    assert_eq!(names, [(1, Some("shop".to_owned())), (2, None)]);
+    setup.stop().await;
+}

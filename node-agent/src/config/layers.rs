@@ -1,0 +1,210 @@
+//! Where a setting comes from.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
+use serde::Deserialize;
+
+use super::ConfigError;
+
+/// Settings of one origin, not yet looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Layer {
+    /// Aggregator to report to, as https://HOST:PORT
+    #[arg(long, global = true, value_name = "URL")]
+    pub aggregator: Option<String>,
+    /// Name of this node, as in its certificate [default: the host's name]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub node: Option<String>,
+    /// Watch processes below this cgroup v2 directory [default: all]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub cgroup: Option<String>,
+    /// Time between two reports [default: 1s]
+    #[arg(long, global = true, value_name = "TIME")]
+    pub interval: Option<String>,
+    /// CA that issued the aggregator's certificate (PEM)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub tls_ca: Option<String>,
+    /// Certificate of this node (PEM)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub tls_cert: Option<String>,
+    /// Private key of this node (PEM)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub tls_key: Option<String>,
+    /// Address of /metrics and /healthz [default: 127.0.0.1:7481]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub metrics_listen: Option<String>,
+    /// What to log: error, warn, info, debug, or a filter per module [default: info]
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+/// Names of all settings, as flags and keys of the file have them.
+const NAMES: [&str; 9] = [
+    "aggregator",
+    "node",
+    "cgroup",
+    "interval",
+    "tls-ca",
+    "tls-cert",
+    "tls-key",
+    "metrics-listen",
+    "log",
+];
+
+impl Layer {
+    fn get(&self, name: &str) -> Option<&str> {
+        match name {
+            "aggregator" => self.aggregator.as_deref(),
+            "node" => self.node.as_deref(),
+            "cgroup" => self.cgroup.as_deref(),
+            "interval" => self.interval.as_deref(),
+            "tls-ca" => self.tls_ca.as_deref(),
+            "tls-cert" => self.tls_cert.as_deref(),
+            "tls-key" => self.tls_key.as_deref(),
+            "metrics-listen" => self.metrics_listen.as_deref(),
+            "log" => self.log.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// Name of a setting's environment variable.
+pub(super) fn env_name(setting: &str) -> String {
+    format!("WEFT_{}", setting.to_ascii_uppercase().replace('-', "_"))
+}
+
+/// A setting's text and where it was found.
+pub(super) struct Raw<'a> {
+    text: String,
+    origin: Origin<'a>,
+    name: &'static str,
+}
+
+enum Origin<'a> {
+    Flag,
+    Environment,
+    File(&'a Path),
+}
+
+impl Raw<'_> {
+    /// Reads the text; a failure names its origin.
+    pub(super) fn parse_with<T>(
+        &self,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
+        parse(&self.text).map_err(|reason| {
+            let origin = match self.origin {
+                Origin::Flag => format!("--{}", self.name),
+                Origin::Environment => env_name(self.name),
+                Origin::File(path) => format!("`{}` in {}", self.name, path.display()),
+            };
+            ConfigError::Invalid { origin, reason }
+        })
+    }
+}
+
+/// All origins, in the order of precedence.
+#[derive(Debug, Default)]
+pub struct Layers {
+    flags: Layer,
+    environment: Vec<(&'static str, String)>,
+    file: Option<(PathBuf, Layer)>,
+}
+
+impl Layers {
+    /// Gathers the environment by `lookup`, and reads the file that `config_file` or
+    /// `WEFT_CONFIG` names.
+    ///
+    /// # Errors
+    /// When the file cannot be read or has an unknown key.
+    pub fn gather(
+        flags: Layer,
+        config_file: Option<PathBuf>,
+        lookup: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, ConfigError> {
+        let mut environment = Vec::new();
+        for name in NAMES {
+            let Some(value) = lookup(&env_name(name)) else { continue };
+            let value = value.into_string().map_err(|_| ConfigError::Invalid {
+                origin: env_name(name),
+                reason: "is not UTF-8".to_owned(),
+            })?;
+            environment.push((name, value));
+        }
+        let path = config_file.or_else(|| lookup("WEFT_CONFIG").map(PathBuf::from));
+        let file = path.map(read_file).transpose()?;
+        Ok(Self { flags, environment, file })
+    }
+
+    pub(super) fn get(&self, name: &'static str) -> Option<Raw<'_>> {
+        if let Some(text) = self.flags.get(name) {
+            return Some(Raw { text: text.to_owned(), origin: Origin::Flag, name });
+        }
+        if let Some((_, text)) = self.environment.iter().find(|(key, _)| *key == name) {
+            return Some(Raw { text: text.clone(), origin: Origin::Environment, name });
+        }
+        let (path, layer) = self.file.as_ref()?;
+        let text = layer.get(name)?.to_owned();
+        Some(Raw { text, origin: Origin::File(path), name })
+    }
+}
+
+fn read_file(path: PathBuf) -> Result<(PathBuf, Layer), ConfigError> {
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) => return Err(ConfigError::File { path, reason: error.to_string() }),
+    };
+    match toml::from_str(&text) {
+        Ok(layer) => Ok((path, layer)),
+        Err(error) => {
+            let line = error.span().map_or(1, |span| {
+                text.bytes().take(span.start).filter(|b| *b == b'\n').count() + 1
+            });
+            let reason = error.message().lines().next().unwrap_or("not TOML");
+            Err(ConfigError::File { path, reason: format!("line {line}: {reason}") })
+        }
+    }
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Subcommand)]
+pub enum Command {
+    /// Tell what the agent can do on this host, and what is missing
+    Doctor,
+}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "weft-agent",
+    version,
+    about = "Counts the TCP connections of this host in the kernel and reports them",
+    after_help = "Every option can be set in the environment (WEFT_TLS_CA for --tls-ca) and in a \
+                  TOML file (tls-ca = \"…\"). An option wins over the environment, and the \
+                  environment over the file."
+)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: Layer,
+    /// TOML file with settings
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Reads the command line: what to do, the flags, and the file named by `--config`.
+///
+/// # Errors
+/// Clap's own; also for `--help` and `--version`, which are to be printed.
+pub fn parse_command_line(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<(Option<Command>, Layer, Option<PathBuf>), clap::Error> {
+    let matches = CommandLine::command().try_get_matches_from(arguments)?;
+    let line = CommandLine::from_arg_matches(&matches)?;
+    Ok((line.command, line.settings, line.config))
+}

@@ -1,0 +1,173 @@
+//! The agent's settings: flags, then environment (`WEFT_…`), then a TOML file, then defaults.
+
+mod layers;
+mod values;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use proto::{
+    identity::Identity,
+    tls::{self, TlsError},
+};
+
+pub use layers::{Command, Layer, Layers, parse_command_line};
+pub use values::{AggregatorAddress, DEFAULT_INTERVAL, DEFAULT_METRICS_LISTEN};
+
+use crate::cgroup_fs::{self, CgroupFs};
+
+/// Exit code of a wrong setting (`EX_USAGE`).
+pub const EXIT_USAGE: u8 = 64;
+
+/// A wrong setting: one clear line.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A setting without a default is missing.
+    #[error("--{0} is missing (or {env} in the environment, or `{0}` in the file)", env = layers::env_name(.0))]
+    Missing(&'static str),
+    /// A setting has a value that cannot be used.
+    #[error("{origin}: {reason}")]
+    Invalid {
+        /// The flag, the variable or the key in the file that has it.
+        origin: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file cannot be used.
+    #[error("config file {}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The PEM files cannot be used.
+    #[error("--tls-ca, --tls-cert, --tls-key: {0}")]
+    Tls(#[from] TlsError),
+    /// The certificate is another node's.
+    #[error("--node is `{node}`, but the certificate is that of node `{certificate}`")]
+    OtherNode {
+        /// As set, or the host's name.
+        node: String,
+        /// As the certificate says.
+        certificate: String,
+    },
+    /// A default could not be found.
+    #[error("--{setting} is not given and has no default here: {reason}")]
+    NoDefault {
+        /// Name of the setting.
+        setting: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Everything `weft-agent` needs to run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where batches go.
+    pub aggregator: AggregatorAddress,
+    /// The node's name; the certificate must have the same.
+    pub node: String,
+    /// Processes below this cgroup v2 directory are seen.
+    pub cgroup: CgroupFs,
+    /// Time between two looks at the kernel.
+    pub interval: Duration,
+    /// PEM files.
+    pub tls: tls::Files,
+    /// Address of `/metrics` and `/healthz`.
+    pub metrics_listen: SocketAddr,
+    /// Filter of the log, as `tracing-subscriber` reads it.
+    pub log: String,
+}
+
+/// What `weft-agent doctor` needs.
+#[derive(Clone, Debug)]
+pub struct DoctorConfig {
+    /// As in [`Config`].
+    pub cgroup: CgroupFs,
+}
+
+impl Config {
+    /// Takes each setting from the first layer that has it.
+    ///
+    /// # Errors
+    /// When a setting is missing or wrong.
+    pub fn resolve(layers: &Layers) -> Result<Self, ConfigError> {
+        let required = |name| layers.get(name).ok_or(ConfigError::Missing(name));
+        let aggregator = required("aggregator")?.parse_with(values::aggregator)?;
+        let node = match layers.get("node") {
+            Some(value) => value.parse_with(values::node_name)?,
+            None => values::host_name()
+                .map_err(|reason| ConfigError::NoDefault { setting: "node", reason })?,
+        };
+        let interval = match layers.get("interval") {
+            Some(value) => value.parse_with(values::interval)?,
+            None => DEFAULT_INTERVAL,
+        };
+        let metrics_listen = match layers.get("metrics-listen") {
+            Some(value) => value.parse_with(values::listen_address)?,
+            None => DEFAULT_METRICS_LISTEN,
+        };
+        let file = |name| required(name).and_then(|value| value.parse_with(values::readable_file));
+        let tls =
+            tls::Files { ca: file("tls-ca")?, cert: file("tls-cert")?, key: file("tls-key")? };
+        Ok(Self {
+            aggregator,
+            node,
+            cgroup: cgroup(layers)?,
+            interval,
+            tls,
+            metrics_listen,
+            log: log_filter(layers)?,
+        })
+    }
+}
+
+impl Config {
+    /// Makes sure that the PEM files can be used, and belong to this node.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub fn check_tls(&self) -> Result<(), ConfigError> {
+        tls::client_config(&self.tls)?;
+        let chain = tls::read_certificates(&self.tls.cert)?;
+        let identity = chain.first().and_then(|first| Identity::of(first).ok());
+        match identity.and_then(|identity| identity.node) {
+            Some(owner) if owner.name != self.node => {
+                Err(ConfigError::OtherNode { node: self.node.clone(), certificate: owner.name })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl DoctorConfig {
+    /// As [`Config::resolve`], for the few settings that matter to `doctor`.
+    ///
+    /// # Errors
+    /// When one of them is wrong.
+    pub fn resolve(layers: &Layers) -> Result<Self, ConfigError> {
+        Ok(Self { cgroup: cgroup(layers)? })
+    }
+}
+
+fn cgroup(layers: &Layers) -> Result<CgroupFs, ConfigError> {
+    match layers.get("cgroup") {
+        Some(value) => value
+            .parse_with(|text| cgroup_fs::CgroupFs::at(text).map_err(|error| error.to_string())),
+        None => CgroupFs::default_root().map_err(|error| ConfigError::NoDefault {
+            setting: "cgroup",
+            reason: error.to_string(),
+        }),
+    }
+}
+
+fn log_filter(layers: &Layers) -> Result<String, ConfigError> {
+    match layers.get("log") {
+        Some(value) => value.parse_with(values::log_filter),
+        None => Ok("info".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+use std::{collections::HashMap, ffi::OsString, path::PathBuf};
+
+use proptest::prelude::*;
+
+use super::{values::*, *};
+
+struct Setup {
+    dir: tempfile::TempDir,
+    environment: HashMap<String, String>,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["ca.crt", "n.crt", "n.key"] {
+            std::fs::write(dir.path().join(name), "pem").unwrap();
+        }
+        Self { dir, environment: HashMap::new() }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    fn file(self, text: &str) -> Self {
+        let path = self.path("agent.toml");
+        std::fs::write(&path, text).unwrap();
+        self.env("WEFT_CONFIG", &path)
+    }
+
+    fn layers(&self, flags: &[&str]) -> Result<Layers, ConfigError> {
+        let line = std::iter::once("weft-agent").chain(flags.iter().copied()).map(OsString::from);
+        let (_, flags, config) = parse_command_line(line).unwrap();
+        Layers::gather(flags, config, |name| self.environment.get(name).map(OsString::from))
+    }
+
+    fn resolve(&self, flags: &[&str]) -> Result<Config, ConfigError> {
+        let (ca, cert, key) = (self.path("ca.crt"), self.path("n.crt"), self.path("n.key"));
+        let mut all = vec!["--tls-ca", &ca, "--tls-cert", &cert, "--tls-key", &key];
+        all.extend(flags);
+        Config::resolve(&self.layers(&all)?)
+    }
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+    let setup = Setup::new()
+        .file("aggregator = 'https://file:1'\nnode = 'file'\ninterval = '3s'\n")
+        .env("WEFT_AGGREGATOR", "https://env:2")
+        .env("WEFT_NODE", "env");
+    let config = setup.resolve(&["--aggregator", "https://flag:3"]).unwrap();
+    assert_eq!(config.aggregator.to_string(), "flag:3");
+    assert_eq!(config.node, "env");
+    assert_eq!(config.interval, std::time::Duration::from_secs(3));
+    assert_eq!(config.metrics_listen, DEFAULT_METRICS_LISTEN);
+}
+
+#[test]
+fn defaults_are_the_cgroup_root_and_the_host_name() {
+    let config = Setup::new().resolve(&["--aggregator", "https://a:1"]).unwrap();
+    assert_eq!(config.node, host_name().unwrap());
+    assert_eq!(config.cgroup.dir(), CgroupFs::default_root().unwrap().dir());
+    assert_eq!(config.interval, DEFAULT_INTERVAL);
+}
+
+#[test]
+fn a_wrong_value_is_one_line_that_names_its_origin() {
+    let good = ["--aggregator", "https://a:1"];
+    let cases: Vec<(Setup, Vec<&str>, &str)> = vec![
+        (Setup::new(), vec![], "--aggregator is missing"),
+        (Setup::new().env("WEFT_INTERVAL", "fast"), good.to_vec(), "WEFT_INTERVAL: `fast`"),
+        (Setup::new().file("interval = '0s'"), good.to_vec(), "`interval` in /"),
+        (Setup::new().file("node = 'a'\nnod = 'b'"), good.to_vec(), "line 2: unknown field"),
+        (Setup::new().file("node = "), good.to_vec(), "config file /"),
+        (Setup::new(), vec!["--aggregator", "http://a:1"], "--aggregator: `http://a:1` does not"),
+        (Setup::new(), [&good[..], &["--cgroup", "/nowhere"]].concat(), "--cgroup: /nowhere"),
+        (Setup::new(), [&good[..], &["--cgroup", "/proc"]].concat(), "not on a cgroup v2"),
+        (Setup::new(), [&good[..], &["--node", "a b"]].concat(), "--node: `a b`"),
+        (Setup::new(), [&good[..], &["--metrics-listen", "x"]].concat(), "--metrics-listen: `x`"),
+    ];
+    for (setup, flags, expected) in cases {
+        let message = setup.resolve(&flags).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message:?} lacks {expected:?}");
+        assert_eq!(message.lines().count(), 1);
+    }
+}
+
+#[test]
+fn a_missing_key_file_is_named() {
+    let setup = Setup::new();
+    std::fs::remove_file(setup.path("n.key")).unwrap();
+    let error = setup.resolve(&["--aggregator", "https://a:1"]).unwrap_err().to_string();
+    assert!(error.starts_with("--tls-key: "), "{error}");
+    assert!(error.contains("No such file"), "{error}");
+}
+
+#[test]
+fn the_certificate_must_be_the_nodes() {
+    let pki = crate::testing::pki::Pki::new();
+    let file = |name: &str| pki.path().join(name).to_str().unwrap().to_owned();
+    let check = |node: &str, key: &str| {
+        let (ca, cert, key) = (file("ca.crt"), file("node.crt"), file(key));
+        let flags = ["--tls-ca", &ca, "--tls-cert", &cert, "--tls-key", &key, "--node", node];
+        let flags = [&flags[..], &["--aggregator", "https://a:1"]].concat();
+        let config = Config::resolve(&Setup::new().layers(&flags).unwrap()).unwrap();
+        config.check_tls().map_err(|error| error.to_string())
+    };
+    assert_eq!(check("n1", "node.key"), Ok(()));
+    let error = check("n2", "node.key").unwrap_err();
+    assert_eq!(error, "--node is `n2`, but the certificate is that of node `n1`");
+    let error = check("n1", "aggregator.key").unwrap_err();
+    assert!(error.starts_with("--tls-ca, --tls-cert, --tls-key: "), "{error}");
+    assert_eq!(error.lines().count(), 1);
+}
+
+#[test]
+fn doctor_takes_flags_on_either_side() {
+    for line in
+        [["weft-agent", "--cgroup", "/x", "doctor"], ["weft-agent", "doctor", "--cgroup", "/x"]]
+    {
+        let (command, flags, config) = parse_command_line(line.map(OsString::from)).unwrap();
+        assert_eq!((command, flags.cgroup.as_deref()), (Some(Command::Doctor), Some("/x")));
+        assert_eq!(config, None::<PathBuf>);
+    }
+}
+
+#[test]
+fn aggregator_addresses() {
+    let parsed = |text| aggregator(text).map(|address| address.to_string());
+    assert_eq!(parsed("https://a.example:9").unwrap(), "a.example:9");
+    assert_eq!(parsed("https://a/").unwrap(), "a:7443");
+    assert_eq!(parsed("https://[fd77::1]:9").unwrap(), "[fd77::1]:9");
+    for bad in [
+        "",
+        "a:1",
+        "https://",
+        "https://:1",
+        "https://a:0",
+        "https://a:x",
+        "https://a/b",
+        "https://fd77::1",
+        "https://[fd77::1",
+        "https://[a]:1",
+        "https://[::1]9",
+    ] {
+        assert!(parsed(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn intervals() {
+    assert_eq!(interval("250ms").unwrap(), std::time::Duration::from_millis(250));
+    for bad in ["", "1", "s", "1h", "-1s", "0s", "61s", "99999999999s", "4294967295m", "1 s"] {
+        assert!(interval(bad).is_err(), "{bad}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_a_reader_panic(text in ".{0,40}") {
+        let _ = (aggregator(&text), node_name(&text), interval(&text), listen_address(&text));
+    }
+}

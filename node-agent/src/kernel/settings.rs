@@ -1,0 +1,93 @@
+//! What the kernel can do, found out once, and told to the programs as constants.
+
+use aya::EbpfLoader;
+
+use super::btf::KernelTypes;
+
+/// `BPF_SOCK_OPS_STATE_CB_FLAG`, `…_RTT_CB_FLAG`, `…_PARSE_ALL_HDR_OPT_CB_FLAG` of `uapi/linux/bpf.h`.
+const STATE_CALLBACK: u32 = 1 << 2;
+const RTT_CALLBACK: u32 = 1 << 3;
+const EVERY_SEGMENT_CALLBACK: u32 = 1 << 4;
+
+/// Fields whose offsets the programs need: name of the constant, structure, member.
+const OFFSETS: [(&str, &str, &str); 26] = [
+    ("OFFSET_SOCK_ERROR", "sock", "sk_err"),
+    ("OFFSET_SOCK_FLAGS", "sock_common", "skc_flags"),
+    ("OFFSET_SOCK_LINGER", "sock", "sk_lingertime"),
+    ("OFFSET_SOCK_PROTOCOL", "sock", "sk_protocol"),
+    ("OFFSET_SOCK_FAMILY", "sock_common", "skc_family"),
+    ("OFFSET_SOCK_STATE", "sock_common", "skc_state"),
+    ("OFFSET_SOCK_LOCAL_PORT", "sock_common", "skc_num"),
+    ("OFFSET_SOCK_PEER_PORT", "sock_common", "skc_dport"),
+    ("OFFSET_SOCK_LOCAL4", "sock_common", "skc_rcv_saddr"),
+    ("OFFSET_SOCK_PEER4", "sock_common", "skc_daddr"),
+    ("OFFSET_SOCK_LOCAL6", "sock_common", "skc_v6_rcv_saddr"),
+    ("OFFSET_SOCK_PEER6", "sock_common", "skc_v6_daddr"),
+    ("OFFSET_SOCK_NET", "sock_common", "skc_net"),
+    ("OFFSET_NET_COOKIE", "net", "net_cookie"),
+    ("OFFSET_TCP_BYTES_RECEIVED", "tcp_sock", "bytes_received"),
+    ("OFFSET_TCP_BYTES_ACKED", "tcp_sock", "bytes_acked"),
+    ("OFFSET_TCP_SEGMENTS_SENT", "tcp_sock", "segs_out"),
+    ("OFFSET_TCP_SEGMENTS_RECEIVED", "tcp_sock", "segs_in"),
+    ("OFFSET_TCP_RETRANSMITS", "tcp_sock", "total_retrans"),
+    ("OFFSET_TCP_SND_UNA", "tcp_sock", "snd_una"),
+    ("OFFSET_TCP_SND_NXT", "tcp_sock", "snd_nxt"),
+    ("OFFSET_SOCKET_SK", "socket", "sk"),
+    ("OFFSET_TASK_PID", "task_struct", "pid"),
+    ("OFFSET_TASK_TGID", "task_struct", "tgid"),
+    ("OFFSET_TASK_LEADER", "task_struct", "group_leader"),
+    ("OFFSET_TASK_START", "task_struct", "start_time"),
+];
+
+/// What the programs are told.
+pub struct Settings {
+    values: Vec<(&'static str, u32)>,
+    /// Whether an iterator keeps live sockets up to date, rather than events.
+    pub walk: bool,
+    /// Whether connections older than the agent can be given callbacks (6.12 and later).
+    pub adopt: bool,
+    /// Whether the subflows of an MPTCP socket lead to it.
+    pub mptcp: bool,
+}
+
+impl Settings {
+    /// Finds out what this kernel can do. `walk` says whether to use iterators if there are any,
+    /// `whole_system` whether the cgroup to watch is the root.
+    #[must_use]
+    pub fn of_kernel(types: Option<&KernelTypes>, walk: bool, whole_system: bool) -> Self {
+        let has = |name| types.is_some_and(|types| types.has_function(name));
+        // Socket storage came to tracing programs, iterators among them, with 5.11.
+        let walk = walk && has("bpf_sk_storage_get_tracing") && has("bpf_iter_tcp");
+        let adopt =
+            walk && types.is_some_and(|types| types.has_enumerator("TCP_BPF_SOCK_OPS_CB_FLAGS"));
+        let mptcp = has("bpf_skc_to_mptcp_sock");
+        let callbacks =
+            STATE_CALLBACK | RTT_CALLBACK | if walk { 0 } else { EVERY_SEGMENT_CALLBACK };
+        let mut values = vec![
+            ("MPTCP", u32::from(mptcp)),
+            ("CALLBACKS", callbacks),
+            ("LISTENER_CALLBACKS", STATE_CALLBACK),
+            ("FLUSH_ON_EVENT", u32::from(!walk)),
+            ("ADOPT_CALLBACKS", u32::from(adopt)),
+            ("RUNQUEUE_FILTER", u32::from(!whole_system)),
+        ];
+        if let Some(types) = types {
+            for (constant, structure, member) in OFFSETS {
+                values.push((constant, types.offset(structure, member).unwrap_or(0)));
+            }
+            let state = types
+                .offset("task_struct", "__state")
+                .or_else(|| types.offset("task_struct", "state"));
+            values.push(("OFFSET_TASK_STATE", state.unwrap_or(0)));
+        }
+        Self { values, walk, adopt, mptcp }
+    }
+
+    /// Writes the constants into a loader.
+    pub fn apply<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
+        for (name, value) in &self.values {
+            // A constant that no program uses is not in the object: that is fine.
+            loader.override_global(name, value, false);
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Reading slots and chunks: what changed since the last look, and giving slots back.
+
+use std::{collections::HashMap, io};
+
+use aya::maps::{HashMap as BpfHashMap, MapData, Queue};
+use common::{
+    COUNTERS, Counter, HistogramKind,
+    kernel::{CHUNK_BUCKETS, CHUNKS, Chunk, ChunkKey, HalfKey, SLOTS, Slot},
+};
+
+use super::pages::Pages;
+use crate::source::{RetireOutcome, SlotChange, SlotUse};
+
+/// Numbers are handed out in order at first; concurrent takers may leave small gaps behind the highest used.
+const LOOK_AHEAD: usize = 64;
+
+/// The maps that slots live in.
+pub struct SlotMaps {
+    /// `slots`
+    pub slots: Pages<Slot>,
+    /// `chunks`
+    pub chunks: Pages<Chunk>,
+    /// `halves`
+    pub halves: BpfHashMap<MapData, HalfKey, u32>,
+    /// `chunk_of`
+    pub chunk_of: BpfHashMap<MapData, ChunkKey, u32>,
+    /// `free_slots`
+    pub free_slots: Queue<MapData, u32>,
+    /// `free_chunks`
+    pub free_chunks: Queue<MapData, u32>,
+}
+
+struct SeenChunk {
+    slot: u32,
+    samples: u64,
+    buckets: [u32; CHUNK_BUCKETS],
+}
+
+struct Draining {
+    /// The look at which the key was taken away.
+    since: u64,
+}
+
+/// Slots as they were at the last look.
+pub struct Slots {
+    maps: SlotMaps,
+    seen: HashMap<u32, [u64; COUNTERS]>,
+    seen_chunks: HashMap<u32, SeenChunk>,
+    chunks_of_slot: HashMap<u32, Vec<u32>>,
+    draining: HashMap<u32, Draining>,
+    slots_end: usize,
+    chunks_end: usize,
+    looks: u64,
+}
+
+type Bucket = (HistogramKind, u16, u64);
+
+impl Slots {
+    /// Fills the free lists.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn new(mut maps: SlotMaps) -> io::Result<Self> {
+        for slot in 0..SLOTS {
+            maps.free_slots.push(slot, 0).map_err(io::Error::other)?;
+        }
+        for chunk in 0..CHUNKS {
+            maps.free_chunks.push(chunk, 0).map_err(io::Error::other)?;
+        }
+        Ok(Self {
+            maps,
+            seen: HashMap::new(),
+            seen_chunks: HashMap::new(),
+            chunks_of_slot: HashMap::new(),
+            draining: HashMap::new(),
+            slots_end: 0,
+            chunks_end: 0,
+            looks: 0,
+        })
+    }
+
+    /// How full the slots are.
+    #[must_use]
+    pub fn usage(&self) -> SlotUse {
+        SlotUse { used: u32::try_from(self.seen.len()).unwrap_or(SLOTS), capacity: SLOTS }
+    }
+
+    /// Network namespaces in which connections are open right now, each with an owner who has one there.
+    #[must_use]
+    pub fn open_namespaces(&mut self) -> HashMap<u64, u64> {
+        self.used_slots()
+            .into_iter()
+            .filter(|slot| open(&self.maps.slots.counters(*slot as usize)) != 0)
+            .map(|slot| self.maps.slots.key(slot as usize))
+            .map(|key| (key.netns_cookie, key.owner))
+            .collect()
+    }
+
+    /// See [`crate::source::Source::changes`].
+    pub fn changes(&mut self, only: Option<&[u32]>, visit: &mut dyn FnMut(SlotChange<'_>)) {
+        self.looks += 1;
+        let mut buckets = self.bucket_changes(only);
+        let slots: Vec<u32> = match only {
+            Some(only) => only.iter().copied().filter(|slot| *slot < SLOTS).collect(),
+            None => self.used_slots(),
+        };
+        for slot in slots {
+            if self.maps.slots.role(slot as usize) == 0 {
+                continue;
+            }
+            let now = self.maps.slots.counters(slot as usize);
+            let before = self.seen.insert(slot, now);
+            let known = before.is_some();
+            let before = before.unwrap_or_default();
+            let gained: [u64; COUNTERS] =
+                std::array::from_fn(|counter| now[counter].wrapping_sub(before[counter]));
+            let buckets = buckets.remove(&slot).unwrap_or_default();
+            if known && buckets.is_empty() && gained.iter().all(|gain| *gain == 0) {
+                continue;
+            }
+            visit(SlotChange {
+                slot,
+                key: &self.maps.slots.key(slot as usize),
+                counters: &gained,
+                users: open(&now),
+                buckets: &buckets,
+            });
+        }
+    }
+
+    fn used_slots(&mut self) -> Vec<u32> {
+        let mut used = Vec::new();
+        let mut index = 0;
+        while index < self.maps.slots.len() && index < self.slots_end + LOOK_AHEAD {
+            if self.maps.slots.role(index) != 0 {
+                self.slots_end = self.slots_end.max(index + 1);
+                used.push(index as u32);
+            }
+            index += 1;
+        }
+        used
+    }
+
+    /// New samples by slot. With `only`, samples of other slots wait for the next full look.
+    fn bucket_changes(&mut self, only: Option<&[u32]>) -> HashMap<u32, Vec<Bucket>> {
+        let mut changes: HashMap<u32, Vec<Bucket>> = HashMap::new();
+        let mut index = 0;
+        while index < self.maps.chunks.len() && index < self.chunks_end + LOOK_AHEAD {
+            let samples = self.maps.chunks.samples(index);
+            if samples != 0 {
+                self.chunks_end = self.chunks_end.max(index + 1);
+                self.chunk_changes(index, samples, only, &mut changes);
+            }
+            index += 1;
+        }
+        changes
+    }
+
+    fn chunk_changes(
+        &mut self,
+        index: usize,
+        samples: u64,
+        only: Option<&[u32]>,
+        changes: &mut HashMap<u32, Vec<Bucket>>,
+    ) {
+        let number = index as u32;
+        if self.seen_chunks.get(&number).is_some_and(|seen| seen.samples == samples) {
+            return;
+        }
+        let key = self.maps.chunks.key(index);
+        if only.is_some_and(|only| !only.contains(&key.slot)) {
+            return;
+        }
+        let Some(kind) = HistogramKind::ALL.get(usize::from(key.histogram)).copied() else {
+            return;
+        };
+        let seen = self.seen_chunks.entry(number).or_insert_with(|| {
+            self.chunks_of_slot.entry(key.slot).or_default().push(number);
+            SeenChunk { slot: key.slot, samples: 0, buckets: [0; CHUNK_BUCKETS] }
+        });
+        let now = self.maps.chunks.buckets(index);
+        let slot = changes.entry(seen.slot).or_default();
+        let mut gained = 0;
+        for (position, (now, before)) in now.iter().zip(&seen.buckets).enumerate() {
+            let gain = u64::from(now.wrapping_sub(*before));
+            if gain != 0 {
+                gained += gain;
+                let bucket = usize::from(key.part) * CHUNK_BUCKETS + position;
+                slot.push((kind, bucket as u16, gain));
+            }
+        }
+        // The bucket is added to before the sum: what was seen of the buckets is what counts.
+        seen.samples = seen.samples.wrapping_add(gained);
+        seen.buckets = now;
+    }
+
+    /// See [`crate::source::Source::retire`].
+    pub fn retire(&mut self, slot: u32) -> RetireOutcome {
+        let Some(seen) = self.seen.get(&slot).copied() else {
+            return RetireOutcome::Busy;
+        };
+        let index = slot as usize;
+        let quiet = open(&seen) == 0 && self.maps.slots.counters(index) == seen;
+        match self.draining.get(&slot) {
+            None if quiet => {
+                let key = self.maps.slots.key(index);
+                // From here on new connections take another slot; programs that found this one before
+                // may still add to it.
+                if self.maps.halves.remove(&key).is_err() {
+                    return RetireOutcome::Busy;
+                }
+                self.draining.insert(slot, Draining { since: self.looks });
+                RetireOutcome::Draining
+            }
+            None => RetireOutcome::Busy,
+            Some(draining)
+                if quiet && self.looks > draining.since + 1 && self.chunks_quiet(slot) =>
+            {
+                self.free(slot);
+                RetireOutcome::Freed
+            }
+            Some(_) => RetireOutcome::Draining,
+        }
+    }
+
+    fn chunks_quiet(&self, slot: u32) -> bool {
+        self.chunks_of_slot.get(&slot).is_none_or(|chunks| {
+            chunks.iter().all(|chunk| {
+                self.seen_chunks
+                    .get(chunk)
+                    .is_some_and(|seen| seen.samples == self.maps.chunks.samples(*chunk as usize))
+            })
+        })
+    }
+
+    fn free(&mut self, slot: u32) {
+        for chunk in self.chunks_of_slot.remove(&slot).unwrap_or_default() {
+            let key = self.maps.chunks.key(chunk as usize);
+            // Absent only if it was never reachable.
+            let _ = self.maps.chunk_of.remove(&key);
+            self.maps.chunks.clear(chunk as usize);
+            self.seen_chunks.remove(&chunk);
+            if let Err(error) = self.maps.free_chunks.push(chunk, 0) {
+                tracing::warn!(%error, chunk, "a histogram chunk is lost until the agent restarts");
+            }
+        }
+        self.maps.slots.clear(slot as usize);
+        self.seen.remove(&slot);
+        self.draining.remove(&slot);
+        if let Err(error) = self.maps.free_slots.push(slot, 0) {
+            tracing::warn!(%error, slot, "a slot is lost until the agent restarts");
+        }
+    }
+}
+
+/// Connections open by a slot's counters. The parts are read one after the other, so a close between may
+/// make it look negative for a moment.
+fn open(counters: &[u64; COUNTERS]) -> u64 {
+    let opened = counters[Counter::Connections.index()] + counters[Counter::Adopted.index()];
+    opened.saturating_sub(counters[Counter::Closed.index()])
+}

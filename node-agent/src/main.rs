@@ -1,0 +1,9 @@
+//! `weft-agent`: see the library.
+
+use std::process::ExitCode;
+
+use node_agent::{cli, kernel::Kernel};
+
+fn main() -> ExitCode {
+    cli::run(std::env::args_os(), |cgroup| Kernel::load(cgroup.dir()))
+}

@@ -1,0 +1,172 @@
+//! The agent's metrics of itself.
+
+use std::time::Duration;
+
+use prometheus::{
+    Counter, Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry, TextEncoder,
+};
+
+use crate::source::SlotUse;
+
+/// Handles to all metrics; a clone counts into the same ones.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// 1 while a stream to the aggregator is up.
+    pub connected: IntGauge,
+    /// Attempts to connect that failed, and streams that broke.
+    pub disconnects: IntCounter,
+    /// Batches handed to the stream.
+    pub batches_sent: IntCounter,
+    /// Batches the aggregator has taken over.
+    pub batches_acked: IntCounter,
+    /// From sending a batch to its acknowledgement.
+    pub ack_seconds: Histogram,
+    /// Intervals that ended with nothing sent, so that the next batch covers them too.
+    pub intervals_coalesced: IntCounter,
+    /// Refreshes that the kernel refused.
+    pub refresh_failures: IntCounter,
+    /// Halves in the report.
+    pub halves: IntGauge,
+    programs_attached: IntGauge,
+    slots_used: IntGauge,
+    slots_capacity: IntGauge,
+    losses: IntCounterVec,
+    cpu_seconds: Counter,
+    resident_bytes: IntGauge,
+}
+
+impl Metrics {
+    /// A set of its own.
+    ///
+    /// # Errors
+    /// When a name is wrong or taken, which a test rules out.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
+            let gauge = IntGauge::new(format!("weft_agent_{name}"), help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
+            let counter = IntCounter::new(format!("weft_agent_{name}_total"), help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let connected = gauge("connected", "1 while a stream to the aggregator is up.")?;
+        let disconnects =
+            counter("disconnects", "Attempts to connect that failed, and streams that broke.")?;
+        let batches_sent = counter("batches_sent", "Batches sent to the aggregator.")?;
+        let batches_acked = counter("batches_acked", "Batches the aggregator acknowledged.")?;
+        let intervals_coalesced = counter(
+            "intervals_coalesced",
+            "Intervals whose numbers had to be sent together with a later one's.",
+        )?;
+        let refresh_failures =
+            counter("refresh_failures", "Looks at live sockets that the kernel refused.")?;
+        let halves = gauge("halves", "Halves of edges known.")?;
+        let programs_attached = gauge("programs_attached", "Kernel programs attached.")?;
+        let slots_used = gauge("slots_used", "Kernel slots in use.")?;
+        let slots_capacity = gauge("slots_capacity", "Kernel slots there are.")?;
+        let resident_bytes = gauge("resident_bytes", "Resident memory of the agent.")?;
+        let options = HistogramOpts::new(
+            "weft_agent_ack_seconds",
+            "From sending a batch to its acknowledgement.",
+        );
+        let buckets = vec![0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0];
+        let ack_seconds = Histogram::with_opts(options.buckets(buckets))?;
+        registry.register(Box::new(ack_seconds.clone()))?;
+        let options = Opts::new("weft_agent_losses_total", "What was not counted, by cause.");
+        let losses = IntCounterVec::new(options, &["cause"])?;
+        registry.register(Box::new(losses.clone()))?;
+        let cpu_seconds =
+            Counter::new("weft_agent_cpu_seconds_total", "User and system time of the agent.")?;
+        registry.register(Box::new(cpu_seconds.clone()))?;
+        Ok(Self {
+            registry,
+            connected,
+            disconnects,
+            batches_sent,
+            batches_acked,
+            ack_seconds,
+            intervals_coalesced,
+            refresh_failures,
+            halves,
+            programs_attached,
+            slots_used,
+            slots_capacity,
+            losses,
+            cpu_seconds,
+            resident_bytes,
+        })
+    }
+
+    /// How many programs are attached.
+    pub fn set_programs(&self, attached: usize) {
+        self.programs_attached.set(attached as i64);
+    }
+
+    /// How full the slots are.
+    pub fn set_slots(&self, slots: SlotUse) {
+        self.slots_used.set(slots.used.into());
+        self.slots_capacity.set(slots.capacity.into());
+    }
+
+    /// Brings the counter of a cause up to a total.
+    pub fn set_loss(&self, cause: &str, total: u64) {
+        let counter = self.losses.with_label_values(&[cause]);
+        counter.inc_by(total.saturating_sub(counter.get()));
+    }
+
+    /// All metrics in the text format.
+    ///
+    /// # Errors
+    /// When the encoder refuses a metric.
+    pub fn render(&self) -> prometheus::Result<Vec<u8>> {
+        if let Some((cpu, resident)) = own_use() {
+            self.cpu_seconds.inc_by((cpu.as_secs_f64() - self.cpu_seconds.get()).max(0.0));
+            self.resident_bytes.set(resident);
+        }
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+/// Processor time and resident bytes of this process.
+fn own_use() -> Option<(Duration, i64)> {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).ok()?;
+    let time = |time: nix::sys::time::TimeVal| {
+        Duration::from_secs(u64::try_from(time.tv_sec()).unwrap_or(0))
+            + Duration::from_micros(u64::try_from(time.tv_usec()).unwrap_or(0))
+    };
+    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: i64 = pages.split(' ').nth(1)?.parse().ok()?;
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
+    Some((time(usage.user_time()) + time(usage.system_time()), pages.saturating_mul(page)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renders_every_metric() {
+        let metrics = Metrics::new().unwrap();
+        metrics.set_loss("hints_full", 4);
+        metrics.set_loss("hints_full", 3);
+        metrics.set_slots(SlotUse { used: 5, capacity: 9 });
+        let text = String::from_utf8(metrics.render().unwrap()).unwrap();
+        for line in [
+            "weft_agent_connected 0",
+            "weft_agent_losses_total{cause=\"hints_full\"} 4",
+            "weft_agent_slots_used 5",
+            "weft_agent_ack_seconds_count 0",
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line} is not in\n{text}");
+        }
+        assert!(metrics.resident_bytes.get() > 1 << 20);
+        assert!(metrics.cpu_seconds.get() > 0.0);
+    }
+}

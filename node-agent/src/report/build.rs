@@ -1,0 +1,184 @@
+//! Writing batches.
+
+use std::sync::Arc;
+
+use prost::Message as _;
+use proto::{
+    convert::{HalfDefinition, TupleAnswer, WorkloadDefinition},
+    v1::{self, SectionKind},
+};
+use topology::model::{Address, Workload};
+
+use super::{Report, half::Half, intern::Interner};
+
+/// Halves in one batch.
+const HALVES_PER_BATCH: usize = 2_048;
+
+/// Bytes of columns in one batch, exceeded by at most one record.
+const COLUMN_BYTES_PER_BATCH: usize = 1 << 20;
+
+/// Listener changes in one batch.
+const LISTENERS_PER_BATCH: usize = 4_096;
+
+impl Report {
+    /// Whether there is nothing to send.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.halves.is_clean()
+            && self.listeners.is_clean()
+            && !self.status.due
+            && !self.signals.due
+            && self.answers.is_empty()
+    }
+
+    /// Writes the next batch of the stream; what does not fit is left for the one after. `None`
+    /// when there is no stream or nothing to send. The times in the batch are the sender's to
+    /// fill in.
+    pub fn build(&mut self) -> Option<v1::Batch> {
+        if !self.streaming || self.is_clean() {
+            return None;
+        }
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        let mut definitions = v1::Definitions::default();
+        self.put_halves(&mut definitions);
+        definitions.retired_halves = self.halves.retire(seq);
+        let mut borrowed = Vec::new();
+        let listeners = self.put_listeners(&mut definitions, &mut borrowed);
+        let answers = self.put_answers(&mut definitions, &mut borrowed);
+        // Only now, so that no id gets another meaning within this batch.
+        for workload in borrowed {
+            self.workloads.release(workload);
+        }
+
+        let mut sections = Vec::new();
+        if std::mem::take(&mut self.status.due) {
+            put(&mut sections, SectionKind::NodeStatus, self.status.value.encode_to_vec());
+        }
+        put(&mut sections, SectionKind::Definitions, definitions.encode_to_vec());
+        for (kind, encoder) in [
+            (SectionKind::Totals, &mut self.totals),
+            (SectionKind::Increments, &mut self.increments),
+        ] {
+            if !encoder.is_empty() {
+                let mut payload = Vec::new();
+                encoder.finish(&mut payload);
+                put(&mut sections, kind, payload);
+            }
+        }
+        if let Some(listeners) = listeners {
+            // "None at all" is an empty message, and has to be said.
+            sections.push(section(SectionKind::Listeners, listeners.encode_to_vec()));
+        }
+        if std::mem::take(&mut self.signals.due) {
+            put(&mut sections, SectionKind::HostSignals, self.signals.value.encode_to_vec());
+        }
+        put(&mut sections, SectionKind::TupleOwners, answers.encode_to_vec());
+        Some(v1::Batch { seq, sent_unix_ns: 0, age_ns: 0, sections })
+    }
+
+    fn put_halves(&mut self, definitions: &mut v1::Definitions) {
+        let dirty = self.halves.take_dirty();
+        let mut written = 0;
+        for id in &dirty {
+            let bytes = self.totals.estimated_bytes() + self.increments.estimated_bytes();
+            if written == HALVES_PER_BATCH || bytes > COLUMN_BYTES_PER_BATCH {
+                break;
+            }
+            written += 1;
+            let Some(half) = self.halves.get_mut(*id) else { continue };
+            let encoder = if half.defined { &mut self.increments } else { &mut self.totals };
+            if let Err(error) = encoder.push(*id, half.record(&mut self.buckets), &self.buckets) {
+                tracing::error!(%error, half = id, "cannot write the values of a half");
+            }
+            if !half.defined {
+                define_half(*id, half, definitions, &mut self.workloads, &mut self.addresses);
+            }
+            half.sent();
+        }
+        self.halves.put_back(dirty.get(written..).unwrap_or_default());
+    }
+
+    fn put_listeners(
+        &mut self,
+        definitions: &mut v1::Definitions,
+        borrowed: &mut Vec<u32>,
+    ) -> Option<v1::Listeners> {
+        if self.listeners.is_clean() {
+            return None;
+        }
+        let (complete, changes) = self.listeners.take(LISTENERS_PER_BATCH);
+        for change in &changes {
+            define_workload(change.listener.workload, definitions, &mut self.workloads);
+        }
+        let closed = changes.iter().filter(|change| change.closed);
+        borrowed.extend(closed.map(|change| change.listener.workload));
+        let listeners = changes.into_iter().map(Into::into).collect();
+        Some(v1::Listeners { complete, listeners })
+    }
+
+    fn put_answers(
+        &mut self,
+        definitions: &mut v1::Definitions,
+        borrowed: &mut Vec<u32>,
+    ) -> v1::TupleOwners {
+        let mut owners = Vec::new();
+        for (tuple, workload) in std::mem::take(&mut self.answers) {
+            let workload = workload.map(|workload| {
+                let id = self.workloads.acquire(&workload);
+                borrowed.push(id);
+                define_workload(id, definitions, &mut self.workloads);
+                id
+            });
+            owners.push(TupleAnswer { tuple, workload }.into());
+        }
+        v1::TupleOwners { owners }
+    }
+}
+
+fn define_half(
+    id: u32,
+    half: &Half,
+    definitions: &mut v1::Definitions,
+    workloads: &mut Interner<Arc<Workload>>,
+    addresses: &mut Interner<Address>,
+) {
+    define_workload(half.key.workload, definitions, workloads);
+    for address in [half.local, half.peer] {
+        if let Some(value) = addresses.define(address) {
+            let value = Some((*value).into());
+            definitions.addresses.push(v1::AddressDefinition { id: address, address: value });
+        }
+    }
+    let definition = HalfDefinition {
+        id,
+        workload: half.key.workload,
+        local: half.local,
+        peer: half.peer,
+        server_port: half.key.server_port,
+        client_port: half.key.client_port,
+        role: half.key.role,
+    };
+    definitions.halves.push(definition.into());
+}
+
+fn define_workload(
+    id: u32,
+    definitions: &mut v1::Definitions,
+    workloads: &mut Interner<Arc<Workload>>,
+) {
+    if let Some(workload) = workloads.define(id) {
+        let workload = Workload::clone(workload);
+        definitions.workloads.push(WorkloadDefinition { id, workload }.into());
+    }
+}
+
+fn put(sections: &mut Vec<v1::Section>, kind: SectionKind, payload: Vec<u8>) {
+    if !payload.is_empty() {
+        sections.push(section(kind, payload));
+    }
+}
+
+fn section(kind: SectionKind, payload: Vec<u8>) -> v1::Section {
+    v1::Section { kind: i32::from(kind) as u32, payload: payload.into() }
+}

@@ -1,0 +1,376 @@
+//! What the agent has to tell, and how much of it the stream already knows.
+//!
+//! The report holds *totals*, not batches: for each half what it counted since the map generation
+//! began, and the part of it that the stream has not been told. While the aggregator is away the
+//! parts grow and nothing else does, so there is no queue to overflow. A new stream is told
+//! everything as totals, from which the aggregator takes what it has not applied yet. Batches
+//! that were sent and not acknowledged are forgotten with their stream: the totals cover them.
+//!
+//! A retired half is kept until its retirement is acknowledged, because only then is it
+//! certain that its last increments arrived. Within a session the aggregator's `Welcome` says up
+//! to which batch that is so.
+//!
+//! Pure: no I/O and no clock.
+
+mod build;
+mod half;
+mod halves;
+mod intern;
+mod listeners;
+mod slots;
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use common::{
+    COUNTERS, Counter, HistogramKind,
+    kernel::{self, role},
+};
+use proto::{columns::Encoder, v1};
+use topology::model::{Address, HalfKey, Listener, Role, Tuple, Workload};
+
+use crate::{addresses::scoped, source::SlotChange};
+use half::{BucketRecord, Half};
+use halves::Halves;
+use intern::Interner;
+use listeners::Listeners;
+use slots::Slots;
+
+/// Failures of a half call for a batch of their own at most this often.
+const ALARM_EVERY: Duration = Duration::from_secs(1);
+
+/// Answers waiting to be sent; more are not given, and the aggregator does without.
+const MOST_ANSWERS: usize = proto::MAX_TUPLES;
+
+/// What became of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absorbed {
+    /// It is in the totals.
+    Yes,
+    /// The slot is new: its owner's workload is needed.
+    NeedsWorkload,
+}
+
+/// A change that had to wait for its workload.
+#[derive(Clone, Debug)]
+pub struct DeferredChange {
+    slot: u32,
+    key: kernel::HalfKey,
+    counters: [u64; COUNTERS],
+    users: u64,
+    buckets: Vec<(HistogramKind, u16, u64)>,
+}
+
+impl DeferredChange {
+    /// A copy of a change.
+    #[must_use]
+    pub fn of(change: &SlotChange<'_>) -> Self {
+        Self {
+            slot: change.slot,
+            key: *change.key,
+            counters: *change.counters,
+            users: change.users,
+            buckets: change.buckets.to_vec(),
+        }
+    }
+
+    /// Id of the owner whose workload is needed.
+    #[must_use]
+    pub fn owner(&self) -> u64 {
+        self.key.owner
+    }
+
+    /// The change.
+    #[must_use]
+    pub fn change(&self) -> SlotChange<'_> {
+        SlotChange {
+            slot: self.slot,
+            key: &self.key,
+            counters: &self.counters,
+            users: self.users,
+            buckets: &self.buckets,
+        }
+    }
+}
+
+/// A value that the stream is told whenever it changed.
+#[derive(Debug, Default)]
+struct Told<T> {
+    value: T,
+    due: bool,
+}
+
+impl<T: PartialEq> Told<T> {
+    fn set(&mut self, value: T) {
+        if self.value != value {
+            self.value = value;
+            self.due = true;
+        }
+    }
+}
+
+/// Everything the aggregator is to know of this node.
+#[derive(Debug)]
+pub struct Report {
+    workloads: Interner<Arc<Workload>>,
+    addresses: Interner<Address>,
+    halves: Halves,
+    slots: Slots,
+    listeners: Listeners,
+    status: Told<v1::NodeStatus>,
+    signals: Told<v1::HostSignals>,
+    answers: VecDeque<(Tuple, Option<Arc<Workload>>)>,
+    totals: Encoder,
+    increments: Encoder,
+    buckets: Vec<BucketRecord>,
+    streaming: bool,
+    next_seq: u64,
+    urgent: bool,
+    refused: u64,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Report {
+    /// Knows nothing and has no stream.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            workloads: Interner::new(),
+            addresses: Interner::new(),
+            halves: Halves::default(),
+            slots: Slots::default(),
+            listeners: Listeners::default(),
+            status: Told::default(),
+            signals: Told::default(),
+            answers: VecDeque::new(),
+            totals: Encoder::new(),
+            increments: Encoder::new(),
+            buckets: Vec::new(),
+            streaming: false,
+            next_seq: 1,
+            urgent: false,
+            refused: 0,
+        }
+    }
+
+    /// Adds what a slot gained, if its half is known.
+    pub fn absorb(&mut self, change: &SlotChange<'_>, now: Instant) -> Absorbed {
+        let Some(half) = self.slots.half(change.slot, change.key) else {
+            return Absorbed::NeedsWorkload;
+        };
+        self.add(half, change, now);
+        Absorbed::Yes
+    }
+
+    /// Adds what a slot gained, for the workload of its owner.
+    pub fn absorb_as(&mut self, change: &SlotChange<'_>, workload: &Arc<Workload>, now: Instant) {
+        if self.absorb(change, now) == Absorbed::Yes {
+            return;
+        }
+        let Some(half) = self.half_of(change.key, workload, now) else {
+            // What it counts is lost: at least one connection or failure each time.
+            self.refused = self.refused.saturating_add(happenings(change.counters).max(1));
+            return;
+        };
+        let before = self.slots.link(change.slot, *change.key, half, now);
+        self.count_slots(half, before);
+        self.add(half, change, now);
+    }
+
+    fn half_of(
+        &mut self,
+        key: &kernel::HalfKey,
+        workload: &Arc<Workload>,
+        now: Instant,
+    ) -> Option<u32> {
+        let role = match key.role {
+            role::CLIENT => Role::Client,
+            role::SERVER => Role::Server,
+            _ => return None,
+        };
+        let (local, peer) =
+            (scoped(key.local, key.netns_cookie), scoped(key.peer, key.netns_cookie));
+        let workload = self.workloads.acquire(workload);
+        let (server_port, client_port) = (key.server_port, key.client_port);
+        let key = HalfKey { workload, local, peer, server_port, client_port, role };
+        let known = self.halves.by_key(&key);
+        if known.is_some() || self.halves.is_full() {
+            self.workloads.release(workload);
+            return known;
+        }
+        let (local, peer) = (self.addresses.acquire(&local), self.addresses.acquire(&peer));
+        Some(self.halves.insert(Half::new(key, local, peer, now)))
+    }
+
+    fn count_slots(&mut self, linked: u32, before: Option<u32>) {
+        if let Some(half) = self.halves.get_mut(linked) {
+            half.slots += 1;
+        }
+        if let Some(half) = before.and_then(|before| self.halves.get_mut(before)) {
+            half.slots = half.slots.saturating_sub(1);
+        }
+    }
+
+    fn add(&mut self, id: u32, change: &SlotChange<'_>, now: Instant) {
+        self.slots.touch(change.slot, change.users, now);
+        let Some(half) = self.halves.get_mut(id) else { return };
+        half.add(change.counters, change.buckets);
+        half.changed = now;
+        let quiet = half.alarmed.is_none_or(|alarmed| now.duration_since(alarmed) >= ALARM_EVERY);
+        if !half.defined {
+            self.urgent = true;
+        } else if quiet && Half::alarms(change.counters) {
+            half.alarmed = Some(now);
+            self.urgent = true;
+        }
+        self.halves.mark(id);
+    }
+
+    /// Slots that nothing uses and that have been quiet for this long.
+    #[must_use]
+    pub fn quiet_slots(&self, now: Instant, time: Duration) -> Vec<u32> {
+        self.slots.quiet(now, time)
+    }
+
+    /// Owners that have a slot.
+    pub fn owners(&self) -> impl Iterator<Item = u64> {
+        self.slots.owners()
+    }
+
+    /// The kernel has taken the slot back.
+    pub fn slot_freed(&mut self, slot: u32) {
+        if let Some(half) = self.slots.unlink(slot).and_then(|half| self.halves.get_mut(half)) {
+            half.slots = half.slots.saturating_sub(1);
+        }
+    }
+
+    /// Finds halves that ended; they are retired in the next batch.
+    pub fn expire(&mut self, now: Instant) {
+        self.halves.expire(now);
+    }
+
+    /// These are all listening sockets now.
+    pub fn set_listeners(&mut self, listeners: &[(Arc<Workload>, Address, u64, u16)]) {
+        let mut now = HashSet::with_capacity(listeners.len());
+        for (workload, address, network_namespace, port) in listeners {
+            let workload = self.workloads.acquire(workload);
+            let (address, network_namespace) = (*address, *network_namespace);
+            if !now.insert(Listener { workload, address, network_namespace, port: *port }) {
+                self.workloads.release(workload);
+            }
+        }
+        for workload in self.listeners.set(now, self.streaming) {
+            self.workloads.release(workload);
+        }
+        self.urgent |= self.streaming && !self.listeners.is_clean();
+    }
+
+    /// What the node says of itself.
+    pub fn set_status(&mut self, status: v1::NodeStatus) {
+        self.status.set(status);
+    }
+
+    /// Cumulative histogram of the run-queue latency.
+    pub fn set_runqueue(&mut self, buckets: Vec<(u16, u64)>) {
+        if buckets.is_empty() {
+            return;
+        }
+        let (buckets, counts) =
+            buckets.into_iter().map(|(bucket, count)| (u32::from(bucket), count)).unzip();
+        let kind = v1::HostSignalKind::RunqueueLatency.into();
+        self.signals
+            .set(v1::HostSignals { signals: vec![v1::HostSignal { kind, buckets, counts }] });
+    }
+
+    /// Whose a connection was; `None` when this host does not know.
+    pub fn answer(&mut self, tuple: Tuple, workload: Option<Arc<Workload>>) {
+        if self.streaming && self.answers.len() < MOST_ANSWERS {
+            self.answers.push_back((tuple, workload));
+            self.urgent = true;
+        }
+    }
+
+    /// A stream begins, to a receiver that has taken over this session's batches up to
+    /// `acked`. It is told everything from the start.
+    pub fn restart(&mut self, acked: u64) {
+        // A number that was never sent is not believed.
+        let acked = acked.min(self.next_seq - 1);
+        self.acked(acked);
+        self.next_seq = acked + 1;
+        self.workloads.forget_definitions();
+        self.addresses.forget_definitions();
+        let (workloads, addresses) = (&mut self.workloads, &mut self.addresses);
+        self.halves.restart(|half| forget(&half, workloads, addresses));
+        for workload in self.listeners.restart() {
+            self.workloads.release(workload);
+        }
+        self.answers.clear();
+        self.status.due = true;
+        self.signals.due = !self.signals.value.signals.is_empty();
+        self.streaming = true;
+        self.urgent = true;
+    }
+
+    /// The stream ended.
+    pub fn stop(&mut self) {
+        self.streaming = false;
+        self.answers.clear();
+        for workload in self.listeners.stop() {
+            self.workloads.release(workload);
+        }
+    }
+
+    /// Every batch up to this one is taken over for good.
+    pub fn acked(&mut self, seq: u64) {
+        let (workloads, addresses) = (&mut self.workloads, &mut self.addresses);
+        self.halves.acked(seq, |half| forget(&half, workloads, addresses));
+    }
+
+    /// Whether something came in that the next interval would be late for; asking clears it.
+    pub fn take_urgent(&mut self) -> bool {
+        std::mem::take(&mut self.urgent)
+    }
+
+    /// Halves known at the moment.
+    #[must_use]
+    pub fn halves(&self) -> usize {
+        self.halves.len()
+    }
+
+    /// Connections and failures not counted because there were too many halves.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+}
+
+fn forget(half: &Half, workloads: &mut Interner<Arc<Workload>>, addresses: &mut Interner<Address>) {
+    workloads.release(half.key.workload);
+    addresses.release(half.local);
+    addresses.release(half.peer);
+}
+
+/// Connections and failed attempts in these increments.
+fn happenings(counters: &[u64; COUNTERS]) -> u64 {
+    const COUNTED: [Counter; 7] = [
+        Counter::Connections,
+        Counter::Adopted,
+        Counter::FailedRefused,
+        Counter::FailedTimeout,
+        Counter::FailedUnreachable,
+        Counter::FailedAborted,
+        Counter::FailedLocal,
+    ];
+    COUNTED.iter().fold(0, |sum, counter| sum.saturating_add(counters[counter.index()]))
+}
+
+#[cfg(test)]
+mod tests;

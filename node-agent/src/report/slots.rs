@@ -1,0 +1,70 @@
+//! Which half each kernel slot counts for.
+
+use std::time::{Duration, Instant};
+
+use common::kernel::{HalfKey, SLOTS};
+
+/// A slot in use.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    key: HalfKey,
+    half: u32,
+    users: u64,
+    changed: Instant,
+}
+
+/// The slots that have shown a change.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    links: Vec<Option<Link>>,
+}
+
+impl Slots {
+    /// The half of a slot, if the slot still counts for this key.
+    pub(super) fn half(&self, slot: u32, key: &HalfKey) -> Option<u32> {
+        let link = self.links.get(slot as usize)?.as_ref()?;
+        (link.key == *key).then_some(link.half)
+    }
+
+    /// Notes that the slot changed.
+    pub(super) fn touch(&mut self, slot: u32, users: u64, now: Instant) {
+        if let Some(Some(link)) = self.links.get_mut(slot as usize) {
+            link.users = users;
+            link.changed = now;
+        }
+    }
+
+    /// The slot counts for this half from now on. Returns the half it counted for before.
+    pub(super) fn link(&mut self, slot: u32, key: HalfKey, half: u32, now: Instant) -> Option<u32> {
+        // The number comes from a map, but a wrong one must not take the memory.
+        if slot >= SLOTS {
+            return None;
+        }
+        let index = slot as usize;
+        if index >= self.links.len() {
+            self.links.resize(index + 1, None);
+        }
+        let link = Link { key, half, users: 0, changed: now };
+        self.links[index].replace(link).map(|before| before.half)
+    }
+
+    /// The slot counts for nothing. Returns the half it counted for.
+    pub(super) fn unlink(&mut self, slot: u32) -> Option<u32> {
+        self.links.get_mut(slot as usize)?.take().map(|link| link.half)
+    }
+
+    /// Owners that have a slot.
+    pub(super) fn owners(&self) -> impl Iterator<Item = u64> {
+        self.links.iter().flatten().map(|link| link.key.owner)
+    }
+
+    /// Slots that nothing uses and that have been quiet for this long.
+    pub(super) fn quiet(&self, now: Instant, time: Duration) -> Vec<u32> {
+        let quiet = |link: &Link| link.users == 0 && now.duration_since(link.changed) >= time;
+        (0..)
+            .zip(&self.links)
+            .filter(|(_, link)| link.as_ref().is_some_and(quiet))
+            .map(|(slot, _)| slot)
+            .collect()
+    }
+}

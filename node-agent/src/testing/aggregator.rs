@@ -1,0 +1,137 @@
+//! An aggregator on loopback, over real mTLS.
+
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use proto::{
+    tls,
+    v1::{
+        Ack, Address, AgentMessage, AggregatorMessage, Hello, Resolve, Tuple, Welcome,
+        agent_message, aggregator_message,
+        ingest_server::{Ingest, IngestServer},
+    },
+};
+use tokio::{io::copy_bidirectional, net::TcpListener, sync::mpsc};
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::{Stream, StreamExt as _, wrappers::TcpListenerStream};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{pki::Pki, receiver::Receiver};
+
+/// What an aggregator does with a stream, in the order of the streams.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Manner {
+    /// Welcomes, asks one question, applies and acknowledges each batch.
+    Good,
+    /// Welcomes and closes.
+    Closes,
+    /// Answers with something else than a welcome.
+    Rude,
+    /// Refuses.
+    Refuses,
+}
+
+struct Service {
+    manners: Mutex<std::vec::IntoIter<Manner>>,
+    hellos: mpsc::Sender<Hello>,
+    receiver: Arc<Mutex<Receiver>>,
+}
+
+/// The test's handle.
+pub(crate) struct Aggregator {
+    pub(crate) address: SocketAddr,
+    pub(crate) hellos: mpsc::Receiver<Hello>,
+    receiver: Arc<Mutex<Receiver>>,
+}
+
+impl Aggregator {
+    /// Listens; the streams after those with a manner of their own are good.
+    pub(crate) async fn start(pki: &Pki, manners: Vec<Manner>, receiver: Receiver) -> Self {
+        let files = tls::Files {
+            ca: pki.path().join("ca.crt"),
+            cert: pki.path().join("aggregator.crt"),
+            key: pki.path().join("aggregator.key"),
+        };
+        let acceptor = TlsAcceptor::from(Arc::new(tls::server_config(&files).unwrap()));
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = TcpListenerStream::new(listener).then(move |stream| {
+            let acceptor = acceptor.clone();
+            async move {
+                let mut encrypted = acceptor.accept(stream?).await?;
+                let (near, mut far) = tokio::io::duplex(1 << 16);
+                tokio::spawn(async move { copy_bidirectional(&mut encrypted, &mut far).await });
+                Ok::<_, std::io::Error>(near)
+            }
+        });
+        let (sender, hellos) = mpsc::channel(16);
+        let receiver = Arc::new(Mutex::new(receiver));
+        let service = Service {
+            manners: Mutex::new(manners.into_iter()),
+            hellos: sender,
+            receiver: Arc::clone(&receiver),
+        };
+        tokio::spawn(async move {
+            let mut server = tonic::transport::Server::builder();
+            let server = server.add_service(IngestServer::new(service));
+            server.serve_with_incoming(connections.filter(Result::is_ok)).await
+        });
+        Self { address, hellos, receiver }
+    }
+
+    /// What it has received.
+    pub(crate) fn receiver(&self) -> MutexGuard<'_, Receiver> {
+        self.receiver.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[tonic::async_trait]
+impl Ingest for Service {
+    type StreamStream = Pin<Box<dyn Stream<Item = Result<AggregatorMessage, Status>> + Send>>;
+
+    async fn stream(
+        &self,
+        request: Request<Streaming<AgentMessage>>,
+    ) -> Result<Response<Self::StreamStream>, Status> {
+        let manner = self.manners.lock().unwrap().next().unwrap_or(Manner::Good);
+        let mut incoming = request.into_inner();
+        let Some(agent_message::Body::Hello(hello)) = incoming.message().await?.unwrap().body
+        else {
+            panic!("the first message is a hello");
+        };
+        self.hellos.send(hello).await.unwrap();
+        let say = |body| Ok(AggregatorMessage { body: Some(body) });
+        let acked_seq = self.receiver.lock().unwrap().restart();
+        let welcome = Welcome { aggregator_version: "t".to_owned(), instance: 1, acked_seq };
+        let welcome = say(aggregator_message::Body::Welcome(welcome));
+        let ack = move |seq| say(aggregator_message::Body::Ack(Ack { seq }));
+        Ok(Response::new(match manner {
+            Manner::Refuses => return Err(Status::permission_denied("no such node\nat all")),
+            Manner::Closes => Box::pin(tokio_stream::once(welcome)),
+            Manner::Rude => Box::pin(tokio_stream::once(ack(1))),
+            Manner::Good => {
+                let receiver = Arc::clone(&self.receiver);
+                let acks = incoming.filter_map(move |message| match message.ok()?.body? {
+                    agent_message::Body::Batch(batch) => {
+                        receiver.lock().unwrap().apply(&batch);
+                        Some(ack(batch.seq))
+                    }
+                    agent_message::Body::Hello(_) => None,
+                });
+                Box::pin(tokio_stream::iter([welcome, say(question())]).chain(acks))
+            }
+        }))
+    }
+}
+
+/// Two connections, of which one makes no sense.
+fn question() -> aggregator_message::Body {
+    let address = |last| Some(Address { ip: vec![10, 0, 0, last], scope: None });
+    let good =
+        Tuple { client: address(1), client_port: 4_000, server: address(2), server_port: 80 };
+    let bad = Tuple { client: None, ..good.clone() };
+    aggregator_message::Body::Resolve(Resolve { tuples: vec![bad, good] })
+}

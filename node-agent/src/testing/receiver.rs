@@ -1,0 +1,182 @@
+//! The aggregator's side of a stream, as the protocol has it: what it counts must be what
+//! happened.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use common::{Counter, HistogramKind};
+use prost::Message as _;
+use proto::{
+    columns::{Visitor, decode},
+    convert::{HalfDefinition, ListenerChange, TupleAnswer, WorkloadDefinition},
+    v1::{self, SectionKind},
+};
+use topology::model::{Address, HalfKey, Listener, Workload};
+
+/// A value of a half: a counter, or a bucket of a histogram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Value {
+    Counter(Counter),
+    Bucket(HistogramKind, u16),
+}
+
+pub(crate) type Key = HalfKey<Workload>;
+
+pub(crate) type Values = BTreeMap<Value, u64>;
+
+/// What a receiver knows beyond a stream.
+#[derive(Debug, Default)]
+pub(crate) struct Receiver {
+    /// Last batch applied.
+    pub(crate) seq: u64,
+    /// Totals applied per half of the generation.
+    applied: HashMap<Key, Values>,
+    /// What was counted, ended halves included.
+    pub(crate) counted: HashMap<Key, Values>,
+    pub(crate) listeners: HashSet<Listener<Workload>>,
+    pub(crate) status: v1::NodeStatus,
+    pub(crate) signals: v1::HostSignals,
+    pub(crate) answers: Vec<(TupleAnswer, Option<Workload>)>,
+    pub(crate) retired: usize,
+    workloads: HashMap<u32, Workload>,
+    addresses: HashMap<u32, Address>,
+    halves: HashMap<u32, Key>,
+}
+
+impl Receiver {
+    /// A stream begins; returns what a `Welcome` would acknowledge.
+    pub(crate) fn restart(&mut self) -> u64 {
+        self.workloads.clear();
+        self.addresses.clear();
+        self.halves.clear();
+        self.seq
+    }
+
+    /// Applies a batch as it came over the wire.
+    pub(crate) fn apply(&mut self, batch: &v1::Batch) {
+        assert_eq!(batch.seq, self.seq + 1, "batches come one after the other");
+        assert!(batch.encoded_len() < proto::MAX_MESSAGE_BYTES);
+        self.seq = batch.seq;
+        let mut retired = Vec::new();
+        for section in &batch.sections {
+            let payload = &section.payload[..];
+            match SectionKind::try_from(section.kind as i32).unwrap() {
+                SectionKind::Definitions => {
+                    let definitions = v1::Definitions::decode(payload).unwrap();
+                    retired.clone_from(&definitions.retired_halves);
+                    self.define(definitions);
+                }
+                SectionKind::Totals => {
+                    decode(payload, &mut Totals(self)).unwrap();
+                }
+                SectionKind::Increments => {
+                    decode(payload, &mut Increments(self)).unwrap();
+                }
+                SectionKind::Listeners => self.listen(v1::Listeners::decode(payload).unwrap()),
+                SectionKind::NodeStatus => self.status = v1::NodeStatus::decode(payload).unwrap(),
+                SectionKind::HostSignals => {
+                    self.signals = v1::HostSignals::decode(payload).unwrap()
+                }
+                SectionKind::TupleOwners => {
+                    for owner in v1::TupleOwners::decode(payload).unwrap().owners {
+                        let answer = TupleAnswer::try_from(owner).unwrap();
+                        let workload = answer.workload.map(|id| self.workloads[&id].clone());
+                        self.answers.push((answer, workload));
+                    }
+                }
+                SectionKind::Unspecified => panic!("a section of no kind"),
+            }
+        }
+        for id in retired {
+            let key = self.halves.remove(&id).expect("a half that was defined");
+            self.applied.remove(&key);
+            self.retired += 1;
+        }
+    }
+
+    fn define(&mut self, definitions: v1::Definitions) {
+        for workload in definitions.workloads {
+            let definition = WorkloadDefinition::try_from(workload).unwrap();
+            self.workloads.insert(definition.id, definition.workload);
+        }
+        for address in definitions.addresses {
+            let value = address.address.unwrap().try_into().unwrap();
+            self.addresses.insert(address.id, value);
+        }
+        for half in definitions.halves {
+            let half = HalfDefinition::try_from(half).unwrap();
+            let key = HalfKey {
+                workload: self.workloads[&half.workload].clone(),
+                local: self.addresses[&half.local],
+                peer: self.addresses[&half.peer],
+                server_port: half.server_port,
+                client_port: half.client_port,
+                role: half.role,
+            };
+            assert!(self.halves.values().all(|known| *known != key), "one id for {key:?}");
+            assert!(self.halves.insert(half.id, key).is_none(), "a free id");
+        }
+    }
+
+    fn listen(&mut self, listeners: v1::Listeners) {
+        if listeners.complete {
+            self.listeners.clear();
+        }
+        for state in listeners.listeners {
+            let ListenerChange { listener, closed } = state.try_into().unwrap();
+            let listener = Listener {
+                workload: self.workloads[&listener.workload].clone(),
+                address: listener.address,
+                network_namespace: listener.network_namespace,
+                port: listener.port,
+            };
+            let changed = if closed {
+                self.listeners.remove(&listener)
+            } else {
+                self.listeners.insert(listener)
+            };
+            assert!(changed, "a change that changes something");
+        }
+    }
+
+    fn total(&mut self, half: u32, value: Value, total: u64) {
+        let key = self.halves[&half].clone();
+        let applied = self.applied.entry(key.clone()).or_default().entry(value).or_default();
+        let gain = total.checked_sub(*applied).expect("a total that does not fall");
+        *applied = total;
+        *self.counted.entry(key).or_default().entry(value).or_default() += gain;
+    }
+
+    fn increment(&mut self, half: u32, value: Value, gain: u64) {
+        let applied = self.applied.get(&self.halves[&half]).and_then(|values| values.get(&value));
+        let total = applied.copied().unwrap_or_default() + gain;
+        self.total(half, value, total);
+    }
+}
+
+struct Totals<'a>(&'a mut Receiver);
+
+impl Visitor for Totals<'_> {
+    fn half(&mut self, half: u32) {
+        assert!(self.0.halves.contains_key(&half));
+    }
+    fn counter(&mut self, half: u32, counter: Counter, value: u64) {
+        self.0.total(half, Value::Counter(counter), value);
+    }
+    fn bucket(&mut self, half: u32, kind: HistogramKind, bucket: u16, count: u64) {
+        self.0.total(half, Value::Bucket(kind, bucket), count);
+    }
+}
+
+struct Increments<'a>(&'a mut Receiver);
+
+impl Visitor for Increments<'_> {
+    fn half(&mut self, half: u32) {
+        assert!(self.0.halves.contains_key(&half));
+    }
+    fn counter(&mut self, half: u32, counter: Counter, value: u64) {
+        self.0.increment(half, Value::Counter(counter), value);
+    }
+    fn bucket(&mut self, half: u32, kind: HistogramKind, bucket: u16, count: u64) {
+        self.0.increment(half, Value::Bucket(kind, bucket), count);
+    }
+}
