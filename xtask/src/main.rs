@@ -1,1 +1,40 @@
-fn main() {}
+//! Every recurring command of this repository: `cargo xtask --help`.
+
+mod bpf;
+mod demo;
+mod lint;
+mod matrix;
+mod options;
+mod process;
+mod terminal;
+mod test;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+
+use options::{Command, Options};
+
+fn main() -> ExitCode {
+    let result = match Options::parse().command {
+        Command::Demo(options) => demo::run_all(&options),
+        Command::Test(options) => test::run_all(&options),
+        Command::Bpf { check: true } => bpf::check(&workspace()),
+        Command::Bpf { check: false } => bpf::build(&workspace()),
+        Command::Lint => lint::run_all(),
+        Command::Matrix(options) => matrix::run(&workspace(), &options.into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            terminal::complain(format_args!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The folder of the workspace.
+fn workspace() -> PathBuf {
+    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    own.parent().map_or_else(|| own.clone(), PathBuf::from)
+}

@@ -1,0 +1,26 @@
+//! Where the built programs are.
+
+use std::{env, path::PathBuf};
+
+use crate::{Error, Result};
+
+/// Environment variable that names the folder of the built programs.
+pub const BIN_DIR: &str = "WEFT_BIN_DIR";
+
+/// Path of a program of this workspace: in the folder that [`BIN_DIR`] names, else in the
+/// target folder that the running test or program was built into.
+///
+/// # Errors
+/// When it is in none of them.
+pub fn find(name: &str) -> Result<PathBuf> {
+    let mut folders: Vec<PathBuf> = env::var_os(BIN_DIR).map(PathBuf::from).into_iter().collect();
+    if let Ok(own) = env::current_exe() {
+        // target/debug/deps/test-… and target/debug/xtask alike.
+        folders.extend(own.ancestors().skip(1).take(2).map(PathBuf::from));
+    }
+    folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file()).ok_or_else(|| {
+        Error::Unavailable(format!(
+            "no {name} beside the running program: build it, or name its folder in {BIN_DIR}"
+        ))
+    })
+}

@@ -1,0 +1,18 @@
+//! One aggregator, three hosts with an agent each, and peers that know the truth: what the
+//! API serves must be exactly that.
+//!
+//! Needs root, BPF and the built programs. Without them every test here says so and is
+//! skipped; in CI it fails.
+#![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod ending;
+mod failures;
+mod interfaces;
+mod older;
+mod payload;
+mod sharing;
+mod timing;
+mod world;

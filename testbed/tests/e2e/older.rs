@@ -1,0 +1,46 @@
+//! Sockets and listeners that were there before the agents.
+
+use testbed::{
+    traffic::{Command, Ending},
+    truth::{collect, since},
+};
+
+use crate::{
+    support::{burst, exchange, open},
+    world::{World, unstarted},
+};
+
+#[test]
+fn sockets_and_listeners_older_than_the_agents() {
+    let Some(unstarted) = unstarted() else { return };
+    let [one, two, _] = &unstarted.hosts;
+    let (mut web, mut db) = (one.peer("web").unwrap(), two.peer("db").unwrap());
+    let old = db.listen(two.ipv4(), 5_432).unwrap();
+    let push = db.listen(two.ipv6(), 5_433).unwrap();
+    web.open(open("talk", old, 3)).unwrap();
+    web.open(open("hear", push, 2)).unwrap();
+    web.exchange("talk", exchange(2, 5_000, 9_000), Ending::Keep).unwrap();
+    db.ask(&Command::Push { address: push, bytes: 7_000 }).unwrap();
+    web.ask(&Command::Receive { group: "hear".into(), bytes: 7_000 }).unwrap();
+    let before = collect(&mut [&mut web, &mut db], |_| "nobody".into()).unwrap();
+
+    let world = World::start(unstarted).unwrap();
+    // Picked up as open, with nothing of what was before.
+    let now = collect(&mut [&mut web, &mut db], |_| "nobody".into()).unwrap();
+    world.must_become(&since(&now, &before));
+
+    web.exchange("talk", exchange(1, 300, 400), Ending::Keep).unwrap();
+    db.ask(&Command::Push { address: push, bytes: 100_000 }).unwrap();
+    web.ask(&Command::Receive { group: "hear".into(), bytes: 100_000 }).unwrap();
+    // The old listener accepts new connections, and they are its owner's.
+    web.burst(burst(old, 5, exchange(1, 64, 64))).unwrap();
+    let now = collect(&mut [&mut web, &mut db], |_| "nobody".into()).unwrap();
+    world.must_become(&since(&now, &before));
+
+    // The last bytes before a close count, and so do resets.
+    web.exchange("talk", exchange(1, 1_000, 2_000), Ending::ClientCloses).unwrap();
+    web.end("hear", Ending::ClientResets).unwrap();
+    let now = collect(&mut [&mut web, &mut db], |_| "nobody".into()).unwrap();
+    world.must_become(&since(&now, &before));
+    world.stop();
+}
