@@ -1,0 +1,71 @@
+# shellcheck shell=bash
+# Installs what .ci/run needs beyond a Rust toolchain. Sourced by it; what is there already is kept.
+# Leaves the folders of tools that are no packages of this Debian on the PATH.
+
+TOOLS=$PWD/target/ci
+BPF_LINKER_VERSION=0.13.0
+LLVM=22
+
+packages=(
+    # the kernel object: a compiler with the BPF target's core library, and LLVM for its linker
+    rustc-web libstd-rust-web-dev-bpf "llvm-$LLVM-dev" libzstd-dev
+    # hosts made of namespaces, what is left of them, and other kernels
+    iproute2 nftables procps bpftool qemu-system-x86 busybox-static
+    # checks
+    build-essential pkg-config git ca-certificates shellcheck systemd python3-venv
+)
+
+install_packages() {
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -q=2 -o DPkg::Lock::Timeout=300
+    apt-get install -q=2 -y --no-install-recommends -o DPkg::Lock::Timeout=300 \
+        "${packages[@]}" >/dev/null
+    command -v npm >/dev/null ||
+        apt-get install -q=2 -y --no-install-recommends npm >/dev/null
+}
+
+# Unpacks packages of a newer Debian, without installing them: this one's promtool is too old to know
+# what it must check, and its compose is the one of before the specification.
+unpack_newer() {
+    local home=$TOOLS/newer mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg archive
+    if [[ ! -e $home/done ]]; then
+        mkdir -p "$home/lists/partial"
+        # shellcheck disable=SC2016  # apt's own placeholder
+        mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' |
+            grep -m1 '/debian/\?$')
+        echo "deb [signed-by=$keyring] $mirror trixie main" >"$home/sources.list"
+        local options=(
+            "-oDir::State::Lists=$home/lists" "-oDir::Etc::SourceList=$home/sources.list"
+            -oDir::Etc::SourceParts=/dev/null -oDir::State::Status=/dev/null
+            -oDir::Cache::PkgCache= -oDir::Cache::SrcPkgCache= -oDebug::NoLocking=true
+            -oAcquire::Languages=none -oAPT::Sandbox::User=root
+            -oAcquire::IndexTargets::deb::DEP-11::DefaultEnabled=false
+        )
+        apt-get "${options[@]}" update -q=2
+        (cd "$home" && apt-get "${options[@]}" download -q=2 promtool docker-compose kubectl)
+        for archive in "$home"/*.deb; do
+            dpkg --extract "$archive" "$home/root"
+        done
+        touch "$home/done"
+    fi
+    PATH=$PATH:$home/root/usr/bin
+}
+
+install_checkers() {
+    if [[ ! -x $TOOLS/python/bin/kubernetes-validate ]]; then
+        python3 -m venv "$TOOLS/python"
+        "$TOOLS/python/bin/pip" install --quiet kubernetes-validate==1.37.0
+    fi
+    if [[ ! -x $TOOLS/npm/node_modules/.bin/dockerfile-utils ]]; then
+        npm install --silent --no-audit --no-fund --prefix "$TOOLS/npm" dockerfile-utils@0.16.3
+    fi
+    PATH=$PATH:$TOOLS/python/bin:$TOOLS/npm/node_modules/.bin
+}
+
+install_cargo_tools() {
+    if [[ $(bpf-linker --version 2>/dev/null) != *" $BPF_LINKER_VERSION"* ]]; then
+        LLVM_PREFIX=/usr/lib/llvm-$LLVM cargo install --quiet --locked \
+            "bpf-linker@$BPF_LINKER_VERSION" --no-default-features --features "llvm-$LLVM"
+    fi
+    cargo deny --version >/dev/null 2>&1 || cargo install --quiet --locked cargo-deny
+}
