@@ -61,7 +61,7 @@ if have "shell scripts" shellcheck; then
 fi
 if have "systemd units" systemd-analyze; then
     run "systemd units" units
-    run "exposure of the agent's unit, at most 3.5" exposure weft-agent.service 35
+    run "exposure of the agent's unit, at most 3.3" exposure weft-agent.service 33
     run "exposure of the aggregator's unit, at most 1.3" exposure weft-aggregator.service 13
 fi
 if docker compose version >/dev/null 2>&1; then

@@ -1,9 +1,10 @@
 //! What readers see.
 //!
 //! - `server` accepts connections, `routes` says what is where, `problem` is how errors look,
-//! - `query` reads times and limits, `time` writes them,
+//! - `query` reads times and limits, `time` and `human` write numbers, `answer` reads the graph,
 //! - the rest answers: `topology`, `nodes`, `grafana`, `metrics`, `health`.
 
+mod answer;
 mod grafana;
 mod health;
 mod human;

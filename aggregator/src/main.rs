@@ -41,7 +41,12 @@ fn serve(cli: Cli) -> ExitCode {
         Err(error) => return fail(error, EXIT_USAGE),
     };
     let filter = tracing_subscriber::EnvFilter::new(&config.log);
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // It would complain of a closed stderr on stderr, and panic.
+        .log_internal_errors(false)
+        .init();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(format!("cannot start: {error}"), 1),

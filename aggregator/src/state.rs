@@ -1,13 +1,17 @@
 //! What ingest, ticker and readers share.
 
 use std::sync::{
-    Mutex, MutexGuard, PoisonError,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
+use tokio::sync::Semaphore;
 use topology::Graph;
 
 use crate::{config::Config, ingest::Sessions, metrics::Metrics};
+
+/// Answers out of the whole graph that are made at a time.
+const ANSWERS: usize = 4;
 
 /// What ingest, ticker and readers share.
 pub struct Shared {
@@ -17,6 +21,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// What agents have sent so far.
     pub sessions: Sessions,
+    /// Whose turn it is to make an answer out of the whole graph.
+    pub answers: Arc<Semaphore>,
     /// Random number of the state.
     pub instance: u64,
     /// Whether `/metrics` has the `traces_service_graph_…` series.
@@ -34,6 +40,7 @@ impl Shared {
             ready: AtomicBool::new(false),
             metrics,
             sessions: Sessions::default(),
+            answers: Arc::new(Semaphore::new(ANSWERS)),
             instance,
             service_graph_metrics: config.service_graph_metrics,
             expected_nodes: config.expected_nodes.clone(),

@@ -174,7 +174,10 @@ pub struct SocketState {
     /// 1 when no callbacks come for this socket, since it is older than the agent.
     pub silent: u8,
     /// Explicit padding, 0.
-    pub reserved: [u8; 7],
+    pub reserved: [u8; 3],
+    /// Segments with data received when this side last sent or confirmed its FIN: one more after the process is gone
+    /// makes the kernel reset the connection.
+    pub data_segments_at_fin: u32,
 }
 
 /// Phases in [`SocketState::phase`].
@@ -189,6 +192,16 @@ pub mod phase {
     pub const CLOSED: u8 = 3;
     /// Listening.
     pub const LISTENING: u8 = 4;
+}
+
+/// A connect(2) under way, value of the map `pending`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Pending {
+    /// The half that a failure counts for.
+    pub half: HalfKey,
+    /// When it began, in ns since boot.
+    pub noted_ns: u64,
 }
 
 /// State of a listening port in the map `ports`.
@@ -356,10 +369,13 @@ pub enum Loss {
     RunqueueFull = 7,
     /// A connection without an owner (still counted, for the host).
     OwnerUnknown = 8,
+    /// A connect whose result no system call told (io_uring, `MSG_FASTOPEN`): if it failed before a packet
+    /// was sent, that is not counted.
+    ConnectUnseen = 9,
 }
 
 /// How many causes of loss there are.
-pub const LOSSES: usize = 9;
+pub const LOSSES: usize = 10;
 
 impl Loss {
     /// Every cause with its name on the wire and in metrics.
@@ -373,6 +389,7 @@ impl Loss {
         (Loss::PendingFull, "pending_full"),
         (Loss::RunqueueFull, "runqueue_full"),
         (Loss::OwnerUnknown, "owner_unknown"),
+        (Loss::ConnectUnseen, "connect_unseen"),
     ];
 }
 
@@ -381,6 +398,7 @@ const _: () = {
     assert!(size_of::<HalfKey>() == 56);
     assert!(size_of::<Slot>() == 216);
     assert!(size_of::<SocketState>() == 96);
+    assert!(size_of::<Pending>() == 64);
     assert!(size_of::<PortKey>() == 16);
     assert!(size_of::<PortState>() == 16);
     assert!(size_of::<FanKey>() == 32);
@@ -390,7 +408,7 @@ const _: () = {
     assert!(size_of::<ChunkKey>() == 8);
     assert!(size_of::<ListenerKey>() == 40);
     assert!(size_of::<Hint>() == 16);
-    assert!(BUCKETS % CHUNK_BUCKETS == 0);
+    assert!(BUCKETS.is_multiple_of(CHUNK_BUCKETS));
 };
 
 #[cfg(feature = "user")]
@@ -402,7 +420,18 @@ mod pod {
         )+ };
     }
     pod!(
-        Owner, HalfKey, Slot, Chunk, ChunkKey, ListenerKey, Hint, SocketState, PortKey, PortState, FanKey,
-        FanState, TupleKey
+        Owner,
+        HalfKey,
+        Slot,
+        Chunk,
+        ChunkKey,
+        ListenerKey,
+        Hint,
+        SocketState,
+        PortKey,
+        PortState,
+        FanKey,
+        FanState,
+        TupleKey
     );
 }

@@ -17,7 +17,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RULES = ROOT / "deploy/prometheus/rules"
-GRAPH_API = ROOT / "aggregator/src/http/grafana.rs"
+GRAPH_API = "aggregator/src/http"
 SOURCES = ["aggregator/src", "topology/src", "common/src"]
 # Series of Prometheus itself and of its Go runtime are not ours to define.
 OURS = re.compile(r"\b(weft_[a-z0-9_]+|traces_service_graph_[a-z0-9_]+)\b")
@@ -31,6 +31,12 @@ VARIABLES = {
 
 def fail(message):
     sys.exit(f"check.py: {message}")
+
+
+def sources(folders):
+    """The Rust code below some folders, as one text."""
+    files = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.rs"))]
+    return "".join(path.read_text(encoding="utf-8") for path in files)
 
 
 def panels(dashboard):
@@ -80,7 +86,7 @@ def check_layout(dashboard):
 
 def check_node_graphs(dashboard):
     """The nodes' frame comes first, each frame has what the panel asks for and the API has."""
-    served = GRAPH_API.read_text(encoding="utf-8")
+    served = sources([GRAPH_API])
     for panel in panels(dashboard):
         if panel["type"] != "nodeGraph":
             continue
@@ -180,10 +186,7 @@ def check_graph_query(dashboard):
 
 def check_metrics(texts):
     """Every metric that is asked for is written down in the programs' sources."""
-    source = ""
-    for folder in SOURCES:
-        for path in sorted((ROOT / folder).rglob("*.rs")):
-            source += path.read_text(encoding="utf-8")
+    source = sources(SOURCES)
     for text in texts:
         for name in OURS.findall(text):
             base = re.sub(r"_(bucket|count|sum)$", "", name)

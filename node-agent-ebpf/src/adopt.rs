@@ -57,6 +57,10 @@ pub extern "C" fn weft_adopt_files(ctx: *mut TaskFile) -> i32 {
     if sk.is_null() {
         return 0;
     }
+    // The socket's own namespace: its process may have made it in another one.
+    let net = read::field::<u64>(sk, settings::sock_net()).unwrap_or(0);
+    let netns_cookie =
+        read::field::<u64>(net as *const u8, settings::net_cookie()).unwrap_or(netns_cookie);
     let family = read::field::<u16>(sk, settings::sock_family()).unwrap_or(0);
     let protocol = read::field::<u16>(sk, settings::sock_protocol()).unwrap_or(0);
     if (family == AF_INET || family == AF_INET6)
@@ -88,6 +92,8 @@ pub fn listening(state: &SocketState, address: &[u8; 16], port: u16, now: u64, a
     if let Some(seen) = LISTENERS.get_ptr_mut(key) {
         // SAFETY: a map value.
         unsafe { *seen = now };
+        // Should the port's entry have been removed while this listener was made, it comes back.
+        share(state, port);
         return;
     }
     if LISTENERS.insert(key, now, 0).is_err() {
@@ -134,5 +140,15 @@ pub fn no_longer_listening(state: &SocketState, address: &[u8; 16], port: u16) {
     };
     if LISTENERS.remove(key).is_ok() {
         hint::send(HintKind::Listener, 0, 0);
+    }
+    // The next to listen shall not be taken for a second one. A port that is shared stays so until the agent has
+    // looked who is left.
+    let port = PortKey { netns_cookie: state.netns_cookie, port, reserved: [0; 6] };
+    // SAFETY: copied at once.
+    if let Some(known) = unsafe { PORTS.get(port) }.copied()
+        && known.owner == state.owner
+        && known.sharing == sharing::SINGLE
+    {
+        let _ = PORTS.remove(port);
     }
 }

@@ -10,12 +10,17 @@ use aya_ebpf::{
 };
 use common::{
     Counter,
-    kernel::{HalfKey, Loss, NO_SLOT, SlotHint, role},
+    kernel::{HalfKey, Loss, NO_SLOT, Pending, SlotHint, role},
 };
 
 use crate::{hint, maps::PENDING, owner, slot, socket};
 
 const SOCK_STREAM: u32 = 1;
+const IPPROTO_TCP: u32 = 6;
+const IPPROTO_MPTCP: u32 = 262;
+
+/// A failure before the SYN comes at once: a note older than this belongs to a call that no tracepoint ended.
+const STALE_NS: u64 = 1_000_000_000;
 
 /// Offset of the return value in every `sys_exit_*` record: 8 common bytes, 8 of the call's number.
 const SYS_EXIT_RET: usize = 16;
@@ -49,9 +54,16 @@ pub fn weft_connect6(ctx: SockAddrContext) -> i32 {
 fn note(ctx: &SockAddrContext, peer: [u8; 16]) {
     let address: *mut bpf_sock_addr = ctx.sock_addr;
     // SAFETY: the program's own context.
-    let (kind, port, sk) =
-        unsafe { ((*address).type_, (*address).user_port, (*address).__bindgen_anon_1.sk) };
-    if kind != SOCK_STREAM || sk.is_null() {
+    let (kind, protocol, port, sk) = unsafe {
+        (
+            (*address).type_,
+            (*address).protocol,
+            (*address).user_port,
+            (*address).__bindgen_anon_1.sk,
+        )
+    };
+    let tcp = protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP;
+    if kind != SOCK_STREAM || !tcp || sk.is_null() {
         return;
     }
     let thread = bpf_get_current_pid_tgid();
@@ -84,7 +96,11 @@ fn note(ctx: &SockAddrContext, peer: [u8; 16]) {
         role: role::CLIENT,
         reserved: [0; 3],
     };
-    if PENDING.insert(thread, half, 0).is_err() {
+    if PENDING.get_ptr(thread).is_some() {
+        hint::lost(Loss::ConnectUnseen);
+    }
+    let pending = Pending { half, noted_ns: hint::now_ns() };
+    if PENDING.insert(thread, pending, 0).is_err() {
         hint::lost(Loss::PendingFull);
     }
 }
@@ -101,12 +117,17 @@ pub fn under_way(thread: u64) {
 #[tracepoint]
 pub fn weft_connect_exit(ctx: TracePointContext) -> u32 {
     let thread = bpf_get_current_pid_tgid();
-    let Some(half) = PENDING.get_ptr(thread) else {
+    let Some(pending) = PENDING.get_ptr(thread) else {
         return 0;
     };
     // SAFETY: copied at once; only this thread writes its entry.
-    let half = unsafe { *half };
+    let Pending { half, noted_ns } = unsafe { *pending };
     let _ = PENDING.remove(thread);
+    let now = hint::now_ns();
+    if now.wrapping_sub(noted_ns) > STALE_NS {
+        hint::lost(Loss::ConnectUnseen);
+        return 0;
+    }
     // SAFETY: within the record of every sys_exit event.
     let ret = unsafe { ctx.read_at::<i64>(SYS_EXIT_RET) }.unwrap_or(0);
     if ret >= 0 {
@@ -115,7 +136,6 @@ pub fn weft_connect_exit(ctx: TracePointContext) -> u32 {
     let Some(counter) = reason_at_once((-ret) as i32) else {
         return 0;
     };
-    let now = hint::now_ns();
     let number = slot::of(&half, now);
     if number == NO_SLOT {
         return 0;
@@ -137,11 +157,23 @@ fn reason_at_once(errno: i32) -> Option<Counter> {
     }
 }
 
-/// Reason of a failed attempt, by errno.
+/// Reason of an attempt that failed after its SYN, by the socket's error.
 #[inline(always)]
-pub fn reason(errno: i32) -> Counter {
+pub fn reason_after_syn(errno: i32) -> Counter {
     match errno {
-        0 => Counter::FailedAborted,
+        // None, or ECONNABORTED: the socket was destroyed from outside.
+        0 | 103 => Counter::FailedAborted,
+        // ECONNRESET: two that connect to each other at once.
+        104 => Counter::FailedRefused,
+        // EACCES, EPROTO: what ICMPv6 calls prohibited and malformed; for IPv4 it is EHOSTUNREACH.
+        13 | 71 => Counter::FailedUnreachable,
+        errno => reason(errno),
+    }
+}
+
+#[inline(always)]
+fn reason(errno: i32) -> Counter {
+    match errno {
         // ECONNREFUSED
         111 => Counter::FailedRefused,
         // ETIMEDOUT

@@ -25,29 +25,26 @@ const ECONNABORTED: i32 = 103;
 const ECONNRESET: i32 = 104;
 
 /// Bits of `sock_common.skc_flags`, `enum sock_flags`.
+const SOCK_DEAD: u64 = 1;
 const SOCK_DONE: u64 = 1 << 1;
-const SOCK_LINGER: u64 = 1 << 4;
 
-/// Follows a change of state of an established connection. `tcp` is its `tcp_sock`; `all_acked` says that
-/// everything sent was acknowledged.
+/// Follows a change of state of an established connection. `tcp` is its `tcp_sock`.
 #[inline(always)]
-pub fn state_changed(
-    state: &mut SocketState,
-    tcp: *const u8,
-    live: &Live,
-    all_acked: bool,
-    old: u32,
-    new: u32,
-) {
+pub fn state_changed(state: &mut SocketState, tcp: *const u8, live: &Live, old: u32, new: u32) {
     match new {
         // The peer's FIN is among the received bytes from here on.
         tcp_state::CLOSE_WAIT | tcp_state::CLOSING => state.fin_received = 1,
-        // Our FIN is among the acknowledged ones. (A close sets the state that it finds once more.)
-        tcp_state::FIN_WAIT2 if old != new => {
-            state.control_acked = state.control_acked.wrapping_add(1);
+        // A close sets the state that it finds once more: the last such change is the one that counts.
+        tcp_state::FIN_WAIT1 => state.data_segments_at_fin = live.data_segments_received,
+        tcp_state::FIN_WAIT2 => {
+            state.data_segments_at_fin = live.data_segments_received;
+            if old != new {
+                // Our FIN is among the acknowledged ones.
+                state.control_acked = state.control_acked.wrapping_add(1);
+            }
         }
         tcp_state::CLOSE => {
-            let end = end(state, tcp, all_acked, old);
+            let end = end(state, tcp, live, old);
             socket::finish(state, live, end, hint::now_ns());
         }
         _ => {}
@@ -63,36 +60,65 @@ pub fn error(tcp: *const u8) -> i32 {
     read::field::<i32>(tcp, settings::sock_error()).unwrap_or(0)
 }
 
+/// How the connection ended, from the state that it left. Notes a FIN that the end shows to have been
+/// received or acknowledged.
 #[inline(always)]
-fn end(state: &mut SocketState, tcp: *const u8, all_acked: bool, old: u32) -> End {
-    match (old, error(tcp)) {
-        (_, ECONNRESET | EPIPE) => End::ResetReceived,
-        // Destroyed from outside, which sends a reset.
-        (_, ECONNABORTED) => End::ResetSent,
-        (tcp_state::LAST_ACK | tcp_state::CLOSING, 0) => {
-            if all_acked {
-                state.control_acked = state.control_acked.wrapping_add(1);
-            }
-            End::Closed
-        }
-        (tcp_state::FIN_WAIT2, 0) => half_closed_end(state, tcp),
-        (_, 0) => End::ResetSent,
-        _ => End::TimedOut,
-    }
-}
-
-/// FIN_WAIT2 is left by the peer's FIN, by an orphan turning into a time-wait socket, and by a reset when the
-/// application closes with a linger time of zero.
-#[inline(always)]
-fn half_closed_end(state: &mut SocketState, tcp: *const u8) -> End {
+fn end(state: &mut SocketState, tcp: *const u8, live: &Live, old: u32) -> End {
     if tcp.is_null() {
         return End::Closed;
     }
-    let flags = read::field::<u64>(tcp, settings::sock_flags()).unwrap_or(SOCK_DONE);
-    if flags & SOCK_DONE != 0 {
-        state.fin_received = 1;
-        return End::Closed;
+    // All read before anything is decided: with reads in the branches the compiler makes code that the
+    // verifier refuses.
+    let error = error(tcp);
+    let flags = read::field::<u64>(tcp, settings::sock_flags()).unwrap_or(SOCK_DEAD | SOCK_DONE);
+    let all_acked = all_acked(tcp);
+    let orphan = flags & SOCK_DEAD != 0;
+    match old {
+        tcp_state::LAST_ACK | tcp_state::CLOSING if error != ECONNRESET => {
+            if all_acked {
+                state.control_acked = state.control_acked.wrapping_add(1);
+                End::Closed
+            } else if error == 0 {
+                // Closed with data unread, before the own FIN was acknowledged.
+                if orphan { End::Closed } else { End::ResetSent }
+            } else {
+                End::TimedOut
+            }
+        }
+        tcp_state::FIN_WAIT2 if error == 0 => {
+            if flags & SOCK_DONE != 0 {
+                state.fin_received = 1;
+                End::Closed
+            } else if orphan {
+                // Turned into a time-wait socket.
+                End::Closed
+            } else {
+                // Still the process's: closed with data unread or without lingering, or disconnected.
+                End::ResetSent
+            }
+        }
+        tcp_state::FIN_WAIT1 | tcp_state::FIN_WAIT2
+            if error == ECONNRESET
+                && orphan
+                && live.data_segments_received != state.data_segments_at_fin =>
+        {
+            // Data for a process that is gone: the kernel answers with a reset, and marks its own socket
+            // as if it had received one.
+            End::ResetSent
+        }
+        _ => match error {
+            ECONNRESET | EPIPE => End::ResetReceived,
+            // Destroyed from outside, which sends a reset.
+            0 | ECONNABORTED => End::ResetSent,
+            _ => End::TimedOut,
+        },
     }
-    let linger = read::field::<u64>(tcp, settings::sock_linger()).unwrap_or(1);
-    if flags & SOCK_LINGER != 0 && linger == 0 { End::ResetSent } else { End::Closed }
+}
+
+/// Whether everything that was written was acknowledged, the FIN included.
+#[inline(always)]
+fn all_acked(tcp: *const u8) -> bool {
+    let acked = read::field::<u32>(tcp, settings::tcp_snd_una());
+    let written = read::field::<u32>(tcp, settings::tcp_write_seq());
+    acked == written
 }

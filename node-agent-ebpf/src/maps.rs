@@ -12,7 +12,7 @@ use common::{
     histogram::BUCKETS_POW2,
     kernel::{
         CHUNKS, Chunk, ChunkKey, FanKey, FanState, HalfKey, LISTENERS as MAX_LISTENERS,
-        LOSSES as CAUSES, ListenerKey, OWNERS as MAX_OWNERS, Owner, PortKey, PortState,
+        LOSSES as CAUSES, ListenerKey, OWNERS as MAX_OWNERS, Owner, Pending, PortKey, PortState,
         SLOTS as MAX_SLOTS, SocketState, TupleKey,
     },
 };
@@ -59,7 +59,7 @@ pub static SLOTS: Array<common::kernel::Slot> = Array::with_max_entries(MAX_SLOT
 #[map(name = "free_slots")]
 pub static FREE_SLOTS: Queue<u32> = Queue::with_max_entries(MAX_SLOTS, 0);
 
-/// (slot, histogram, part) -> chunk number. 8 + 4 bytes, 49,152: 3.4 MiB.
+/// (slot, histogram, part) -> chunk number. 8 + 4 bytes, 49,152: 4 MiB.
 #[map(name = "chunk_of")]
 pub static CHUNK_OF: HashMap<ChunkKey, u32> = HashMap::with_max_entries(CHUNKS, 0);
 
@@ -84,20 +84,20 @@ pub static PORTS: HashMap<PortKey, PortState> = HashMap::with_max_entries(MAX_LI
 #[map(name = "shared_ports")]
 pub static SHARED_PORTS: Array<u64> = Array::with_max_entries(1, 0);
 
-/// Who of a namespace first reached a server. 32 + 16 bytes, 16,384: 2.3 MiB. No counts: may evict;
+/// Who of a namespace first reached a server. 32 + 16 bytes, 16,384: 1.8 MiB. No counts: may evict;
 /// a client that shares a server with an evicted one is then not known to share it.
 #[map(name = "fans")]
 pub static FANS: LruHashMap<FanKey, FanState> = LruHashMap::with_max_entries(MAX_SLOTS, 0);
 
-/// Connections of clients that share a server -> owner id. 48 + 8 bytes, 32,768: 4.5 MiB. No counts:
+/// Connections of clients that share a server -> owner id. 48 + 8 bytes, 32,768: 3.8 MiB. No counts:
 /// the oldest are evicted, and a question about one is answered with "not known".
 #[map(name = "tuples")]
 pub static TUPLES: LruHashMap<TupleKey, u64> = LruHashMap::with_max_entries(32_768, 0);
 
-/// connect(2) under way: thread -> the half that it would fail on. 8 + 56 bytes, 8,192: 1 MiB. Full:
-/// `pending_full`.
+/// connect(2) under way: thread -> the half that it would fail on. 8 + 64 bytes, 8,192: 1 MiB. Evicts notes of calls
+/// that never ended; one of a call that then fails at once is not counted.
 #[map(name = "pending")]
-pub static PENDING: HashMap<u64, HalfKey> = HashMap::with_max_entries(8_192, 0);
+pub static PENDING: LruHashMap<u64, Pending> = LruHashMap::with_max_entries(8_192, 0);
 
 /// Processes whose sockets the agent wants tagged, by process id -> (owner id, namespace cookie). Written by
 /// the agent before it reads the iterator `adopt_files`. 4 + 16 bytes, 16,384: 1.1 MiB.

@@ -4,7 +4,7 @@
 //! Only the current task's cgroup can be asked for, and in `sched_switch` the current task is the one that
 //! leaves. So a wait is noted when its task comes on a CPU and counted when it leaves it.
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{bindings::BPF_NOEXIST, macros::btf_tracepoint, programs::BtfTracePointContext};
 use common::{
     histogram::{BUCKETS_POW2, bucket_of_ns},
     kernel::Loss,
@@ -15,6 +15,9 @@ use crate::{
     maps::{MEASURED_CGROUP, RUNNABLE_SINCE, RUNQUEUE, WAITED},
     read, settings,
 };
+
+/// The map has an entry already.
+const EEXIST: i32 = 17;
 
 #[btf_tracepoint(function = "sched_wakeup")]
 pub fn weft_wakeup(ctx: BtfTracePointContext) -> i32 {
@@ -31,13 +34,17 @@ pub fn weft_wakeup_new(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn woken(task: *const u8) {
     if let Some(pid) = read::field::<u32>(task, settings::task_pid()) {
-        runnable(pid, hint::now_ns());
+        // A preempted task that is woken has been waiting already.
+        runnable(pid, hint::now_ns(), u64::from(BPF_NOEXIST));
     }
 }
 
 #[inline(always)]
-fn runnable(pid: u32, now: u64) {
-    if pid != 0 && RUNNABLE_SINCE.insert(pid, now, 0).is_err() {
+fn runnable(pid: u32, now: u64, flags: u64) {
+    if pid != 0
+        && let Err(error) = RUNNABLE_SINCE.insert(pid, now, flags)
+        && error != -EEXIST
+    {
         hint::lost(Loss::RunqueueFull);
     }
 }
@@ -60,7 +67,7 @@ pub fn weft_switch(ctx: BtfTracePointContext) -> i32 {
         // A task that goes to sleep may have been woken while it still ran: that is no wait.
         let state = read::field::<u32>(leaving, settings::task_state()).unwrap_or(1);
         if preempted || state == 0 {
-            runnable(pid, now);
+            runnable(pid, now, 0);
         } else {
             let _ = RUNNABLE_SINCE.remove(pid);
         }
@@ -71,7 +78,7 @@ pub fn weft_switch(ctx: BtfTracePointContext) -> i32 {
         // SAFETY: copied at once.
         if let Some(since) = unsafe { RUNNABLE_SINCE.get(pid) }.copied() {
             let _ = RUNNABLE_SINCE.remove(pid);
-            *waited = [u64::from(pid), now.wrapping_sub(since) + 1];
+            *waited = [u64::from(pid), now.saturating_sub(since) + 1];
         }
     }
     0

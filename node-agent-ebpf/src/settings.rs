@@ -36,8 +36,6 @@ settings! {
     sock_error = OFFSET_SOCK_ERROR;
     /// `sock_common.skc_flags`
     sock_flags = OFFSET_SOCK_FLAGS;
-    /// `sock.sk_lingertime`
-    sock_linger = OFFSET_SOCK_LINGER;
     /// `sock.sk_protocol`
     sock_protocol = OFFSET_SOCK_PROTOCOL;
     /// `sock_common.skc_family`
@@ -72,8 +70,10 @@ settings! {
     tcp_retransmits = OFFSET_TCP_RETRANSMITS;
     /// `tcp_sock.snd_una`
     tcp_snd_una = OFFSET_TCP_SND_UNA;
-    /// `tcp_sock.snd_nxt`
-    tcp_snd_nxt = OFFSET_TCP_SND_NXT;
+    /// `tcp_sock.write_seq`
+    tcp_write_seq = OFFSET_TCP_WRITE_SEQ;
+    /// `tcp_sock.data_segs_in`
+    tcp_data_segments_received = OFFSET_TCP_DATA_SEGMENTS_RECEIVED;
     /// `socket.sk`
     socket_sk = OFFSET_SOCKET_SK;
     /// `task_struct.pid`
@@ -84,6 +84,6 @@ settings! {
     task_state = OFFSET_TASK_STATE;
     /// `task_struct.group_leader`
     task_leader = OFFSET_TASK_LEADER;
-    /// `task_struct.start_time`
+    /// `task_struct.start_boottime`
     task_start = OFFSET_TASK_START;
 }

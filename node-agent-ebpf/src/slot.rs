@@ -103,7 +103,10 @@ fn fan_out(key: &HalfKey, number: u32, slot: *mut Slot) {
     };
     // SAFETY: map values; flags only ever go from 0 to 1.
     unsafe {
-        if (*state).owner != key.owner {
+        if (*state).owner == key.owner {
+            // A newer slot of the first owner is the one that a newcomer would have to mark.
+            (*state).slot = number;
+        } else {
             (*state).sharing = sharing::SHARED;
             if let Some(first) = by_number((*state).slot) {
                 (*first).shared = 1;

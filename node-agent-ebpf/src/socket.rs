@@ -27,6 +27,7 @@ pub struct Live {
     pub bytes_acked: u64,
     pub segments_sent: u32,
     pub segments_received: u32,
+    pub data_segments_received: u32,
     pub retransmits: u32,
 }
 
@@ -89,10 +90,15 @@ pub fn get_or_create<'a>(
         .cast::<SocketState>()
         .as_mut()
     };
-    if state.is_none() {
+    if state.is_some() {
+        return state;
+    }
+    // Refused, or another CPU was first.
+    let made = get(sk);
+    if made.is_none() {
         hint::lost(Loss::StorageRefused);
     }
-    state
+    made
 }
 
 /// State of the MPTCP socket that a subflow belongs to: the application made that one, the kernel the
@@ -141,6 +147,7 @@ pub fn reset(state: &mut SocketState, phase: u8, role: u8) {
     state.fin_received = 0;
     state.control_acked = 0;
     state.silent = 0;
+    state.data_segments_at_fin = 0;
 }
 
 /// Key of the half that a connection belongs to.

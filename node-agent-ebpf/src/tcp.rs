@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     bindings::{
-        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PARSE_HDR_OPT_CB,
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_HDR_OPT_LEN_CB,
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RTT_CB, BPF_SOCK_OPS_STATE_CB,
         BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TCP_LISTEN_CB, bpf_sock_ops,
     },
@@ -35,7 +35,7 @@ pub fn weft_sock_ops(ctx: SockOpsContext) -> u32 {
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => established(&ctx, role::CLIENT),
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => established(&ctx, role::SERVER),
         BPF_SOCK_OPS_TCP_LISTEN_CB => started_listening(&ctx),
-        BPF_SOCK_OPS_PARSE_HDR_OPT_CB => received(&ctx),
+        BPF_SOCK_OPS_HDR_OPT_LEN_CB => sending(&ctx),
         _ => {}
     }
     1
@@ -75,10 +75,14 @@ fn established(ctx: &SockOpsContext, role: u8) {
     let Some(state) = socket::get_or_inherit(sk) else {
         return;
     };
-    if role == role::SERVER {
-        socket::reset(state, phase::NEW, role::SERVER);
+    // Two sides that connect to each other at once, or a socket to itself, come as accepted: they connected.
+    let client = role == role::CLIENT || state.phase == phase::CONNECTING;
+    if state.phase != phase::CONNECTING {
+        // Accepted, or the SYN left before anybody watched.
+        socket::reset(state, phase::NEW, role);
         ask_for(ctx, settings::callbacks());
-    } else {
+    }
+    if client {
         // The SYN counts among the acknowledged bytes of the side that connected.
         state.control_acked = 1;
     }
@@ -116,7 +120,8 @@ fn rtt(ctx: &SockOpsContext) {
     let sample = ctx.arg(0);
     // SAFETY: the program's own context.
     let us = if sample != 0 { sample } else { unsafe { (*ctx.ops).srtt_us >> 3 } };
-    if slot::by_number(state.slot).is_some() {
+    // The callback of a first sample comes before the smoothed value is there.
+    if us != 0 && slot::by_number(state.slot).is_some() {
         let ns = u64::from(us) * 1_000;
         let (part, chunk) = (&mut state.rtt_part, &mut state.rtt_chunk);
         histogram::record_cached(state.slot, HistogramKind::Rtt, ns, part, chunk);
@@ -126,8 +131,10 @@ fn rtt(ctx: &SockOpsContext) {
     }
 }
 
+/// A segment is about to leave, perhaps the acknowledgement of what was just received. No header option is
+/// reserved, so none is written.
 #[inline(always)]
-fn received(ctx: &SockOpsContext) {
+fn sending(ctx: &SockOpsContext) {
     if settings::flush_on_event() == 0 {
         return;
     }
@@ -167,9 +174,7 @@ fn state_changed(ctx: &SockOpsContext) {
             // SAFETY: null unless `sk` is a full TCP socket; a cast that allows reading fields, which plain
             // socket pointers forbid.
             let tcp = unsafe { bpf_skc_to_tcp_sock(sk) }.cast::<u8>();
-            // SAFETY: the program's own context.
-            let all_acked = unsafe { (*ctx.ops).snd_una == (*ctx.ops).snd_nxt };
-            life::state_changed(state, tcp, &live(ctx), all_acked, old, new);
+            life::state_changed(state, tcp, &live(ctx), old, new);
         }
         phase::CONNECTING if new == tcp_state::CLOSE => failed(ctx, sk, state),
         phase::LISTENING if old == tcp_state::LISTEN => {
@@ -190,7 +195,7 @@ fn failed(ctx: &SockOpsContext, sk: *mut c_void, state: &mut common::kernel::Soc
     let number = slot::of(&socket::half_key(state, &ends(ctx)), now);
     state.phase = phase::CLOSED;
     if let Some(slot) = slot::by_number(number) {
-        slot::add(slot, connect::reason(error), 1);
+        slot::add(slot, connect::reason_after_syn(error), 1);
         hint::slot(number, slot, SlotHint::Failed, now);
     }
 }
@@ -205,6 +210,7 @@ fn live(ctx: &SockOpsContext) -> Live {
             bytes_acked: (*ops).bytes_acked,
             segments_sent: (*ops).segs_out,
             segments_received: (*ops).segs_in,
+            data_segments_received: (*ops).data_segs_in,
             retransmits: (*ops).total_retrans,
         }
     }
@@ -265,7 +271,7 @@ unsafe fn word(word: *const u32) -> u32 {
 #[inline(always)]
 fn ask_for(ctx: &SockOpsContext, callbacks: u32) {
     if callbacks != 0 {
-        // Fails only for sockets that are not full ones.
-        let _ = ctx.set_cb_flags(callbacks as i32);
+        // Others' callbacks on the socket stay. Fails only for sockets that are not full ones.
+        let _ = ctx.set_cb_flags((ctx.cb_flags() | callbacks) as i32);
     }
 }

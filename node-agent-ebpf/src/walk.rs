@@ -4,7 +4,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_setsockopt, bpf_skc_to_tcp_sock};
+use aya_ebpf::helpers::generated::{bpf_getsockopt, bpf_setsockopt, bpf_skc_to_tcp_sock};
 use common::{
     Counter,
     kernel::{PortKey, SocketState, phase, role},
@@ -128,14 +128,29 @@ fn take_up(sk: *mut c_void, state: &mut SocketState, sock: *const u8) {
 /// Asks for callbacks on a socket whose lock the iterator holds.
 #[inline(always)]
 fn ask_for(sk: *mut c_void, callbacks: u32) -> bool {
-    let mut callbacks = callbacks as i32;
+    let mut flags = 0_i32;
+    // Others' callbacks on the socket stay.
+    // SAFETY: the value is on the stack.
+    let known = unsafe {
+        bpf_getsockopt(
+            sk,
+            SOL_TCP,
+            TCP_BPF_SOCK_OPS_CB_FLAGS,
+            (&raw mut flags).cast(),
+            size_of::<i32>() as i32,
+        )
+    };
+    if known != 0 {
+        return false;
+    }
+    flags |= callbacks as i32;
     // SAFETY: the value is on the stack.
     let result = unsafe {
         bpf_setsockopt(
             sk,
             SOL_TCP,
             TCP_BPF_SOCK_OPS_CB_FLAGS,
-            (&raw mut callbacks).cast(),
+            (&raw mut flags).cast(),
             size_of::<i32>() as i32,
         )
     };
@@ -150,6 +165,8 @@ pub fn live(sock: *const u8) -> Live {
         bytes_acked: read::field(sock, settings::tcp_bytes_acked()).unwrap_or(0),
         segments_sent: read::field(sock, settings::tcp_segments_sent()).unwrap_or(0),
         segments_received: read::field(sock, settings::tcp_segments_received()).unwrap_or(0),
+        data_segments_received: read::field(sock, settings::tcp_data_segments_received())
+            .unwrap_or(0),
         retransmits: read::field(sock, settings::tcp_retransmits()).unwrap_or(0),
     }
 }

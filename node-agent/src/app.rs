@@ -115,6 +115,7 @@ fn start_collector<S: Source>(
     let (ended, has_ended) = oneshot::channel();
     let work = move || -> anyhow::Result<()> {
         let source = load()?;
+        give_back_memory();
         let programs = source.programs();
         let attached = programs.iter().filter(|program| program.state == ProgramState::Attached);
         metrics.set_programs(attached.count());
@@ -164,6 +165,17 @@ fn uplink(
     };
     let (address, tls) = (config.aggregator.clone(), config.tls.clone());
     Uplink { address, tls, hello, events, metrics }
+}
+
+/// Loading needs some 30 MB for a moment, most of it for the kernel's types; the allocator would
+/// keep them.
+fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    #[allow(unsafe_code)]
+    // SAFETY: it has no requirements, and moves nothing that is in use.
+    unsafe {
+        nix::libc::malloc_trim(0);
+    }
 }
 
 /// Release of the running kernel; empty when it does not tell.

@@ -40,9 +40,11 @@ pub fn run<S: Source>(
     let layers = Layers::gather(flags, config_file, |name| env::var_os(name));
     let outcome = match command {
         Some(Command::Doctor) => layers.and_then(|layers| examine(&layers, load)),
-        None => {
-            layers.and_then(|layers| Config::resolve(&layers)).map(|config| stream(config, load))
-        }
+        None => layers.and_then(|layers| {
+            let config = Config::resolve(&layers)?;
+            config.check_tls()?;
+            Ok(stream(config, load))
+        }),
     };
     outcome.unwrap_or_else(|error| fail(&error.to_string(), EXIT_USAGE))
 }

@@ -62,6 +62,17 @@ pub enum RetireOutcome {
     Busy,
 }
 
+/// Who listens on a port, by the names that only the agent knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortSharing {
+    /// This owner alone.
+    One(u64),
+    /// Several owners of one workload: connections need not be told apart.
+    OneWorkload,
+    /// Several workloads: each connection is a half of its own.
+    Several,
+}
+
 /// How many slots there are and how many are taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotUse {
@@ -106,9 +117,8 @@ pub trait Source: Send {
     /// All listening sockets.
     fn listeners(&mut self) -> Vec<ListenerKey>;
 
-    /// Says that all owners that listen on a port are one workload, so that its connections need not be
-    /// told apart.
-    fn one_workload_listens(&mut self, netns_cookie: u64, port: u16);
+    /// Says who listens on a port; the programs take the second owner for another workload until then.
+    fn set_port_sharing(&mut self, netns_cookie: u64, port: u16, sharing: PortSharing);
 
     /// What the kernel programs could not count, by cause, cumulative over the generation.
     fn losses(&mut self) -> Vec<(&'static str, u64)>;
@@ -155,8 +165,8 @@ impl<S: Source + ?Sized> Source for Box<S> {
     fn listeners(&mut self) -> Vec<ListenerKey> {
         (**self).listeners()
     }
-    fn one_workload_listens(&mut self, netns_cookie: u64, port: u16) {
-        (**self).one_workload_listens(netns_cookie, port);
+    fn set_port_sharing(&mut self, netns_cookie: u64, port: u16, sharing: PortSharing) {
+        (**self).set_port_sharing(netns_cookie, port, sharing);
     }
     fn losses(&mut self) -> Vec<(&'static str, u64)> {
         (**self).losses()

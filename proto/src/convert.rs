@@ -14,16 +14,24 @@ pub use status::{HostHistogram, losses};
 
 use crate::{ConvertError, MAX_ID, MAX_STRING_BYTES};
 
-/// Text of at most [`MAX_STRING_BYTES`] without control characters.
+/// Text of at most [`MAX_STRING_BYTES`]. Control characters, which would break a log line, are
+/// replaced: a process may call itself whatever it likes and is counted all the same.
 fn text(field: &'static str, text: String) -> Result<String, ConvertError> {
     if text.len() > MAX_STRING_BYTES {
         let expected = "at most 256";
         return Err(ConvertError::Length { field, length: text.len(), expected });
     }
     if text.chars().any(char::is_control) {
-        return Err(ConvertError::Text(field));
+        return Ok(text.replace(char::is_control, "\u{fffd}"));
     }
     Ok(text)
+}
+
+/// The beginning of a text for people, as far as there is room.
+fn beginning(mut text: String) -> String {
+    let room = (0..=MAX_STRING_BYTES).rev().find(|end| text.is_char_boundary(*end));
+    text.truncate(room.unwrap_or(0));
+    text.replace(char::is_control, " ")
 }
 
 /// Text that is not empty, too.

@@ -36,8 +36,8 @@ pub enum ConvertError {
         /// What is allowed, in words.
         expected: &'static str,
     },
-    /// Text with control characters, which would break a log line or a metric.
-    #[error("{0} has control characters")]
+    /// Text with other characters than its field has.
+    #[error("{0} has characters that it may not have")]
     Text(&'static str),
     /// Too many of something.
     #[error("{count} {field}, at most {max} allowed")]

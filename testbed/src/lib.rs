@@ -4,6 +4,7 @@
 //!
 //! Nothing here touches the machine's own network, and whatever a lab makes goes when the
 //! lab is dropped. What a killed test left behind, the next lab removes.
+#![deny(unsafe_code)]
 
 pub mod binaries;
 pub mod environment;

@@ -1,5 +1,6 @@
 //! weft-traffic: a peer that does what JSON lines on its standard input say and answers
 //! each with a line on its standard output. It ends when its input does.
+#![forbid(unsafe_code)]
 
 use std::{
     io::{self, Write, stdin, stdout},

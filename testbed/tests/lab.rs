@@ -179,7 +179,8 @@ fn a_distant_host_answers_after_the_delay() -> Result<()> {
             std::net::TcpStream::connect(target).map(|_| start.elapsed())
         };
         let took = near.namespace().run(connect)?.unwrap();
-        assert!((40..60).contains(&took.as_millis()), "{took:?}");
+        // A busy machine may add to it.
+        assert!((40..200).contains(&took.as_millis()), "{took:?}");
     }
     // A megabyte gets through, in order and complete.
     let mut web = near.peer("web")?;
@@ -195,9 +196,11 @@ fn what_a_killed_maker_left_is_swept() -> Result<()> {
     let mount: PathBuf = lab.cgroup().parent().map(Path::to_owned).unwrap();
     // Beyond any process id.
     let left = mount.join("weft-lab-4999999-0");
+    let folder = std::env::temp_dir().join("weft-lab-4999999-0-x");
     std::fs::create_dir_all(left.join("host")).unwrap();
+    std::fs::create_dir_all(folder.join("bin")).unwrap();
     let again: Lab = Lab::new()?;
     let host: Host = again.host("one")?;
-    assert!(!left.exists() && host.cgroup().exists());
+    assert!(!left.exists() && !folder.exists() && host.cgroup().exists());
     Ok(())
 }

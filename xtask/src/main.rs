@@ -1,4 +1,5 @@
 //! Every recurring command of this repository: `cargo xtask --help`.
+#![forbid(unsafe_code)]
 
 mod bpf;
 mod demo;

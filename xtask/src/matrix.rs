@@ -19,8 +19,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-pub use boot::{Guest, Outcome, boot};
-pub use kernels::{Image, KERNELS, Kernel};
+use boot::{Guest, boot};
+use kernels::{Image, KERNELS, Kernel};
 
 /// What `cargo xtask matrix` may be told.
 #[derive(Clone, Debug)]
@@ -74,10 +74,12 @@ pub fn run(workspace: &Path, options: &Options) -> Result<()> {
         };
         let seconds = started.elapsed().as_secs_f32();
         match result {
-            Ok(summary) => say(format_args!("ok   {:<5} {seconds:5.1} s  {summary}", image.name)),
+            Ok(summary) => {
+                say(format_args!("ok   {:<5} {seconds:5.1} s  {summary}", image.kernel.name))
+            }
             Err(error) => {
-                say(format_args!("FAIL {:<5} {seconds:5.1} s  {error:#}", image.name));
-                failed.push(image.name);
+                say(format_args!("FAIL {:<5} {seconds:5.1} s  {error:#}", image.kernel.name));
+                failed.push(image.kernel.name);
             }
         }
     }

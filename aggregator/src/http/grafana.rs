@@ -10,13 +10,14 @@ use std::{collections::HashMap, sync::Arc};
 use axum::{
     Json,
     extract::{Query as Extract, State},
+    response::Response,
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
 use topology::{Id, Measure, View};
 
 use self::columns::{Column, EDGES, EdgeFacts, Field, NODES, NodeFacts, Sum};
-use super::{problem::Problem, query, topology::read};
+use super::{answer, problem::Problem, query};
 use crate::{clock, state::Shared};
 
 /// Nodes shown unless asked otherwise; the panel shows 200 at first.
@@ -32,7 +33,7 @@ pub(super) struct Fields {
 
 /// Both frames.
 #[derive(Serialize)]
-pub(super) struct Data {
+struct Data {
     nodes: Vec<Map<String, Value>>,
     edges: Vec<Map<String, Value>>,
 }
@@ -49,10 +50,10 @@ pub(super) async fn fields() -> Json<Fields> {
 pub(super) async fn data(
     State(shared): State<Arc<Shared>>,
     Extract(query): Extract<query::Query>,
-) -> Result<Json<Data>, Problem> {
+) -> Result<Response, Problem> {
     let window = query::window(&query, clock::now())?;
     let limit = query::limit(&query, DEFAULT_LIMIT, MAX_LIMIT)?;
-    Ok(Json(frames(read(shared, window).await?.fold(limit))))
+    answer::document(shared, window, move |view| frames(view.fold(limit))).await
 }
 
 fn frames(view: View) -> Data {

@@ -6,6 +6,13 @@ use axum::{
 };
 use serde::Serialize;
 
+const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// Whether an answer is a problem document already.
+pub(super) fn is_problem(response: &Response) -> bool {
+    response.headers().get(header::CONTENT_TYPE) == Some(&MEDIA_TYPE)
+}
+
 /// An error, for people and programs.
 #[derive(Debug, Serialize)]
 pub(super) struct Problem {
@@ -40,8 +47,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, axum::Json(self)).into_response();
-        let kind = HeaderValue::from_static("application/problem+json");
-        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        response.headers_mut().insert(header::CONTENT_TYPE, MEDIA_TYPE);
         response
     }
 }

@@ -7,7 +7,7 @@ use axum::{
     extract::{MatchedPath, Request, State},
     http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
-    response::Response,
+    response::{IntoResponse, Response},
     routing::get,
 };
 use tower_http::{
@@ -15,7 +15,11 @@ use tower_http::{
     set_header::SetResponseHeaderLayer, timeout::TimeoutLayer,
 };
 
-use super::{grafana, health, metrics, nodes, problem::Problem, topology};
+use super::{
+    grafana, health, metrics, nodes,
+    problem::{self, Problem},
+    topology,
+};
 use crate::state::Shared;
 
 /// How long an answer may take.
@@ -48,7 +52,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         })
         .layer(RequestBodyLimitLayer::new(BODY_LIMIT))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT))
-        .layer(middleware::from_fn_with_state(Arc::clone(&shared), count));
+        .layer(middleware::from_fn_with_state(Arc::clone(&shared), finish));
     HEADERS
         .into_iter()
         .fold(router, |router, (name, value)| {
@@ -58,12 +62,18 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// Counts answers by route and status.
-async fn count(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+/// Counts answers by route and status, and sees to it that every error is a problem document.
+async fn finish(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
     let route = route.as_ref().map_or("other", MatchedPath::as_str);
     let code = response.status();
     shared.metrics.http_requests.with_label_values(&[route, code.as_str()]).inc();
+    let is_error = code.is_client_error() || code.is_server_error();
+    if is_error && !problem::is_problem(&response) {
+        // From a layer: too slow, too large, not readable.
+        let detail = code.canonical_reason().unwrap_or("the request failed").to_lowercase();
+        return Problem::new(code, detail).into_response();
+    }
     response
 }

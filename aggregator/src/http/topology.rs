@@ -3,19 +3,19 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
-    Json,
     extract::{Query as Extract, State},
+    response::Response,
 };
 use common::HistogramKind;
 use serde::Serialize;
-use topology::{Coverage, EdgeTotals, Measure, View, ViewEdge, ViewNode, Window};
+use topology::{Coverage, EdgeTotals, Measure, View, ViewEdge, ViewNode};
 
-use super::{problem::Problem, query, time::rfc3339};
+use super::{answer, problem::Problem, query, time::rfc3339};
 use crate::{clock, state::Shared};
 
 /// The answer.
 #[derive(Serialize)]
-pub(super) struct Topology {
+struct Topology {
     window: WindowJson,
     coverage: CoverageJson,
     nodes: Vec<NodeJson>,
@@ -101,17 +101,9 @@ struct QuantilesJson {
 pub(super) async fn topology(
     State(shared): State<Arc<Shared>>,
     Extract(query): Extract<query::Query>,
-) -> Result<Json<Topology>, Problem> {
+) -> Result<Response, Problem> {
     let window = query::window(&query, clock::now())?;
-    Ok(Json(read(shared, window).await?.into()))
-}
-
-/// Reads the graph on a thread that may take its time.
-pub(super) async fn read(shared: Arc<Shared>, window: Window) -> Result<View, Problem> {
-    let read = move || shared.graph().view(window, clock::now());
-    tokio::task::spawn_blocking(read)
-        .await
-        .map_err(|_| Problem::internal("the graph could not be read"))
+    answer::document(shared, window, Topology::from).await
 }
 
 impl From<View> for Topology {

@@ -12,10 +12,10 @@ use proto::{
 };
 use tokio::{
     sync::{Notify, mpsc, watch},
-    time::timeout,
+    time::{MissedTickBehavior, interval, timeout},
 };
 use tonic::{Status, Streaming};
-use topology::{AgentFacts, Connection, Incarnation};
+use topology::{AgentFacts, Connection, Incarnation, model::Tuple};
 
 use super::{apply, batch::Prepared, connection::Peer, tables::Tables};
 use crate::{clock, state::Shared};
@@ -46,6 +46,9 @@ impl Drop for Present {
     }
 }
 
+/// How often an agent that has nothing to report is asked what the graph wants to know.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+
 /// What belongs to the stream once the agent is let in.
 struct Open {
     present: Present,
@@ -54,6 +57,12 @@ struct Open {
     /// Last batch seen on this stream.
     seen: u64,
     replaced: Arc<Notify>,
+}
+
+/// What an open stream does next.
+enum Next {
+    Message(Option<AgentMessage>),
+    Ask,
 }
 
 impl StreamTask {
@@ -85,9 +94,12 @@ impl StreamTask {
             return Ok(());
         }
         let replaced = Arc::clone(&open.replaced);
+        let mut ask = interval(ASK_EVERY);
+        ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let message = tokio::select! {
-                message = self.incoming.message() => message?,
+            let next = tokio::select! {
+                message = self.incoming.message() => Next::Message(message?),
+                _ = ask.tick() => Next::Ask,
                 () = replaced.notified() => {
                     return Err(Status::aborted("a later stream of this agent took its place"));
                 }
@@ -95,11 +107,19 @@ impl StreamTask {
                     return Err(Status::unavailable("the aggregator is shutting down"));
                 }
             };
-            let Some(message) = message else { return Ok(()) };
-            let Some(agent_message::Body::Batch(batch)) = message.body else {
-                return Err(Status::invalid_argument("expected a batch"));
+            let answers = match next {
+                Next::Message(None) => return Ok(()),
+                Next::Message(Some(AgentMessage {
+                    body: Some(agent_message::Body::Batch(batch)),
+                })) => self.apply(&mut open, batch)?,
+                Next::Message(Some(_)) => return Err(Status::invalid_argument("expected a batch")),
+                Next::Ask => {
+                    let node = open.present.connection.node;
+                    let questions = self.shared.graph().take_questions(node);
+                    resolves(&questions).collect()
+                }
             };
-            for body in self.apply(&mut open, batch)? {
+            for body in answers {
                 if !self.send(body).await {
                     return Ok(());
                 }
@@ -226,11 +246,16 @@ impl StreamTask {
             metrics.batches.inc()
         }
         let mut answers = vec![Body::Ack(Ack { seq })];
-        answers.extend(questions.chunks(MAX_TUPLES).map(|tuples| {
-            Body::Resolve(Resolve { tuples: tuples.iter().map(|tuple| (*tuple).into()).collect() })
-        }));
+        answers.extend(resolves(&questions));
         Ok(answers)
     }
+}
+
+/// Questions as messages.
+fn resolves(questions: &[Tuple]) -> impl Iterator<Item = Body> {
+    questions.chunks(MAX_TUPLES).map(|tuples| {
+        Body::Resolve(Resolve { tuples: tuples.iter().map(|tuple| (*tuple).into()).collect() })
+    })
 }
 
 /// How far the agent's clock is ahead, `None` when it did not say.

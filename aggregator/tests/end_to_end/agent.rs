@@ -22,7 +22,6 @@ use crate::fleet::Fleet;
 pub struct Agent {
     to: mpsc::Sender<AgentMessage>,
     from: Streaming<proto::v1::AggregatorMessage>,
-    pub questions: Vec<Resolve>,
     pub next: u64,
 }
 
@@ -84,7 +83,7 @@ impl Agent {
         match from.message().await?.and_then(|message| message.body) {
             Some(Body::Welcome(welcome)) => {
                 let next = welcome.acked_seq + 1;
-                Ok((Self { to, from, questions: Vec::new(), next }, welcome))
+                Ok((Self { to, from, next }, welcome))
             }
             other => panic!("no welcome but {other:?}"),
         }
@@ -113,9 +112,17 @@ impl Agent {
         loop {
             match self.from.message().await?.and_then(|message| message.body) {
                 Some(Body::Ack(ack)) => return Ok(ack.seq),
-                Some(Body::Resolve(resolve)) => self.questions.push(resolve),
+                Some(Body::Resolve(_)) => {}
                 other => panic!("no acknowledgement but {other:?}"),
             }
+        }
+    }
+
+    /// Waits for a question.
+    pub async fn question(&mut self) -> Resolve {
+        match self.from.message().await.unwrap().and_then(|message| message.body) {
+            Some(Body::Resolve(resolve)) => resolve,
+            other => panic!("no question but {other:?}"),
         }
     }
 

@@ -71,6 +71,17 @@ fn a_signal_ends_it_with_exit_code_0() {
 }
 
 #[test]
+fn a_log_that_nobody_reads_does_not_stop_it() {
+    let folder = tempfile::tempdir().unwrap();
+    pki(folder.path());
+    let (mut child, log) = start(folder.path());
+    drop(log);
+    // It has something to log at its end.
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn a_wrong_setting_is_one_line_and_exit_code_64() {
     let folder = tempfile::tempdir().unwrap();
     pki(folder.path());

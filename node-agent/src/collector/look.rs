@@ -13,7 +13,7 @@ use super::Collector;
 use crate::{
     addresses::scoped,
     report::{Absorbed, DeferredChange},
-    source::{RetireOutcome, Source},
+    source::{PortSharing, RetireOutcome, Source},
 };
 
 /// Listeners are read this often, besides when a hint says that they changed.
@@ -82,9 +82,12 @@ impl<S: Source> Collector<S> {
             listeners.push((workload, address, key.netns_cookie, key.port));
         }
         for ((network_namespace, port), sharing) in ports {
-            if sharing.owners_differ && !sharing.workloads_differ {
-                self.source.one_workload_listens(network_namespace, port);
-            }
+            let sharing = match sharing {
+                Sharing { workloads_differ: true, .. } => PortSharing::Several,
+                Sharing { owners_differ: true, .. } => PortSharing::OneWorkload,
+                Sharing { owner, .. } => PortSharing::One(owner),
+            };
+            self.source.set_port_sharing(network_namespace, port, sharing);
         }
         self.report.set_listeners(&listeners);
     }

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::kernel::HintKind;
+use common::kernel::{HintKind, SLOTS};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::{mpsc, watch},
@@ -170,7 +170,8 @@ impl<S: Source> Collector<S> {
                 let source = &mut self.source;
                 self.owners.workload(hint.subject, now.into_std(), |id| source.owner(id));
             } else if hint.kind == HintKind::Slot as u32 {
-                self.early.slot(u32::try_from(hint.subject).unwrap_or(u32::MAX), now);
+                let slot = u32::try_from(hint.subject).ok().filter(|slot| *slot < SLOTS);
+                slot.into_iter().for_each(|slot| self.early.slot(slot, now));
             } else if hint.kind == HintKind::Listener as u32 {
                 self.early.listeners(now);
             }

@@ -12,6 +12,7 @@ use super::*;
 use crate::{
     cgroup_fs::CgroupFs,
     owners::ProcFs,
+    source::PortSharing,
     testing::{
         client_key, eventually, raw,
         receiver::{Receiver, Value},
@@ -168,7 +169,7 @@ async fn a_hint_is_followed_long_before_the_interval_is_over() {
     setup.kernel.kernel().listeners = vec![listener, other];
     setup.kernel.hint(HintKind::Listener, 0);
     setup.until("the listener", |receiver| receiver.listeners.len() == 1).await;
-    assert_eq!(setup.kernel.kernel().one_workload, [(1, 80)]);
+    assert_eq!(setup.kernel.kernel().sharing.last(), Some(&(1, 80, PortSharing::OneWorkload)));
     setup.stop().await;
 }
 

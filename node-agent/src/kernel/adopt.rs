@@ -1,12 +1,6 @@
 //! Processes that were there before the agent: their sockets get an owner, too.
 
-use std::{
-    collections::HashMap,
-    fs::{self, File},
-    io,
-    os::unix::fs::MetadataExt,
-    path::Path,
-};
+use std::{collections::HashMap, fs, io, os::unix::fs::MetadataExt, path::Path};
 
 use common::kernel::{OWNERS, Owner, owner_id};
 
@@ -54,8 +48,7 @@ fn owner(tgid: u32, cgroup_id: u64, cookies: &mut HashMap<u64, u64>) -> io::Resu
     let netns_cookie = match cookies.get(&inode) {
         Some(cookie) => *cookie,
         None => {
-            let file = File::open(format!("/proc/{tgid}/ns/net"))?;
-            let cookie = namespaces::within(&[file], namespaces::cookie)?[0];
+            let cookie = namespaces::cookie_of(tgid)?;
             cookies.insert(inode, cookie);
             cookie
         }

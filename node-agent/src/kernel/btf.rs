@@ -187,6 +187,12 @@ impl KernelTypes {
         self.functions.contains(name)
     }
 
+    /// Whether the kernel has a structure of this name.
+    #[must_use]
+    pub fn has_structure(&self, name: &str) -> bool {
+        self.structures.contains_key(name)
+    }
+
     /// Whether some enumeration of the kernel has this constant.
     #[must_use]
     pub fn has_enumerator(&self, name: &str) -> bool {

@@ -6,16 +6,14 @@ use aya::maps::{HashMap as BpfHashMap, MapData};
 use common::kernel::{ListenerKey, PortKey, PortState, sharing};
 use nix::time::{ClockId, clock_gettime};
 
-/// A listener that the walks no longer see is gone. Twice what lies between two walks of a quiet namespace
-/// at the default interval, and some.
-const UNSEEN: Duration = Duration::from_secs(25);
+use crate::source::PortSharing;
 
 /// The maps `listeners` and `ports`.
 pub struct Listeners {
     listeners: BpfHashMap<MapData, ListenerKey, u64>,
     ports: BpfHashMap<MapData, PortKey, PortState>,
-    /// Whether walks renew the time that a listener was last seen.
-    walked: bool,
+    /// When the last two walks through all namespaces began, in ns since boot.
+    walks: [Option<u64>; 2],
 }
 
 impl Listeners {
@@ -23,21 +21,23 @@ impl Listeners {
     pub fn new(
         listeners: BpfHashMap<MapData, ListenerKey, u64>,
         ports: BpfHashMap<MapData, PortKey, PortState>,
-        walked: bool,
     ) -> Self {
-        Self { listeners, ports, walked }
+        Self { listeners, ports, walks: [None; 2] }
     }
 
-    /// All that listen now. What was not seen for long is forgotten, and so are ports on which nobody
-    /// listens any more.
+    /// A walk through all namespaces, begun at `began_ns` since boot, renewed the time of every
+    /// listener that is still there.
+    pub fn walked(&mut self, began_ns: u64) {
+        self.walks = [self.walks[1], Some(began_ns)];
+    }
+
+    /// All that listen now. What two walks did not see is forgotten, and so are ports on which
+    /// nobody listens any more.
     pub fn read(&mut self) -> Vec<ListenerKey> {
-        // Before the listeners: the programs note a listener first and its port then, so a port of this list
-        // without a listener in the next one is closed, not new.
+        // Before the listeners: the programs note a listener first and its port then, so a port of
+        // this list without a listener in the next one is closed, not new.
         let ports: Vec<PortKey> = self.ports.keys().filter_map(Result::ok).collect();
-        let oldest =
-            self.walked.then(now_ns).flatten().map(|now| {
-                now.saturating_sub(u64::try_from(UNSEEN.as_nanos()).unwrap_or(u64::MAX))
-            });
+        let oldest = self.walks[0];
         let (live, gone): (Vec<_>, Vec<_>) = self
             .listeners
             .iter()
@@ -57,22 +57,28 @@ impl Listeners {
         live
     }
 
-    /// Several owners listen on a port, but they are one workload: connections need not be told apart.
-    pub fn one_workload(&mut self, netns_cookie: u64, port: u16) {
+    /// Tells the programs who listens on a port. Should they note another owner in between, the
+    /// hint that comes with it leads here again.
+    pub fn set_sharing(&mut self, netns_cookie: u64, port: u16, now: PortSharing) {
         let key = PortKey { netns_cookie, port, reserved: [0; 6] };
-        if let Ok(state) = self.ports.get(&key, 0)
-            && state.sharing == sharing::SHARED
+        let Ok(known) = self.ports.get(&key, 0) else {
+            return;
+        };
+        let wanted = match now {
+            PortSharing::One(owner) => PortState { owner, sharing: sharing::SINGLE, ..known },
+            PortSharing::OneWorkload => PortState { sharing: sharing::ONE_WORKLOAD, ..known },
+            PortSharing::Several => PortState { sharing: sharing::SHARED, ..known },
+        };
+        if wanted != known
+            && let Err(error) = self.ports.insert(key, wanted, 0)
         {
-            let state = PortState { sharing: sharing::ONE_WORKLOAD, ..state };
-            if let Err(error) = self.ports.insert(key, state, 0) {
-                tracing::warn!(%error, port, "cannot note that one workload listens");
-            }
+            tracing::warn!(%error, port, "cannot note who listens");
         }
     }
 }
 
 /// The clock of `bpf_ktime_get_ns`.
-fn now_ns() -> Option<u64> {
+pub fn now_ns() -> Option<u64> {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).ok()?;
     u64::try_from(Duration::from(now).as_nanos()).ok()
 }

@@ -39,7 +39,9 @@ use self::{
     settings::Settings,
     slots::{SlotMaps, Slots},
 };
-use crate::source::{Program, ProgramState, RetireOutcome, SlotChange, SlotUse, Source};
+use crate::source::{
+    PortSharing, Program, ProgramState, RetireOutcome, SlotChange, SlotUse, Source,
+};
 
 /// The kernel programs, compiled: see `build.rs` and `cargo xtask bpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("WEFT_BPF_OBJECT"));
@@ -118,7 +120,6 @@ impl Kernel {
         let listeners = Listeners::new(
             BpfHashMap::try_from(take(&mut ebpf, "listeners")?)?,
             BpfHashMap::try_from(take(&mut ebpf, "ports")?)?,
-            settings.walk,
         );
         if !whole_system {
             let map = ebpf.map_mut("measured_cgroup").context("no map measured_cgroup")?;
@@ -131,7 +132,7 @@ impl Kernel {
             walk: settings.walk,
             slots,
             listeners,
-            namespaces: Namespaces::new()?,
+            namespaces: Namespaces::new(),
             owners: BpfHashMap::try_from(take(&mut ebpf, "owners")?)?,
             tuples: BpfHashMap::try_from(take(&mut ebpf, "tuples")?)?,
             losses: PerCpuArray::try_from(take(&mut ebpf, "losses")?)?,
@@ -204,10 +205,16 @@ impl Source for Kernel {
         for (cookie, owner) in &open {
             self.note_namespace(*cookie, *owner);
         }
-        let files = self.namespaces.open(|cookie| all || open.contains_key(&cookie));
+        let began_ns = listeners::now_ns();
+        let entrances = self.namespaces.entrances(|cookie| all || open.contains_key(&cookie));
         let walker = iterator(&mut self.ebpf, programs::WALK_TCP)?;
         read_iterator(walker)?;
-        namespaces::within(&files, || read_iterator(walker))?;
+        if !entrances.is_empty() {
+            self.namespaces.within(&entrances, || read_iterator(walker))?;
+        }
+        if let (true, Some(began_ns)) = (all, began_ns) {
+            self.listeners.walked(began_ns);
+        }
         Ok(())
     }
 
@@ -238,8 +245,8 @@ impl Source for Kernel {
         self.listeners.read()
     }
 
-    fn one_workload_listens(&mut self, netns_cookie: u64, port: u16) {
-        self.listeners.one_workload(netns_cookie, port);
+    fn set_port_sharing(&mut self, netns_cookie: u64, port: u16, sharing: PortSharing) {
+        self.listeners.set_sharing(netns_cookie, port, sharing);
     }
 
     fn losses(&mut self) -> Vec<(&'static str, u64)> {

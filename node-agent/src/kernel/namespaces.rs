@@ -18,16 +18,20 @@ use nix::{
 /// Processes remembered per namespace: enough that one of them usually still lives.
 const WITNESSES: usize = 8;
 
-struct Namespace {
-    inode: u64,
-    witnesses: VecDeque<u32>,
-}
-
 /// The namespaces seen so far. None is held open, so that the agent never keeps one alive.
 #[derive(Default)]
 pub struct Namespaces {
-    own_inode: u64,
-    by_cookie: HashMap<u64, Namespace>,
+    own_cookie: Option<u64>,
+    /// Processes by the cookie of the namespace that one of their sockets is in. A process may have made that socket
+    /// in another namespace than its own, so each is a guess that is checked on entering.
+    witnesses: HashMap<u64, VecDeque<u32>>,
+}
+
+/// A namespace to enter, through a process that should live in it.
+pub struct Entrance {
+    cookie: u64,
+    tgid: u32,
+    file: File,
 }
 
 fn path(tgid: u32) -> PathBuf {
@@ -41,86 +45,107 @@ pub fn inode(tgid: u32) -> io::Result<u64> {
 
 impl Namespaces {
     /// Starts with none but the agent's own.
-    ///
-    /// # Errors
-    /// When /proc is not there.
-    pub fn new() -> io::Result<Self> {
-        Ok(Self { own_inode: std::fs::metadata("/proc/self/ns/net")?.ino(), ..Self::default() })
+    pub fn new() -> Self {
+        Self { own_cookie: cookie().ok(), ..Self::default() }
     }
 
-    /// Remembers that a process lives in the namespace with this cookie.
+    /// Remembers that a process made a socket in the namespace with this cookie.
     pub fn note(&mut self, cookie: u64, tgid: u32) {
-        if tgid == 0 || cookie == 0 {
+        if tgid == 0 || cookie == 0 || Some(cookie) == self.own_cookie {
             return;
         }
-        let Ok(inode) = inode(tgid) else {
-            return;
-        };
-        let known = self
-            .by_cookie
-            .entry(cookie)
-            .or_insert_with(|| Namespace { inode, witnesses: VecDeque::new() });
-        // A reused process number may lead elsewhere.
-        if known.inode == inode && !known.witnesses.contains(&tgid) {
-            known.witnesses.push_front(tgid);
-            known.witnesses.truncate(WITNESSES);
+        let known = self.witnesses.entry(cookie).or_default();
+        if !known.contains(&tgid) {
+            known.push_front(tgid);
+            known.truncate(WITNESSES);
         }
     }
 
-    /// Whether the cookie is known.
+    /// Whether the namespace can perhaps be entered, or is the agent's own.
     #[must_use]
     pub fn knows(&self, cookie: u64) -> bool {
-        self.by_cookie.contains_key(&cookie)
+        Some(cookie) == self.own_cookie || self.witnesses.contains_key(&cookie)
     }
 
-    /// Files of the namespaces among `wanted` other than the agent's own, as far as a process still lives in them.
-    /// Those of which none does are forgotten.
-    pub fn open(&mut self, wanted: impl Fn(u64) -> bool) -> Vec<File> {
-        let mut files = Vec::new();
-        let own = self.own_inode;
-        self.by_cookie.retain(|cookie, namespace| {
-            if namespace.inode == own || !wanted(*cookie) {
+    /// Entrances to the namespaces among `wanted` other than the agent's own. Those in which no process is known to
+    /// live are forgotten.
+    pub fn entrances(&mut self, wanted: impl Fn(u64) -> bool) -> Vec<Entrance> {
+        let mut found = Vec::new();
+        self.witnesses.retain(|cookie, witnesses| {
+            if !wanted(*cookie) {
                 return true;
             }
-            while let Some(tgid) = namespace.witnesses.front() {
-                if let Ok(file) = File::open(path(*tgid))
-                    && file.metadata().is_ok_and(|found| found.ino() == namespace.inode)
-                {
-                    files.push(file);
+            while let Some(tgid) = witnesses.front().copied() {
+                if let Ok(file) = File::open(path(tgid)) {
+                    found.push(Entrance { cookie: *cookie, tgid, file });
                     return true;
                 }
-                namespace.witnesses.pop_front();
+                witnesses.pop_front();
             }
             false
         });
-        files
+        found
+    }
+
+    /// Does `work` once in each of these namespaces; an entrance that leads elsewhere is not used again. One that
+    /// fails does not keep the others from their turn.
+    ///
+    /// # Errors
+    /// The last error of entering or working.
+    pub fn within(
+        &mut self,
+        entrances: &[Entrance],
+        mut work: impl FnMut() -> io::Result<()> + Send,
+    ) -> io::Result<()> {
+        let results = on_own_thread(|| {
+            entrances
+                .iter()
+                .map(|entrance| {
+                    setns(&entrance.file, CloneFlags::CLONE_NEWNET)?;
+                    if cookie()? != entrance.cookie {
+                        return Ok(false);
+                    }
+                    work().map(|()| true)
+                })
+                .collect::<Vec<io::Result<bool>>>()
+        })?;
+        let mut outcome = Ok(());
+        for (entrance, result) in entrances.iter().zip(results) {
+            match result {
+                Ok(true) => {}
+                Ok(false) => self.reject(entrance),
+                Err(error) => outcome = Err(error),
+            }
+        }
+        outcome
+    }
+
+    fn reject(&mut self, entrance: &Entrance) {
+        if let Some(witnesses) = self.witnesses.get_mut(&entrance.cookie) {
+            witnesses.retain(|tgid| *tgid != entrance.tgid);
+        }
     }
 }
 
-/// Does `work` once in each of these namespaces, on a thread that ends afterwards.
+/// Cookie of the network namespace that a process lives in.
 ///
 /// # Errors
-/// The first error of entering or working.
-pub fn within<T: Send>(
-    files: &[File],
-    mut work: impl FnMut() -> io::Result<T> + Send,
-) -> io::Result<Vec<T>> {
-    if files.is_empty() {
-        return Ok(Vec::new());
-    }
+/// When the process is gone, or before kernel 5.14.
+pub fn cookie_of(tgid: u32) -> io::Result<u64> {
+    let file = File::open(path(tgid))?;
+    on_own_thread(|| {
+        setns(&file, CloneFlags::CLONE_NEWNET)?;
+        cookie()
+    })?
+}
+
+/// Runs `work` on a thread that ends afterwards, so that the namespace it enters is nobody else's.
+fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
         scope
-            .spawn(|| {
-                files
-                    .iter()
-                    .map(|file| {
-                        setns(file, CloneFlags::CLONE_NEWNET)?;
-                        work()
-                    })
-                    .collect()
-            })
+            .spawn(work)
             .join()
-            .unwrap_or_else(|_| Err(io::Error::other("the thread inside the namespace panicked")))
+            .map_err(|_| io::Error::other("the thread inside the namespace panicked"))
     })
 }
 
@@ -128,7 +153,7 @@ pub fn within<T: Send>(
 ///
 /// # Errors
 /// Before kernel 5.14.
-pub fn cookie() -> io::Result<u64> {
+fn cookie() -> io::Result<u64> {
     let probe = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     let mut cookie = 0_u64;
     let mut len = size_of::<u64>() as libc::socklen_t;

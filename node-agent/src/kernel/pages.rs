@@ -29,7 +29,7 @@ impl<T: Copy> Pages<T> {
     /// # Errors
     /// When the kernel refuses the mapping.
     pub fn new(map: &impl AsRawFd, len: usize) -> io::Result<Self> {
-        const { assert!(size_of::<T>() % 8 == 0, "the kernel rounds elements up to 8 bytes") };
+        const { assert!(size_of::<T>().is_multiple_of(8), "the kernel rounds elements up to 8 bytes") };
         let map = MmapOptions::new().len(len * size_of::<T>()).map_raw(map.as_raw_fd())?;
         Ok(Self { map, len, element: PhantomData })
     }

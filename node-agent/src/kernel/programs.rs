@@ -75,7 +75,7 @@ const PLANS: [Plan; 11] = [
         program: WALK_TCP,
         name: "walk_tcp",
         hook: Hook::Iterator("tcp"),
-        lost_without: "the last segment of a quiet connection, until it moves again or closes",
+        lost_without: "what a connection was last acknowledged, until it sends again or closes",
         essential: false,
     },
     Plan {

@@ -4,16 +4,16 @@ use aya::EbpfLoader;
 
 use super::btf::KernelTypes;
 
-/// `BPF_SOCK_OPS_STATE_CB_FLAG`, `…_RTT_CB_FLAG`, `…_PARSE_ALL_HDR_OPT_CB_FLAG` of `uapi/linux/bpf.h`.
+/// `BPF_SOCK_OPS_STATE_CB_FLAG`, `…_RTT_CB_FLAG`, `…_WRITE_HDR_OPT_CB_FLAG` of `uapi/linux/bpf.h`. The last is asked
+/// for because it comes with every segment that is sent, acknowledgements included; no option is written.
 const STATE_CALLBACK: u32 = 1 << 2;
 const RTT_CALLBACK: u32 = 1 << 3;
-const EVERY_SEGMENT_CALLBACK: u32 = 1 << 4;
+const EVERY_SEGMENT_CALLBACK: u32 = 1 << 6;
 
 /// Fields whose offsets the programs need: name of the constant, structure, member.
 const OFFSETS: [(&str, &str, &str); 26] = [
     ("OFFSET_SOCK_ERROR", "sock", "sk_err"),
     ("OFFSET_SOCK_FLAGS", "sock_common", "skc_flags"),
-    ("OFFSET_SOCK_LINGER", "sock", "sk_lingertime"),
     ("OFFSET_SOCK_PROTOCOL", "sock", "sk_protocol"),
     ("OFFSET_SOCK_FAMILY", "sock_common", "skc_family"),
     ("OFFSET_SOCK_STATE", "sock_common", "skc_state"),
@@ -31,12 +31,13 @@ const OFFSETS: [(&str, &str, &str); 26] = [
     ("OFFSET_TCP_SEGMENTS_RECEIVED", "tcp_sock", "segs_in"),
     ("OFFSET_TCP_RETRANSMITS", "tcp_sock", "total_retrans"),
     ("OFFSET_TCP_SND_UNA", "tcp_sock", "snd_una"),
-    ("OFFSET_TCP_SND_NXT", "tcp_sock", "snd_nxt"),
+    ("OFFSET_TCP_WRITE_SEQ", "tcp_sock", "write_seq"),
+    ("OFFSET_TCP_DATA_SEGMENTS_RECEIVED", "tcp_sock", "data_segs_in"),
     ("OFFSET_SOCKET_SK", "socket", "sk"),
     ("OFFSET_TASK_PID", "task_struct", "pid"),
     ("OFFSET_TASK_TGID", "task_struct", "tgid"),
     ("OFFSET_TASK_LEADER", "task_struct", "group_leader"),
-    ("OFFSET_TASK_START", "task_struct", "start_time"),
+    ("OFFSET_TASK_START", "task_struct", "start_boottime"),
 ];
 
 /// What the programs are told.
@@ -56,11 +57,14 @@ impl Settings {
     #[must_use]
     pub fn of_kernel(types: Option<&KernelTypes>, walk: bool, whole_system: bool) -> Self {
         let has = |name| types.is_some_and(|types| types.has_function(name));
-        // Socket storage came to tracing programs, iterators among them, with 5.11.
-        let walk = walk && has("bpf_sk_storage_get_tracing") && has("bpf_iter_tcp");
+        let has_structure = |name| types.is_some_and(|types| types.has_structure(name));
+        // Socket storage came to tracing programs, iterators among them, with 5.11; the iterator takes the
+        // socket's lock, and has this structure, since 5.15.
+        let walk = walk && has("bpf_sk_storage_get_tracing") && has_structure("bpf_tcp_iter_state");
         let adopt =
             walk && types.is_some_and(|types| types.has_enumerator("TCP_BPF_SOCK_OPS_CB_FLAGS"));
-        let mptcp = has("bpf_skc_to_mptcp_sock");
+        // Without MPTCP in the kernel the helper is there, but not the type that it returns.
+        let mptcp = has("bpf_skc_to_mptcp_sock") && has_structure("mptcp_sock");
         let callbacks =
             STATE_CALLBACK | RTT_CALLBACK | if walk { 0 } else { EVERY_SEGMENT_CALLBACK };
         let mut values = vec![

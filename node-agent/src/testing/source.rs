@@ -13,7 +13,9 @@ use common::{
 };
 use topology::model::Tuple;
 
-use crate::source::{Program, ProgramState, RetireOutcome, SlotChange, SlotUse, Source};
+use crate::source::{
+    PortSharing, Program, ProgramState, RetireOutcome, SlotChange, SlotUse, Source,
+};
 
 #[derive(Debug)]
 struct Slot {
@@ -35,7 +37,7 @@ pub(crate) struct Kernel {
     pub(crate) tuples: HashMap<Tuple, u64>,
     pub(crate) refreshes: u64,
     pub(crate) retired: Vec<u32>,
-    pub(crate) one_workload: Vec<(u64, u16)>,
+    pub(crate) sharing: Vec<(u64, u16, PortSharing)>,
     hints: Vec<Hint>,
 }
 
@@ -176,8 +178,8 @@ impl Source for FakeSource {
         self.kernel().owners.remove(&id);
     }
 
-    fn one_workload_listens(&mut self, netns_cookie: u64, port: u16) {
-        self.kernel().one_workload.push((netns_cookie, port));
+    fn set_port_sharing(&mut self, netns_cookie: u64, port: u16, sharing: PortSharing) {
+        self.kernel().sharing.push((netns_cookie, port, sharing));
     }
 
     fn listeners(&mut self) -> Vec<ListenerKey> {

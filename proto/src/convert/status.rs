@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use common::BUCKETS;
 use topology::model::{HostSignal, NodeAddress, Program, ProgramState};
 
-use super::{name, text};
+use super::{beginning, name};
 use crate::{ConvertError, v1};
 
 impl TryFrom<v1::Program> for Program {
@@ -21,7 +21,7 @@ impl TryFrom<v1::Program> for Program {
             }
         };
         let name = name("program name", wire.name)?;
-        Ok(Self { name, state, reason: text("reason", wire.reason)? })
+        Ok(Self { name, state, reason: beginning(wire.reason) })
     }
 }
 

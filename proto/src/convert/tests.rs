@@ -121,7 +121,7 @@ fn what_has_no_place_is_refused() {
     assert!(workload(1, 0, "a", 0).is_err());
     assert!(workload(1, 99, "a", 0).is_err());
     assert!(workload(1, 1, "", 0).is_err());
-    assert!(workload(1, 1, "a\nb", 0).is_err());
+    assert_eq!(workload(1, 1, "a\nb", 0).unwrap().workload.name, "a\u{fffd}b");
     assert!(workload(1, 1, &"a".repeat(257), 0).is_err());
     assert!(workload(1, 1, "a", crate::MAX_LABELS + 1).is_err());
 
@@ -146,4 +146,11 @@ fn what_has_no_place_is_refused() {
 
     assert!(losses(HashMap::from([("halves_full".to_owned(), 1)])).is_ok());
     assert!(losses(HashMap::from([("halves full".to_owned(), 1)])).is_err());
+}
+
+#[test]
+fn a_long_reason_is_cut() {
+    let program = v1::Program { name: "p".to_owned(), state: 2, reason: "é\n".repeat(200) };
+    let program = topology::model::Program::try_from(program).unwrap();
+    assert!(program.reason.starts_with("é é ") && program.reason.len() <= 256);
 }

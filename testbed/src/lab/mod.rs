@@ -56,7 +56,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Makes an empty lab, and removes what killed processes left of theirs.
+    /// Makes an empty lab, and removes what makers that were killed left of theirs.
     ///
     /// # Errors
     /// When this user or machine cannot (see [`Lab::check`]).
@@ -76,7 +76,7 @@ impl Lab {
                 namespace,
                 cgroup: Cgroup::create(&mount, &name)?,
                 folder: tempfile::Builder::new()
-                    .prefix(PREFIX)
+                    .prefix(&format!("{name}-"))
                     .tempdir()
                     .context(|| "make a temporary folder".into())?,
                 networks: AtomicU8::new(1),
@@ -165,15 +165,26 @@ impl Fabric {
     }
 }
 
-/// Removes the cgroups, and ends the processes, of labs whose maker was killed.
+/// Removes the cgroups and folders, and ends the processes, of labs whose maker was killed.
+/// What cannot be removed now, the next lab tries again.
 fn sweep(mount: &Path) {
-    for entry in fs::read_dir(mount).into_iter().flatten().flatten() {
+    for path in orphans(mount) {
+        let _ = cgroup::remove(&path);
+    }
+    for path in orphans(&std::env::temp_dir()) {
+        let _ = fs::remove_dir_all(&path);
+    }
+}
+
+/// What is named after a process that does not exist.
+fn orphans(folder: &Path) -> Vec<PathBuf> {
+    let orphaned = |entry: &fs::DirEntry| {
         let name = entry.file_name();
         let maker = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
-        if maker.is_some_and(|id| !Path::new("/proc").join(id).exists()) {
-            let _ = cgroup::remove(&entry.path());
-        }
-    }
+        maker.is_some_and(|id| !Path::new("/proc").join(id).exists())
+    };
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter(orphaned).map(|entry| entry.path()).collect()
 }
 
 fn on_path(tool: &str) -> bool {

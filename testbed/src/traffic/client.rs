@@ -64,6 +64,7 @@ impl Client {
     /// Sends one request on every connection of a group.
     pub(super) fn ask(&mut self, group: &str, exchange: &Exchange) -> io::Result<()> {
         for mut connection in self.take(group)? {
+            connection.leave_unread();
             ask(&mut connection, exchange, Then::Wait)?;
             self.give_back(group, connection);
         }

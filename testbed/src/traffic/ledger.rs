@@ -82,6 +82,14 @@ impl Entry {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// What the application has handed over and taken.
+    pub(super) fn moved(&self) -> KernelCount {
+        KernelCount {
+            acked: self.sent.load(Ordering::Relaxed),
+            received: self.received.load(Ordering::Relaxed),
+        }
+    }
+
     pub(super) fn end(&self, end: End, kernel: Option<KernelCount>) {
         *lock(&self.end) = (end, kernel);
     }

@@ -18,10 +18,13 @@ use super::{
 
 /// Long enough that thousands may knock at once.
 const BACKLOG: i32 = 4_096;
-/// A connection whose counters did not move for so long is at rest.
-const REST: Duration = Duration::from_millis(30);
+/// How often a connection is looked at while it comes to rest.
+const LOOK: Duration = Duration::from_millis(10);
+/// A connection whose counters did not move for so long is at rest. Longer than a sender
+/// waits before it fills the last bit of a small window.
+const REST: Duration = Duration::from_millis(800);
 /// After so long without rest, the count is taken as it is.
-const REST_LIMIT: Duration = Duration::from_secs(10);
+const REST_LIMIT: Duration = Duration::from_secs(20);
 
 /// Offsets in `struct tcp_info` (linux/tcp.h), which only ever grows at its end. The C
 /// library's own definition stops before these fields.
@@ -98,17 +101,24 @@ pub(super) fn kernel_count(stream: &TcpStream, side: Side) -> io::Result<KernelC
     })
 }
 
-/// Waits until nothing moves on the connection and returns what was counted.
-pub(super) fn count_at_rest(stream: &TcpStream, side: Side) -> io::Result<KernelCount> {
-    let deadline = Instant::now() + REST_LIMIT;
-    let mut last = kernel_count(stream, side)?;
+/// Waits until nothing moves on the connection and returns what was counted. Where it is
+/// known what will be counted in the end, `complete` says so and saves the wait.
+pub(super) fn count_at_rest(
+    stream: &TcpStream,
+    side: Side,
+    complete: Option<KernelCount>,
+) -> io::Result<KernelCount> {
+    let start = Instant::now();
+    let (mut last, mut since) = (kernel_count(stream, side)?, start);
     loop {
-        thread::sleep(REST);
-        let now = kernel_count(stream, side)?;
-        if now == last || Instant::now() > deadline {
-            return Ok(now);
+        if Some(last) == complete || since.elapsed() > REST || start.elapsed() > REST_LIMIT {
+            return Ok(last);
         }
-        last = now;
+        thread::sleep(LOOK);
+        let now = kernel_count(stream, side)?;
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
     }
 }
 

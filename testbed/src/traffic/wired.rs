@@ -31,16 +31,27 @@ const READ: usize = 16_384;
 pub(super) struct Wired {
     stream: TcpStream,
     entry: Arc<Entry>,
+    // More is to come than will be read.
+    unread: bool,
 }
 
 impl Wired {
     pub(super) fn new(stream: TcpStream, side: Side, ledger: &Ledger) -> io::Result<Self> {
         let (local, peer) = (plain(stream.local_addr()?), plain(stream.peer_addr()?));
-        Ok(Self { stream, entry: ledger.open(side, local, peer) })
+        Ok(Self { stream, entry: ledger.open(side, local, peer), unread: false })
     }
 
     pub(super) fn share(&self) -> io::Result<Self> {
-        Ok(Self { stream: self.stream.try_clone()?, entry: Arc::clone(&self.entry) })
+        Ok(Self {
+            stream: self.stream.try_clone()?,
+            entry: Arc::clone(&self.entry),
+            unread: self.unread,
+        })
+    }
+
+    /// Notes that answers were asked for which may never be read.
+    pub(super) fn leave_unread(&mut self) {
+        self.unread = true;
     }
 
     pub(super) fn same_as(&self, other: &Self) -> bool {
@@ -190,7 +201,8 @@ impl Wired {
 
     /// Resets, once nothing moves any more.
     pub(super) fn reset(self) -> io::Result<()> {
-        let count = count_at_rest(&self.stream, self.entry.side)?;
+        let complete = (!self.unread).then(|| self.entry.moved());
+        let count = count_at_rest(&self.stream, self.entry.side, complete)?;
         reset_on_close(&self.stream)?;
         self.entry.end(End::ResetSent, Some(count));
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use testbed::traffic::{Ending, Listen};
+use testbed::traffic::{Command, Ending, Listen};
 
 use crate::{
     support::{burst, exchange, open},
@@ -55,6 +55,13 @@ fn several_processes_on_both_sides() {
     cart.burst(burst(address, 30, exchange(2, 70, 5_000))).unwrap();
     let graph = world.must_show(&mut [&mut web, &mut cart, &mut blue, &mut green]);
     assert_eq!(graph.edges.len(), 4);
+    // At the same time, now that everybody is known.
+    let (one_way, other_way) = (exchange(1, 90, 800), exchange(3, 60, 600));
+    web.tell(&Command::Burst(burst(address, 50, one_way))).unwrap();
+    cart.tell(&Command::Burst(burst(address, 50, other_way))).unwrap();
+    web.answer().unwrap();
+    cart.answer().unwrap();
+    world.must_show(&mut [&mut web, &mut cart, &mut blue, &mut green]);
     world.stop();
 }
 

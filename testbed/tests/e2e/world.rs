@@ -10,7 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 use testbed::{
     Result, binaries, environment,
     fleet::{Fleet, Graph},
-    lab::{Host, Lab},
+    lab::{Host, Lab, mount_point},
     traffic::Peer,
     truth::{self, Truth},
 };
@@ -69,8 +69,8 @@ fn possible() -> bool {
 
 impl Unstarted {
     fn new(delay: Duration) -> Result<Self> {
-        let path = std::env::temp_dir().join("weft-e2e.lock");
-        let file = File::create(path).unwrap();
+        // Something that every user of this kernel has, so that no lock file is left.
+        let file = File::open(mount_point()?).unwrap();
         let alone = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| e).unwrap();
         let lab = Lab::new()?;
         let hosts = [lab.host(HOSTS[0])?, lab.host(HOSTS[1])?, lab.distant_host(HOSTS[2], delay)?];

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, path::Path, time::Duration};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::{Guest, Image, boot, guest::PROGRAMS, results::Sections};
+use super::{Guest, Image, Kernel, boot, guest::PROGRAMS, results::Sections};
 
 const SCRIPT: &str = include_str!("check.sh");
 
@@ -18,14 +18,14 @@ pub fn kernel(image: &Image, bin: &Path, folder: &Path, timeout: Duration) -> Re
     let sections = Sections::parse(&outcome.results);
     // Which step of the script failed is more than its exit code.
     if let Some(step) = sections.text("failed") {
-        let log = folder.join(format!("{}.console", image.name));
+        let log = folder.join(format!("{}.console", image.kernel.name));
         anyhow::bail!("{} (see {})", step.trim(), log.display());
     }
     ensure!(outcome.exit == 0, "the script ended with {}", outcome.exit);
 
     let programs = programs(&sections.json("nodes")?)?;
-    named_by_doctor(image, sections.required("doctor")?)?;
-    missing_as_expected(image, &programs)?;
+    named_by_doctor(image.kernel, sections.required("doctor")?)?;
+    as_expected(image.kernel, &programs)?;
     let edges = sections.json("topology")?;
     served(&edges)?;
     refused(&edges)?;
@@ -41,18 +41,22 @@ fn programs(nodes: &Value) -> Result<Vec<(String, String)>> {
     Ok(list.iter().map(|p| (field(p, "name"), field(p, "state"))).collect())
 }
 
-fn missing_as_expected(image: &Image, programs: &[(String, String)]) -> Result<()> {
-    let missing: BTreeSet<_> =
-        programs.iter().filter(|(_, state)| state != "attached").map(|(name, _)| &**name).collect();
-    let expected: BTreeSet<_> = image.missing.iter().copied().collect();
-    ensure!(programs.len() > expected.len(), "no program is attached");
-    ensure!(missing == expected, "not attached: {missing:?}, expected: {expected:?}");
+fn as_expected(kernel: &Kernel, programs: &[(String, String)]) -> Result<()> {
+    let in_state = |wanted: &str| -> BTreeSet<&str> {
+        programs.iter().filter(|(_, state)| state == wanted).map(|(name, _)| &**name).collect()
+    };
+    ensure!(!in_state("attached").is_empty(), "no program is attached");
+    for (state, expected) in [("failed", kernel.failed), ("off", kernel.off)] {
+        let found = in_state(state);
+        let expected: BTreeSet<_> = expected.iter().copied().collect();
+        ensure!(found == expected, "{state}: {found:?}, expected: {expected:?}");
+    }
     Ok(())
 }
 
 /// A line of the doctor's table that begins with the program says that it is not attached.
-fn named_by_doctor(image: &Image, doctor: &str) -> Result<()> {
-    for program in image.missing {
+fn named_by_doctor(kernel: &Kernel, doctor: &str) -> Result<()> {
+    for program in kernel.failed {
         let line = doctor.lines().find(|line| line.split_whitespace().next() == Some(program));
         let line = line.with_context(|| format!("doctor does not name {program}"))?;
         ensure!(line.contains("failed"), "doctor says of {program}: {line}");
@@ -109,14 +113,12 @@ fn name_of<'a>(topology: &'a Value, id: &Value) -> Result<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use serde_json::json;
 
     use super::*;
 
-    fn image(missing: &'static [&'static str]) -> Image {
-        Image { name: "5.10", vmlinuz: PathBuf::new(), missing }
+    fn kernel(failed: &'static [&'static str]) -> Kernel {
+        Kernel { name: "5.10", suite: "", failed, off: &[] }
     }
 
     fn graph(connections: u64) -> Value {
@@ -145,17 +147,18 @@ mod tests {
         let of = |state: &str| {
             vec![("a".to_owned(), "attached".to_owned()), ("b".to_owned(), state.to_owned())]
         };
-        missing_as_expected(&image(&[]), &of("attached")).unwrap();
-        missing_as_expected(&image(&["b"]), &of("failed")).unwrap();
-        assert!(missing_as_expected(&image(&[]), &of("failed")).is_err());
-        assert!(missing_as_expected(&image(&["b"]), &of("attached")).is_err());
-        assert!(missing_as_expected(&image(&[]), &[]).is_err());
+        as_expected(&kernel(&[]), &of("attached")).unwrap();
+        as_expected(&kernel(&["b"]), &of("failed")).unwrap();
+        assert!(as_expected(&kernel(&[]), &of("failed")).is_err());
+        assert!(as_expected(&kernel(&["b"]), &of("attached")).is_err());
+        assert!(as_expected(&kernel(&[]), &of("off")).is_err());
+        assert!(as_expected(&kernel(&[]), &[]).is_err());
     }
 
     #[test]
     fn the_doctor_must_name_what_is_missing() {
-        named_by_doctor(&image(&["b"]), "a  attached\nb  failed  too old\n").unwrap();
-        assert!(named_by_doctor(&image(&["b"]), "a  attached\n").is_err());
-        assert!(named_by_doctor(&image(&["b"]), "b  attached\n").is_err());
+        named_by_doctor(&kernel(&["b"]), "a  attached\nb  failed  too old\n").unwrap();
+        assert!(named_by_doctor(&kernel(&["b"]), "a  attached\n").is_err());
+        assert!(named_by_doctor(&kernel(&["b"]), "b  attached\n").is_err());
     }
 }

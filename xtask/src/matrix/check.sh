@@ -3,14 +3,20 @@
 
 api=http://127.0.0.1:7480
 
-tell() { echo "== $1" >&3; }
+# Begins a section, on a line of its own: JSON does not end with one.
+tell() { printf '\n== %s\n' "$1" >&3; }
 
 # step WHAT COMMAND...: stops the guest with a word on what failed.
 step() {
     what=$1
     shift
     echo "-- $what"
-    "$@" || { tell failed; echo "$what" >&3; exit 1; }
+    "$@" && return
+    # The last answers of the aggregator, for whoever reads the console.
+    cat /tmp/nodes /tmp/topology 2>/dev/null
+    tell failed
+    echo "$what" >&3
+    exit 1
 }
 
 # until_true SECONDS COMMAND...: waits for a condition.
@@ -24,7 +30,7 @@ until_true() {
     done
 }
 
-fetch() { wget -q -T 10 -O "/tmp/$1" "$api$2"; }
+fetch() { wget -q -O "/tmp/$1" "$api$2"; }
 all_counted() {
     fetch topology /api/v1/topology &&
         grep -q '"bytes_to_client":40000[,}]' /tmp/topology &&

@@ -44,6 +44,10 @@ pub fn hello(image: &Image, folder: &Path, timeout: Duration) -> Result<String> 
     let outcome = boot(image, &Guest { files: &[], script, timeout }, folder)?;
     ensure!(outcome.exit == 0, "the script ended with {}: {}", outcome.exit, outcome.results);
     let release = outcome.results.lines().next().unwrap_or_default().to_owned();
-    ensure!(release.starts_with(image.name), "booted {release} instead of {}", image.name);
+    ensure!(
+        release.starts_with(image.kernel.name),
+        "booted {release} instead of {}",
+        image.kernel.name
+    );
     Ok(release)
 }
