@@ -27,7 +27,7 @@ use aya::{
 use common::{
     BUCKETS,
     histogram::BUCKETS_POW2,
-    kernel::{CHUNKS, Hint, ListenerKey, Loss, Owner, SLOTS, TupleKey},
+    kernel::{CHUNKS, FanKey, FanState, Hint, ListenerKey, Loss, Owner, SLOTS, TupleKey},
 };
 use topology::model::{Address, Scope, Tuple};
 
@@ -60,6 +60,7 @@ pub struct Kernel {
     namespaces: Namespaces,
     owners: BpfHashMap<MapData, u64, Owner>,
     tuples: BpfHashMap<MapData, TupleKey, u64>,
+    fans: BpfHashMap<MapData, FanKey, FanState>,
     losses: PerCpuArray<MapData, u64>,
     runqueue: PerCpuArray<MapData, [u64; BUCKETS_POW2]>,
     hints: RingBuf<MapData>,
@@ -135,12 +136,26 @@ impl Kernel {
             namespaces: Namespaces::new(),
             owners: BpfHashMap::try_from(take(&mut ebpf, "owners")?)?,
             tuples: BpfHashMap::try_from(take(&mut ebpf, "tuples")?)?,
+            fans: BpfHashMap::try_from(take(&mut ebpf, "fans")?)?,
             losses: PerCpuArray::try_from(take(&mut ebpf, "losses")?)?,
             runqueue: PerCpuArray::try_from(take(&mut ebpf, "runqueue")?)?,
             hints: RingBuf::try_from(take(&mut ebpf, "hints")?)?,
             ebpf,
             refreshes: 0,
         })
+    }
+
+    /// Whose a connection was that no tuple tells of: tuples are kept from the second owner on, so it was the first's.
+    fn first_owner(&self, tuple: &TupleKey) -> Option<u64> {
+        let reached = self.fans.iter().filter_map(Result::ok).find(|(fan, state)| {
+            let half = self.slots.key(state.slot);
+            fan.peer == tuple.server
+                && fan.server_port == tuple.server_port
+                && half.owner == state.owner
+                && half.local == tuple.client
+                && (tuple.netns_cookie == 0 || tuple.netns_cookie == fan.netns_cookie)
+        });
+        reached.map(|(_, state)| state.owner)
     }
 
     /// Tags the sockets of processes that were there before, then takes up their connections.
@@ -284,7 +299,7 @@ impl Source for Kernel {
             server_port: tuple.server_port,
             reserved: 0,
         };
-        self.tuples.get(&key, 0).ok()
+        self.tuples.get(&key, 0).ok().or_else(|| self.first_owner(&key))
     }
 
     fn hints(&mut self, visit: &mut dyn FnMut(Hint)) {

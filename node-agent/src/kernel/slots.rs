@@ -79,6 +79,12 @@ impl Slots {
         })
     }
 
+    /// Key of a slot's half; of zeros when the slot is free.
+    #[must_use]
+    pub fn key(&self, slot: u32) -> HalfKey {
+        self.maps.slots.key((slot % SLOTS) as usize)
+    }
+
     /// How full the slots are.
     #[must_use]
     pub fn usage(&self) -> SlotUse {
