@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod http;
 pub mod kernel;
 pub mod metrics;
+mod netns;
 pub mod owners;
 pub mod report;
 pub mod source;

@@ -1,14 +1,10 @@
 //! Addresses of the interfaces of a network namespace.
 
-use std::{
-    fs::File,
-    net::{IpAddr, Ipv6Addr, UdpSocket},
-    os::fd::AsRawFd as _,
-    os::unix::fs::MetadataExt as _,
-    path::PathBuf,
-};
+use std::{fs::File, net::IpAddr, os::unix::fs::MetadataExt as _, path::PathBuf};
 
 use nix::{ifaddrs::getifaddrs, sched::CloneFlags};
+
+use crate::netns;
 
 /// A namespace to look into, by a process that is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,29 +26,6 @@ pub(super) struct Found {
     pub(super) dead: Vec<PathBuf>,
     /// It is the agent's own.
     pub(super) own: bool,
-}
-
-/// Cookie of the calling thread's network namespace; `None` before Linux 5.14.
-pub(super) fn own_cookie() -> Option<u64> {
-    /// Not yet in the C library's bindings.
-    const SO_NETNS_COOKIE: nix::libc::c_int = 71;
-    let socket = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0))
-        .or_else(|_| UdpSocket::bind(("127.0.0.1", 0)))
-        .ok()?;
-    let mut cookie = 0_u64;
-    let mut length = size_of::<u64>() as nix::libc::socklen_t;
-    // SAFETY: the pointers are to live variables, and `length` is the size of the one written.
-    #[allow(unsafe_code)]
-    let result = unsafe {
-        nix::libc::getsockopt(
-            socket.as_raw_fd(),
-            nix::libc::SOL_SOCKET,
-            SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut length,
-        )
-    };
-    (result == 0 && cookie != 0).then_some(cookie)
 }
 
 /// Addresses of the calling thread's network namespace.
@@ -108,7 +81,7 @@ fn enter(target: Target, own_inode: Option<u64>) -> Found {
             continue;
         }
         // A process may have moved to another namespace since it made its socket.
-        if own_cookie().is_some_and(|cookie| cookie != target.cookie) {
+        if netns::cookie().is_ok_and(|cookie| cookie != target.cookie) {
             found.dead.push(entrance);
             continue;
         }
@@ -160,7 +133,7 @@ mod tests {
         let file = File::open(&entrance).unwrap();
         let cookie = std::thread::spawn(move || {
             nix::sched::setns(file, CloneFlags::CLONE_NEWNET).unwrap();
-            own_cookie()
+            netns::cookie().ok()
         });
         let Some(cookie) = cookie.join().unwrap() else {
             return crate::testing::skipped("the kernel is too old to tell its cookies");

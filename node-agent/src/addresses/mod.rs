@@ -61,7 +61,7 @@ impl Addresses {
     pub fn new(procfs: ProcFs) -> Self {
         Self {
             procfs,
-            own_cookie: interfaces::own_cookie(),
+            own_cookie: crate::netns::cookie().ok(),
             own: Vec::new(),
             namespaces: BTreeMap::new(),
             looked: None,

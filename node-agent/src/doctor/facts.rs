@@ -16,6 +16,9 @@ const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 /// The oldest kernel that is supported.
 const OLDEST_KERNEL: (u32, u32) = (5, 10);
 
+/// From here on the RTT callback carries the sample.
+const RAW_RTT_KERNEL: (u32, u32) = (6, 10);
+
 /// Capabilities the agent uses: bit, name, what for.
 const CAPABILITIES: [(u32, &str, &str); 5] = [
     (39, "CAP_BPF", "load programs"),
@@ -29,6 +32,7 @@ pub(super) fn all(cgroup: &CgroupFs) -> Vec<Fact> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     vec![
         kernel(&crate::app::kernel_release()),
+        rtt(&crate::app::kernel_release()),
         Fact { name: "cgroup v2", value: cgroup.dir().display().to_string(), advice: None },
         btf(std::path::Path::new(KERNEL_BTF).exists()),
         capabilities(effective(&status).unwrap_or(0)),
@@ -40,6 +44,15 @@ fn kernel(release: &str) -> Fact {
     let (major, minor) = OLDEST_KERNEL;
     let advice = old.then(|| format!("run a kernel of version {major}.{minor} or newer"));
     Fact { name: "kernel", value: release.to_owned(), advice }
+}
+
+/// What a round-trip sample is. The programs take the sample itself wherever the kernel hands it over; seen on 6.12
+/// and 6.18, not on 6.1 and 5.10.
+fn rtt(release: &str) -> Fact {
+    let raw = version(release).is_some_and(|version| version >= RAW_RTT_KERNEL);
+    let value =
+        if raw { "each sample as the kernel took it" } else { "the kernel's smoothed value" };
+    Fact { name: "RTT", value: value.to_owned(), advice: None }
 }
 
 fn btf(there: bool) -> Fact {
@@ -94,6 +107,7 @@ mod tests {
         }
         assert!(kernel("5.9.1").advice.is_some());
         assert!(kernel("5.10.0").advice.is_none());
+        assert_ne!(rtt("6.1.0-50-amd64").value, rtt("6.12.95").value);
     }
 
     #[test]

@@ -4,16 +4,14 @@ use std::{
     collections::{HashMap, VecDeque},
     fs::File,
     io,
-    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    os::unix::fs::MetadataExt,
     path::PathBuf,
     thread,
 };
 
-use nix::{
-    libc,
-    sched::{CloneFlags, setns},
-    sys::socket::{AddressFamily, SockFlag, SockType, socket},
-};
+use nix::sched::{CloneFlags, setns};
+
+use crate::netns;
 
 /// Processes remembered per namespace: enough that one of them usually still lives.
 const WITNESSES: usize = 8;
@@ -46,7 +44,7 @@ pub fn inode(tgid: u32) -> io::Result<u64> {
 impl Namespaces {
     /// Starts with none but the agent's own.
     pub fn new() -> Self {
-        Self { own_cookie: cookie().ok(), ..Self::default() }
+        Self { own_cookie: netns::cookie().ok(), ..Self::default() }
     }
 
     /// Remembers that a process made a socket in the namespace with this cookie.
@@ -102,7 +100,7 @@ impl Namespaces {
                 .iter()
                 .map(|entrance| {
                     setns(&entrance.file, CloneFlags::CLONE_NEWNET)?;
-                    if cookie()? != entrance.cookie {
+                    if netns::cookie()? != entrance.cookie {
                         return Ok(false);
                     }
                     work().map(|()| true)
@@ -135,7 +133,7 @@ pub fn cookie_of(tgid: u32) -> io::Result<u64> {
     let file = File::open(path(tgid))?;
     on_own_thread(|| {
         setns(&file, CloneFlags::CLONE_NEWNET)?;
-        cookie()
+        netns::cookie()
     })?
 }
 
@@ -147,26 +145,4 @@ fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
             .join()
             .map_err(|_| io::Error::other("the thread inside the namespace panicked"))
     })
-}
-
-/// Cookie of the namespace of the calling thread.
-///
-/// # Errors
-/// Before kernel 5.14.
-fn cookie() -> io::Result<u64> {
-    let probe = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    let mut cookie = 0_u64;
-    let mut len = size_of::<u64>() as libc::socklen_t;
-    // No wrapper in the crates at hand knows this option.
-    // SAFETY: value and length are on the stack and of the sizes that they say.
-    let result = unsafe {
-        libc::getsockopt(
-            probe.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut len,
-        )
-    };
-    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
