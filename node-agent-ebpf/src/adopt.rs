@@ -58,9 +58,7 @@ pub extern "C" fn weft_adopt_files(ctx: *mut TaskFile) -> i32 {
         return 0;
     }
     // The socket's own namespace: its process may have made it in another one.
-    let net = read::field::<u64>(sk, settings::sock_net()).unwrap_or(0);
-    let netns_cookie =
-        read::field::<u64>(net as *const u8, settings::net_cookie()).unwrap_or(netns_cookie);
+    let netns_cookie = read::netns_cookie(sk).unwrap_or(netns_cookie);
     let family = read::field::<u16>(sk, settings::sock_family()).unwrap_or(0);
     let protocol = read::field::<u16>(sk, settings::sock_protocol()).unwrap_or(0);
     if (family == AF_INET || family == AF_INET6)

@@ -2,6 +2,8 @@
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 
+use crate::settings;
+
 /// Reads a field of a kernel structure; `None` when the offset is not known or memory is not
 /// readable.
 #[inline(always)]
@@ -18,4 +20,11 @@ pub fn field<T>(base: *const u8, offset: u32) -> Option<T> {
 pub fn first_field<T>(base: *const u8, offset: u32) -> Option<T> {
     // SAFETY: as above.
     unsafe { bpf_probe_read_kernel(base.add(offset as usize).cast::<T>()) }.ok()
+}
+
+/// Cookie of a socket's network namespace. (The helpers that tell it know fewer kinds of program.)
+#[inline(always)]
+pub fn netns_cookie(sock: *const u8) -> Option<u64> {
+    let net = field::<u64>(sock, settings::sock_net())?;
+    field(net as *const u8, settings::net_cookie())
 }

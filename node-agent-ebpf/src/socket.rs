@@ -5,7 +5,7 @@ use core::{ffi::c_void, mem::zeroed};
 
 use aya_ebpf::{
     bindings::BPF_SK_STORAGE_GET_F_CREATE,
-    helpers::generated::{bpf_sk_storage_get, bpf_skc_to_mptcp_sock},
+    helpers::generated::{bpf_sk_storage_get, bpf_skc_to_mptcp_sock, bpf_skc_to_tcp_sock},
 };
 use common::{
     Counter, HistogramKind,
@@ -18,7 +18,7 @@ use common::{
 use crate::{
     hint, histogram,
     maps::{PORTS, SHARED_PORTS, SOCKETS, TUPLES},
-    settings, slot,
+    read, settings, slot,
 };
 
 /// The kernel's own counters of a connection.
@@ -126,7 +126,10 @@ pub fn get_or_inherit<'a>(sk: *mut c_void) -> Option<&'a mut SocketState> {
         let (owner, netns_cookie, tgid) = (parent.owner, parent.netns_cookie, parent.tgid);
         return get_or_create(sk, owner, netns_cookie, tgid);
     }
-    get_or_create(sk, 0, 0, 0)
+    // SAFETY: null unless `sk` is a full TCP socket.
+    let tcp = unsafe { bpf_skc_to_tcp_sock(sk) }.cast::<u8>();
+    let netns_cookie = if tcp.is_null() { None } else { read::netns_cookie(tcp) };
+    get_or_create(sk, 0, netns_cookie.unwrap_or(0), 0)
 }
 
 /// Forgets what a listener or an earlier connection left behind.

@@ -76,8 +76,7 @@ pub extern "C" fn weft_walk_tcp(ctx: *mut TcpSocket) -> i32 {
 #[inline(always)]
 fn adopt_mptcp<'a>(sk: *mut c_void, sock: *const u8) -> Option<&'a mut SocketState> {
     let port = read::field::<u16>(sock, settings::sock_local_port())?;
-    let net = read::field::<u64>(sock, settings::sock_net())?;
-    let netns_cookie = read::field::<u64>(net as *const u8, settings::net_cookie())?;
+    let netns_cookie = read::netns_cookie(sock)?;
     let key = PortKey { netns_cookie, port, reserved: [0; 6] };
     // SAFETY: copied at once.
     let [owner, tgid] = unsafe { MPTCP_ADOPTIONS.get(key) }.copied()?;
