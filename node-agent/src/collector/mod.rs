@@ -18,7 +18,7 @@ use common::kernel::{HintKind, SLOTS};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::{mpsc, watch},
-    time::{Instant as TokioInstant, MissedTickBehavior, sleep_until, timeout_at},
+    time::{Instant as TokioInstant, MissedTickBehavior, interval_at, sleep_until, timeout_at},
 };
 
 use crate::{
@@ -95,22 +95,25 @@ impl<S: Source> Collector<S> {
     /// [`DRAIN_TIME`].
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
         let hints = self.hint_fd();
-        let mut ticks = tokio::time::interval(self.interval);
+        // What is there already is looked at before anything else.
+        self.tick();
+        let mut ticks = interval_at(TokioInstant::now() + self.interval, self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let due = self.early.due();
             tokio::select! {
                 biased;
                 _ = shutdown.wait_for(|over| *over) => break,
+                // Before what may come without end: a storm of hints must not keep an interval waiting.
+                _ = ticks.tick() => self.tick(),
                 event = self.events.recv() => match event {
                     Some(event) => self.hear(event),
                     None => break,
                 },
-                () = readable(hints.as_ref()) => self.follow_hints(),
                 () = sleep_until(due.unwrap_or_else(TokioInstant::now)), if due.is_some() => {
                     self.look_early();
                 }
-                _ = ticks.tick() => self.tick(),
+                () = readable(hints.as_ref()) => self.follow_hints(),
             }
         }
         self.drain().await;
