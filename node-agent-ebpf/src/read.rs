@@ -1,6 +1,8 @@
 //! Reading kernel structures at offsets that the agent resolved.
 
-use aya_ebpf::helpers::bpf_probe_read_kernel;
+use core::mem::MaybeUninit;
+
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 
 use crate::settings;
 
@@ -11,15 +13,23 @@ pub fn field<T>(base: *const u8, offset: u32) -> Option<T> {
     if offset == 0 {
         return None;
     }
-    // SAFETY: the helper checks the address and copies; `T` is an integer or array of them.
-    unsafe { bpf_probe_read_kernel(base.add(offset as usize).cast::<T>()) }.ok()
+    first_field(base, offset)
 }
 
 /// Like [`field`], for fields that may be the first of their structure.
 #[inline(always)]
 pub fn first_field<T>(base: *const u8, offset: u32) -> Option<T> {
-    // SAFETY: as above.
-    unsafe { bpf_probe_read_kernel(base.add(offset as usize).cast::<T>()) }.ok()
+    // Zeroed first: before 6.3 the verifier refuses to read what it has not seen written, and the compiler reads
+    // neighbours together.
+    let mut value = MaybeUninit::<T>::zeroed();
+    // SAFETY: the helper checks the address and copies; `T` is an integer or array of them, for which any bytes are
+    // a value.
+    unsafe {
+        let source = base.add(offset as usize).cast();
+        let size = size_of::<T>() as u32;
+        (bpf_probe_read_kernel(value.as_mut_ptr().cast(), size, source) == 0)
+            .then(|| value.assume_init())
+    }
 }
 
 /// Cookie of a socket's network namespace. (The helpers that tell it know fewer kinds of program.)

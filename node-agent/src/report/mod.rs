@@ -220,14 +220,14 @@ impl Report {
     }
 
     fn add(&mut self, id: u32, change: &SlotChange<'_>, now: Instant) {
-        self.slots.touch(change.slot, change.users, now);
+        let closed = self.slots.touch(change.slot, change.users, now);
         let Some(half) = self.halves.get_mut(id) else { return };
         half.add(change.counters, change.buckets);
         half.changed = now;
         let quiet = half.alarmed.is_none_or(|alarmed| now.duration_since(alarmed) >= ALARM_EVERY);
         if !half.defined {
             self.urgent = true;
-        } else if quiet && Half::alarms(change.counters) {
+        } else if quiet && (closed || Half::alarms(change.counters)) {
             half.alarmed = Some(now);
             self.urgent = true;
         }

@@ -26,12 +26,14 @@ impl Slots {
         (link.key == *key).then_some(link.half)
     }
 
-    /// Notes that the slot changed.
-    pub(super) fn touch(&mut self, slot: u32, users: u64, now: Instant) {
-        if let Some(Some(link)) = self.links.get_mut(slot as usize) {
-            link.users = users;
-            link.changed = now;
-        }
+    /// Notes that the slot changed. Returns whether the last of its users that an earlier look
+    /// saw is gone.
+    pub(super) fn touch(&mut self, slot: u32, users: u64, now: Instant) -> bool {
+        let Some(Some(link)) = self.links.get_mut(slot as usize) else { return false };
+        let gone = link.users > 0 && users == 0;
+        link.users = users;
+        link.changed = now;
+        gone
     }
 
     /// The slot counts for this half from now on. Returns the half it counted for before.

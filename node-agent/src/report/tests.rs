@@ -278,6 +278,24 @@ fn a_new_half_and_a_first_failure_are_urgent_and_traffic_is_not() {
 }
 
 #[test]
+fn the_last_close_of_what_was_seen_open_is_urgent() {
+    let mut world = World::new();
+    world.restart();
+    world.gain(0, 0, 80, 1);
+    world.deliver();
+    world.report.take_urgent();
+    let key = client_key(0, "10.0.0.2", 80);
+    let mut counters = [0; COUNTERS];
+    counters[Counter::BytesSent.index()] = 1;
+    // Open, moving, and closed; then another one that came and went between two looks.
+    for (users, urgent) in [(1, false), (1, false), (0, true), (0, false)] {
+        let change = SlotChange { slot: 0, key: &key, counters: &counters, users, buckets: &[] };
+        world.report.absorb(&change, world.now);
+        assert_eq!(world.report.take_urgent(), urgent, "{users} users");
+    }
+}
+
+#[test]
 fn listeners_are_told_whole_and_then_by_changes() {
     let mut world = World::new();
     let on = |name: &str, port| (workload(name), scoped(raw("::"), 1), 1_u64, port);
