@@ -30,6 +30,15 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
+/// Says in one line why there is no io_uring for this process, if there is none.
+///
+/// # Errors
+/// When there is none.
+pub fn check_io_uring() -> Result<()> {
+    let ring = io_uring::IoUring::new(1).map(drop);
+    ring.map_err(|error| Error::Unavailable(format!("no io_uring for this process: {error}")))
+}
+
 fn effective_capabilities(status: &str) -> u64 {
     status
         .lines()

@@ -12,6 +12,7 @@ use std::{
 
 use support::{burst, exchange, open};
 use testbed::{
+    environment,
     traffic::{
         Actor, Answer, Burst, Command, Dial, End, Ending, Exchange, Listen, Means, Reason, Report,
     },
@@ -56,7 +57,13 @@ fn done(answer: Answer) {
 
 #[test]
 fn request_and_response_add_up_by_every_means() {
-    for means in [Means::Write, Means::Sendfile, Means::Splice] {
+    for means in [Means::Write, Means::Sendfile, Means::Splice, Means::Ring] {
+        if let Err(reason) = environment::check_io_uring()
+            && means == Means::Ring
+        {
+            support::skip(&reason.to_string());
+            continue;
+        }
         let (mut server, target) = server(Ipv4Addr::LOCALHOST, false);
         let mut client = Actor::default();
         let exchange = Exchange { means, ..exchange(3, 100_000, 70_000) };
@@ -111,6 +118,21 @@ fn a_reset_with_unread_data_counts_what_the_kernel_accepted() {
     assert!(count.bytes_to_client > 0 && count.bytes_to_client < 200 << 20, "{count:?}");
     let sent = report(&mut server).connections[0].kernel.unwrap().acked;
     assert_eq!(sent, count.bytes_to_client, "all that was accepted was acknowledged");
+}
+
+#[test]
+fn a_client_leaves_with_answers_unread() {
+    let (mut server, target) = server(Ipv4Addr::LOCALHOST, false);
+    let mut client = Actor::default();
+    done(client.handle(Command::Open(open("g", target, 2))));
+    let exchange = exchange(1, 500, 200 << 20);
+    done(client.handle(Command::Ask { group: "g".into(), exchange }));
+    done(client.handle(Command::End { group: "g".into(), ending: Ending::ClientLeaves }));
+    let count = edge(&mut client, &mut server);
+    assert_eq!((count.connections, count.resets_by_client), (2, 2));
+    assert_eq!(count.bytes_to_server, 2 * 500);
+    let acked: u64 = report(&mut server).connections.iter().map(|c| c.kernel.unwrap().acked).sum();
+    assert_eq!(acked, count.bytes_to_client);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod bpf;
 mod demo;
 mod lint;
 mod matrix;
+mod measure;
 mod options;
 mod process;
 mod terminal;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         Command::Bpf { check: false } => bpf::build(&workspace()),
         Command::Lint => lint::run_all(),
         Command::Matrix(options) => matrix::run(&workspace(), &options.into()),
+        Command::Measure(options) => measure::run_all(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -32,6 +32,8 @@ pub enum Command {
     Lint,
     /// Boot other kernels under QEMU and check what works on them.
     Matrix(Matrix),
+    /// Measure what Weft costs, with optimised builds: the figures of docs/PERFORMANCE.md.
+    Measure(Measure),
 }
 
 /// Options of the demo.
@@ -71,6 +73,52 @@ pub struct Matrix {
     pub timeout: Duration,
 }
 
+/// Options of the measurements.
+#[derive(Debug, Args)]
+pub struct Measure {
+    /// What to measure.
+    #[command(subcommand)]
+    pub what: Measurement,
+}
+
+/// What can be measured.
+#[derive(Debug, Subcommand)]
+pub enum Measurement {
+    /// Agents and kernel programs while short connections rush between their hosts (needs root
+    /// and bpftool; sets kernel.bpf_stats_enabled while it runs).
+    Storm(Storm),
+    /// The aggregator while it takes in records of many edges.
+    Ingest(Ingest),
+}
+
+/// Options of the storm.
+#[derive(Debug, Args)]
+pub struct Storm {
+    /// How often.
+    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: u32,
+    /// Connections of a run: a multiple of 8, at most 160000.
+    #[arg(long, value_name = "N", default_value = "80000", value_parser = connections)]
+    pub connections: u32,
+    /// Put both ends on one host with one agent, instead of two hosts with an agent each.
+    #[arg(long)]
+    pub one_agent: bool,
+}
+
+/// Options of the ingest.
+#[derive(Debug, Args)]
+pub struct Ingest {
+    /// How often.
+    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: u32,
+    /// Numbers of edges.
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1000,10000,100000")]
+    pub edges: Vec<u32>,
+    /// How long a run with a round of records per second takes.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "20s")]
+    pub paced: Duration,
+}
+
 impl From<Matrix> for matrix::Options {
     fn from(options: Matrix) -> Self {
         Self {
@@ -80,6 +128,15 @@ impl From<Matrix> for matrix::Options {
             timeout: options.timeout,
         }
     }
+}
+
+/// A number of connections that can be shared out evenly, within the ports there are.
+fn connections(text: &str) -> Result<u32, String> {
+    let number: u32 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+    if (8..=160_000).contains(&number) && number.is_multiple_of(8) {
+        return Ok(number);
+    }
+    Err(format!("{number} is no multiple of 8 up to 160000"))
 }
 
 /// `30s`, `5m` or `1h`.
@@ -109,6 +166,14 @@ mod tests {
             ["", "s", "30", "-1s", "3 s", "5µ", "99999999999999999999s", "9999999999999999999h"]
         {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn connections_can_be_shared_out() {
+        assert_eq!(connections("80000"), Ok(80_000));
+        for wrong in ["0", "81", "-8", "160008", "many"] {
+            assert!(connections(wrong).is_err(), "{wrong}");
         }
     }
 

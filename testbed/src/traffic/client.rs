@@ -14,7 +14,7 @@ use std::{
 
 use super::{
     ledger::Ledger,
-    plan::{Burst, Dial, Ending, Exchange, Open},
+    plan::{Burst, Dial, Ending, Exchange, Means, Open},
     report::{Failure, Reason, Side},
     socket::{connect, plain},
     wire::{HEADER, Request, Then},
@@ -74,7 +74,10 @@ impl Client {
     /// Reads on every connection of a group.
     pub(super) fn receive(&mut self, group: &str, bytes: u64) -> io::Result<()> {
         for mut connection in self.take(group)? {
-            connection.receive(bytes)?;
+            if let Err(error) = connection.receive(bytes, Means::Write) {
+                connection.broken(&error);
+                return Err(error);
+            }
             self.give_back(group, connection);
         }
         Ok(())
@@ -85,6 +88,7 @@ impl Client {
         self.take(group)?.into_iter().try_for_each(|connection| match ending {
             Ending::ClientCloses => connection.close(),
             Ending::ClientResets => connection.reset(),
+            Ending::ClientLeaves => connection.leave(),
             Ending::Keep | Ending::ServerCloses | Ending::ServerResets => {
                 Err(io::Error::other("a client can only close or reset"))
             }
@@ -153,7 +157,8 @@ fn converse(mut wired: Wired, what: &Exchange, ending: Ending) -> io::Result<Opt
     for request in 1..=what.requests {
         let last = request == what.requests;
         let then = if last { Then::of(ending) } else { Then::Wait };
-        let result = ask(&mut wired, what, then).and_then(|()| wired.receive(what.response_bytes));
+        let result = ask(&mut wired, what, then)
+            .and_then(|()| wired.receive(what.response_bytes, what.means));
         if let Err(error) = result {
             wired.broken(&error);
             return Err(error);
@@ -163,6 +168,7 @@ fn converse(mut wired: Wired, what: &Exchange, ending: Ending) -> io::Result<Opt
         Ending::Keep => return Ok(Some(wired)),
         Ending::ClientCloses => wired.close()?,
         Ending::ClientResets => wired.reset()?,
+        Ending::ClientLeaves => wired.leave()?,
         Ending::ServerCloses | Ending::ServerResets => match wired.drain() {
             Ok(()) => wired.closed(),
             Err(error) => wired.broken(&error),

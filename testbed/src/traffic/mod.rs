@@ -7,6 +7,7 @@ mod ledger;
 mod peer;
 mod plan;
 mod report;
+mod ring;
 mod server;
 mod socket;
 mod wire;

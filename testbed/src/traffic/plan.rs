@@ -145,6 +145,8 @@ pub enum Means {
     Sendfile,
     /// splice(2) from a pipe.
     Splice,
+    /// io_uring, for the answers as well.
+    Ring,
 }
 
 /// How connections end.
@@ -162,6 +164,9 @@ pub enum Ending {
     ClientResets,
     /// The server resets after the last answer, once nothing moves any more.
     ServerResets,
+    /// The client shuts down its side and closes with answers unread, once nothing moves any
+    /// more: the kernel makes a reset of it.
+    ClientLeaves,
 }
 
 /// Many connections.

@@ -35,7 +35,9 @@ impl Then {
         match ending {
             Ending::ServerCloses => Then::Close,
             Ending::ServerResets => Then::Reset,
-            Ending::Keep | Ending::ClientCloses | Ending::ClientResets => Then::Wait,
+            Ending::Keep | Ending::ClientCloses | Ending::ClientResets | Ending::ClientLeaves => {
+                Then::Wait
+            }
         }
     }
 }

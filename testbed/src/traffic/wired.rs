@@ -17,7 +17,8 @@ use nix::{
 use super::{
     ledger::{Entry, Ledger},
     plan::Means,
-    report::{End, Side},
+    report::{End, KernelCount, Side},
+    ring::Ring,
     socket::{count_at_rest, kernel_count, plain, reset_on_close},
 };
 
@@ -63,7 +64,7 @@ impl Wired {
         let body = length.saturating_sub(head.len() as u64);
         let (fast, slow) = match means {
             Means::Write => (body, 0),
-            Means::Sendfile | Means::Splice => (0, body),
+            Means::Sendfile | Means::Splice | Means::Ring => (0, body),
         };
         // Header and body in one segment where they fit, as a real client would.
         let first = fast.min(1_024);
@@ -73,6 +74,7 @@ impl Wired {
             Means::Write => Ok(()),
             Means::Sendfile => self.send_by_file(slow),
             Means::Splice => self.send_by_pipe(slow),
+            Means::Ring => self.send_by_ring(slow),
         }
     }
 
@@ -136,12 +138,33 @@ impl Wired {
         Ok(())
     }
 
-    /// Reads exactly `bytes`.
-    pub(super) fn receive(&mut self, mut bytes: u64) -> io::Result<()> {
+    fn send_by_ring(&mut self, mut bytes: u64) -> io::Result<()> {
+        let mut ring = Ring::new()?;
+        while bytes > 0 {
+            let part = bytes.min(ZEROES.len() as u64);
+            let count = ring.send(&self.stream, &ZEROES[..part as usize])?;
+            self.entry.sent(count);
+            bytes -= count as u64;
+        }
+        Ok(())
+    }
+
+    /// Reads exactly `bytes`. Only a ring differs from the other means.
+    pub(super) fn receive(&mut self, mut bytes: u64, means: Means) -> io::Result<()> {
+        let mut ring = if means == Means::Ring { Some(Ring::new()?) } else { None };
         let mut buffer = vec![0; READ.min(bytes as usize)];
         while bytes > 0 {
             let part = buffer.len().min(usize::try_from(bytes).unwrap_or(usize::MAX));
-            match self.read(&mut buffer[..part])? {
+            let part = &mut buffer[..part];
+            let count = match &mut ring {
+                Some(ring) => {
+                    let count = ring.receive(&self.stream, part)?;
+                    self.entry.received(count);
+                    count
+                }
+                None => self.read(part)?,
+            };
+            match count {
                 0 => return Err(ErrorKind::UnexpectedEof.into()),
                 count => bytes -= count as u64,
             }
@@ -208,6 +231,17 @@ impl Wired {
         Ok(())
     }
 
+    /// Says that nothing more will come and closes with data unread, once nothing moves any
+    /// more. Someone must be sending more than will ever be read.
+    pub(super) fn leave(self) -> io::Result<()> {
+        // Before the FIN, which is acknowledged like a byte.
+        let acked = count_at_rest(&self.stream, self.entry.side, None)?.acked;
+        self.stream.shutdown(Shutdown::Write)?;
+        let received = count_at_rest(&self.stream, self.entry.side, None)?.received;
+        self.entry.end(End::ResetSent, Some(KernelCount { acked, received }));
+        Ok(())
+    }
+
     /// Notes how an error ended the connection.
     pub(super) fn broken(self, error: &io::Error) {
         let end = match error.kind() {
@@ -215,6 +249,11 @@ impl Wired {
             _ => End::Broken,
         };
         // The counters of a dead socket stay readable until its descriptor is closed.
-        self.entry.end(end, kernel_count(&self.stream, self.entry.side).ok());
+        let mut count = kernel_count(&self.stream, self.entry.side).ok();
+        if let Some(count) = count.as_mut().filter(|_| error.kind() == ErrorKind::BrokenPipe) {
+            // A reset after a FIN is told so, and the kernel counts the FIN as a byte received.
+            count.received = count.received.saturating_sub(1);
+        }
+        self.entry.end(end, count);
     }
 }

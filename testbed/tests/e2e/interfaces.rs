@@ -1,17 +1,12 @@
 //! What is served beside the graph agrees with it.
 
-use std::time::Duration;
-
 use serde_json::Value;
 use testbed::fleet::{AGENT_HTTP, get};
 
 use crate::{
     support::{burst, exchange, open},
-    world::{at, world},
+    world::{SETTLED, at, world},
 };
-
-/// Longer than the ten seconds after which an edge settles.
-const SETTLED: Duration = Duration::from_secs(20);
 
 #[test]
 fn metrics_grafana_nodes_and_coverage_agree() {

@@ -10,9 +10,13 @@ mod support;
 
 mod ending;
 mod failures;
+mod handover;
+mod hints;
 mod interfaces;
 mod older;
 mod payload;
+mod prometheus;
+mod resets;
 mod sharing;
 mod timing;
 mod world;

@@ -1,13 +1,13 @@
 //! Sockets and listeners that were there before the agents.
 
 use testbed::{
-    traffic::{Command, Ending},
+    traffic::{Burst, Command, Dial, Ending, Listen},
     truth::{collect, since},
 };
 
 use crate::{
     support::{burst, exchange, open},
-    world::{World, unstarted},
+    world::{World, at, unstarted},
 };
 
 #[test]
@@ -41,6 +41,31 @@ fn sockets_and_listeners_older_than_the_agents() {
     web.exchange("talk", exchange(1, 1_000, 2_000), Ending::ClientCloses).unwrap();
     web.end("hear", Ending::ClientResets).unwrap();
     let now = collect(&mut [&mut web, &mut db], |_| "nobody".into()).unwrap();
+    world.must_become(&since(&now, &before));
+    world.stop();
+}
+
+#[test]
+fn a_multipath_listener_older_than_the_agents() {
+    let Some(unstarted) = unstarted() else { return };
+    let [one, two, _] = &unstarted.hosts;
+    let (mut plain, mut multi, mut go) =
+        (one.peer("plain").unwrap(), one.peer("multi").unwrap(), two.peer("go").unwrap());
+    let address = at(two.ipv4(), 8_443);
+    go.listen_as(Listen { address, mptcp: true, reuse_port: false }).unwrap();
+    let dial = Dial { mptcp: true, ..Dial::default() };
+    plain.open(open("old", address, 2)).unwrap();
+    plain.exchange("old", exchange(1, 500, 600), Ending::Keep).unwrap();
+    let before = collect(&mut [&mut plain, &mut multi, &mut go], |_| "nobody".into()).unwrap();
+
+    let world = World::start(unstarted).unwrap();
+    plain.burst(burst(address, 6, exchange(2, 400, 3_000))).unwrap();
+    multi.burst(Burst { dial, ..burst(address, 4, exchange(2, 300, 2_000)) }).unwrap();
+    plain.exchange("old", exchange(2, 5_000, 6_000), Ending::Keep).unwrap();
+    let now = collect(&mut [&mut plain, &mut multi, &mut go], |_| "nobody".into()).unwrap();
+    world.must_become(&since(&now, &before));
+    plain.end("old", Ending::ClientCloses).unwrap();
+    let now = collect(&mut [&mut plain, &mut multi, &mut go], |_| "nobody".into()).unwrap();
     world.must_become(&since(&now, &before));
     world.stop();
 }

@@ -1,9 +1,12 @@
 //! Connections and bytes, in every shape they come in.
 
-use testbed::traffic::{Burst, Command, Dial, Ending, Exchange, Listen, Means};
+use testbed::{
+    environment,
+    traffic::{Burst, Command, Dial, Ending, Exchange, Listen, Means},
+};
 
 use crate::{
-    support::{burst, exchange, open},
+    support::{burst, exchange, open, skip},
     world::{at, world},
 };
 
@@ -50,6 +53,30 @@ fn bulk_in_each_direction_and_by_every_means() {
 }
 
 #[test]
+fn bytes_that_no_call_of_its_own_moved() {
+    let Some(world) = world() else { return };
+    if let Err(reason) = environment::check_io_uring() {
+        return skip(&reason.to_string());
+    }
+    let [one, two, _] = &world.hosts;
+    let (mut app, mut store) = (one.peer("app").unwrap(), two.peer("store").unwrap());
+    for (ip, port) in [(two.ipv4(), 9_000), (two.ipv6(), 9_001)] {
+        let target = store.listen(ip, port).unwrap();
+        for what in [exchange(20, 3_000, 5_000), exchange(1, 8 << 20, 6 << 20)] {
+            app.burst(burst(target, 3, Exchange { means: Means::Ring, ..what })).unwrap();
+        }
+    }
+    // Before anything is closed, too.
+    app.open(open("kept", at(two.ipv4(), 9_000), 2)).unwrap();
+    let what = Exchange { means: Means::Ring, ..exchange(4, 70_000, 90_000) };
+    app.exchange("kept", what, Ending::Keep).unwrap();
+    world.must_show(&mut [&mut app, &mut store]);
+    app.end("kept", Ending::ClientCloses).unwrap();
+    world.must_show(&mut [&mut app, &mut store]);
+    world.stop();
+}
+
+#[test]
 fn a_client_that_only_receives_counts_as_it_goes() {
     let Some(world) = world() else { return };
     let [one, two, _] = &world.hosts;
@@ -84,30 +111,6 @@ fn short_connections_in_thousands() {
     let edge = graph.edge("web", "api", 80);
     assert_eq!(edge["connect_seconds"]["count"], 8_000, "{edge}");
     assert_eq!(edge["lifetime_seconds"]["count"], 8_000, "{edge}");
-    world.stop();
-}
-
-#[test]
-fn resets_by_either_side() {
-    let Some(world) = world() else { return };
-    let [one, two, _] = &world.hosts;
-    let (mut web, mut api) = (one.peer("web").unwrap(), two.peer("api").unwrap());
-    for (port, ending, times) in [
-        (81, Ending::ClientResets, 6),
-        (82, Ending::ServerResets, 9),
-        (83, Ending::ClientCloses, 2),
-    ] {
-        let target = api.listen(two.ipv4(), port).unwrap();
-        let what = burst(target, times, exchange(2, 700, 30_000));
-        web.burst(Burst { ending, ..what }).unwrap();
-    }
-    // A reset with a full receive buffer: what was accepted counts, read or not.
-    let target = api.listen(two.ipv4(), 84).unwrap();
-    web.open(open("stuck", target, 2)).unwrap();
-    let much = exchange(1, 24, 100 << 20);
-    web.ask(&Command::Ask { group: "stuck".into(), exchange: much }).unwrap();
-    web.end("stuck", Ending::ClientResets).unwrap();
-    world.must_show(&mut [&mut web, &mut api]);
     world.stop();
 }
 

@@ -23,6 +23,8 @@ pub const INTERVAL: Duration = Duration::from_millis(250);
 const SHOW_LIMIT: Duration = Duration::from_secs(10);
 /// How long the graph is watched for something that must not come.
 const STAY: Duration = Duration::from_secs(1);
+/// Longer than the ten seconds after which an edge settles.
+pub const SETTLED: Duration = Duration::from_secs(20);
 /// Names of the hosts.
 const HOSTS: [&str; 3] = ["one", "two", "three"];
 
@@ -80,8 +82,14 @@ impl Unstarted {
 
 impl World {
     /// Starts an aggregator, and an agent on every host.
-    pub fn start(Unstarted { hosts, lab, alone }: Unstarted) -> Result<Self> {
-        let mut fleet = Fleet::start(&lab, INTERVAL)?;
+    pub fn start(unstarted: Unstarted) -> Result<Self> {
+        Self::start_every(unstarted, INTERVAL)
+    }
+
+    /// As [`World::start`], with another interval of the agents.
+    pub fn start_every(unstarted: Unstarted, interval: Duration) -> Result<Self> {
+        let Unstarted { hosts, lab, alone } = unstarted;
+        let mut fleet = Fleet::start(&lab, interval)?;
         for host in &hosts {
             fleet.add_agent(host)?;
         }
@@ -103,11 +111,16 @@ impl World {
 
     /// Waits until the graph equals the truth and makes sure that it stays so.
     pub fn must_become(&self, truth: &Truth) -> Graph {
+        self.must_become_within(SHOW_LIMIT, truth)
+    }
+
+    /// As [`World::must_become`], with another limit.
+    pub fn must_become_within(&self, limit: Duration, truth: &Truth) -> Graph {
         let equal = |fleet: &Fleet| -> std::result::Result<Graph, String> {
             let graph = fleet.graph().map_err(|error| error.to_string())?;
             graph.must_equal(truth).map(|()| graph)
         };
-        self.fleet.wait("the true graph", SHOW_LIMIT, equal).unwrap_or_else(|e| panic!("{e}"));
+        self.fleet.wait("the true graph", limit, equal).unwrap_or_else(|e| panic!("{e}"));
         std::thread::sleep(STAY);
         equal(&self.fleet).unwrap_or_else(|lines| panic!("it did not stay true:\n{lines}"))
     }

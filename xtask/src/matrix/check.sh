@@ -31,20 +31,51 @@ until_true() {
 }
 
 fetch() { wget -q -O "/tmp/$1" "$api$2"; }
-all_counted() {
-    fetch topology /api/v1/topology &&
-        grep -q '"bytes_to_client":40000[,}]' /tmp/topology &&
-        grep -q '"connections":20[,}]' /tmp/topology &&
-        grep -q '"refused":3[,}]' /tmp/topology
-}
 nodes_known() { fetch nodes /api/v1/nodes && grep -q '"programs":\[{' /tmp/nodes; }
 
-# ended NAME PID: it stopped with success after a SIGTERM.
+# Whether the topology tells each of these numbers somewhere.
+told() {
+    fetch topology /api/v1/topology || return 1
+    for number; do
+        grep -q "\"${number}[,}]" /tmp/topology || return 1
+    done
+}
+
+# ended PID: it stopped with success after a SIGTERM.
 ended() { kill -TERM "$1" && wait "$1"; }
 
+# peer NAME FD CGROUP: starts a traffic peer that reads from this file descriptor of ours. It must not
+# inherit those of the others: a peer ends when nobody can write to it any more.
+peer() {
+    cp /bin/weft-traffic "/bin/$1"
+    mkfifo "$1.input"
+    sh -c 'exec 4>&- 5>&- 6>&-; echo 0 >"$1" && exec "$2"' sh "$3/cgroup.procs" "$1" \
+        <"$1.input" >"$1.answers" &
+    eval "exec $2>$1.input"
+}
+
+# ask NAME FD LINE: gives a peer a command and waits for its answer.
+ask() {
+    answers=$(grep -c . "$1.answers")
+    echo "$3" >&"$2"
+    step "$1 answers $3" until_true 60 answered "$1" "$answers"
+    step "$1 does $3" tell_no_error "$1"
+}
+answered() { [ "$(grep -c . "$1.answers")" -gt "$2" ]; }
+tell_no_error() { ! tail -n 1 "$1.answers" | grep '"answer":"error"'; }
+
+# The kernel's own list of symbols has one for each loaded program. What was there before any of
+# ours does not count.
+echo 1 >/proc/sys/net/core/bpf_jit_kallsyms
+loaded() { grep -c ' bpf_prog_' /proc/kallsyms; }
+before=$(loaded)
+pinned=$(ls -A /sys/fs/bpf)
+more_loaded() { [ "$(loaded)" -gt "$before" ]; }
+none_left() { [ "$(loaded)" -eq "$before" ] && [ "$(ls -A /sys/fs/bpf)" = "$pinned" ]; }
+
 cd /tmp || exit 1
-cp /bin/weft-traffic /bin/shop-server
-cp /bin/weft-traffic /bin/shop-client
+shop=/sys/fs/cgroup/shop
+mkdir "$shop"
 
 step "pki init" weft-aggregator pki init /tmp/pki
 step "pki node" weft-aggregator pki node /tmp/pki guest
@@ -54,41 +85,66 @@ aggregator=$!
 step "aggregator is ready" until_true 60 wget -q -O - "$api/readyz"
 
 # The doctor tells by its exit code whether the main job can be done.
-weft-agent doctor --cgroup /sys/fs/cgroup >/tmp/doctor
+weft-agent doctor --cgroup "$shop" >/tmp/doctor
 doctor=$?
 cat /tmp/doctor
 tell doctor
 cat /tmp/doctor >&3
 step "doctor finds the main job possible" [ "$doctor" -eq 0 ]
 
-weft-agent --aggregator https://localhost:7443 --node guest --cgroup /sys/fs/cgroup --interval 1s \
+# Two workloads and a process that the agent does not cover.
+peer shop-server 4 "$shop"
+server=$!
+peer shop-client 5 "$shop"
+client=$!
+peer outside 6 /sys/fs/cgroup
+outside=$!
+# Older than the agent.
+ask shop-server 4 '{"do":"listen","address":"127.0.0.1:8083"}'
+ask shop-client 5 '{"do":"open","group":"old","target":"127.0.0.1:8083","connections":2}'
+ask shop-client 5 '{"do":"exchange","group":"old","requests":1,"request_bytes":100,"response_bytes":1000}'
+
+weft-agent --aggregator https://localhost:7443 --node guest --cgroup "$shop" --interval 1s \
     --tls-ca pki/ca.crt --tls-cert pki/guest.crt --tls-key pki/guest.key \
-    --metrics-listen 127.0.0.1:7481 &
+    --metrics-listen 127.0.0.1:7481 4>&- 5>&- 6>&- &
 agent=$!
 step "agent is healthy" until_true 60 wget -q -O - http://127.0.0.1:7481/healthz
 step "agent is known" until_true 60 nodes_known
+step "programs are loaded" more_loaded
 
-mkfifo server-input
-shop-server <server-input >server-answers &
-server=$!
-exec 4>server-input
-echo '{"do":"listen","address":"127.0.0.1:8080"}' >&4
-step "server listens" until_true 30 grep -q listening server-answers
-cat >client-input <<'COMMANDS'
-{"do":"burst","target":"127.0.0.1:8080","connections":20,"requests":2,"request_bytes":100,"response_bytes":1000,"ending":"client_closes"}
-{"do":"burst","target":"127.0.0.1:8081","connections":3,"requests":1,"request_bytes":100,"response_bytes":100}
-{"do":"report"}
-COMMANDS
-step "client talks" shop-client <client-input
-exec 4>&-
-step "server stops at the end of its input" wait "$server"
+ask shop-server 4 '{"do":"listen","address":"127.0.0.1:8080"}'
+ask shop-client 5 '{"do":"burst","target":"127.0.0.1:8080","connections":20,"requests":2,"request_bytes":100,"response_bytes":1000,"ending":"client_closes"}'
+ask shop-client 5 '{"do":"burst","target":"127.0.0.1:8081","connections":3,"requests":1,"request_bytes":100,"response_bytes":100}'
+
+# Connections on which the client only ever receives; they stay open.
+ask shop-server 4 '{"do":"listen","address":"127.0.0.1:8082"}'
+ask shop-client 5 '{"do":"open","group":"live","target":"127.0.0.1:8082","connections":2}'
+ask shop-server 4 '{"do":"push","address":"127.0.0.1:8082","bytes":150000}'
+ask shop-client 5 '{"do":"receive","group":"live","bytes":150000}'
+ask outside 6 '{"do":"listen","address":"127.0.0.1:8084"}'
+ask shop-client 5 '{"do":"open","group":"hear","target":"127.0.0.1:8084","connections":1}'
+ask outside 6 '{"do":"push","address":"127.0.0.1:8084","bytes":70000}'
+ask shop-client 5 '{"do":"receive","group":"hear","bytes":70000}'
+
+# What is older than the agent goes on.
+ask shop-client 5 '{"do":"exchange","group":"old","requests":3,"request_bytes":200,"response_bytes":500}'
+ask shop-client 5 '{"do":"burst","target":"127.0.0.1:8083","connections":5,"requests":1,"request_bytes":100,"response_bytes":100,"ending":"client_closes"}'
 
 # The host compares, and can say what is wrong.
-until_true 60 all_counted || echo "not everything was counted in time"
+until_true 20 told 'bytes_to_client":40000' 'connections":20' 'refused":3' \
+    'bytes_to_client":300000' 'bytes_to_client":70000' 'bytes_to_client":3500' ||
+    echo "not everything was counted in time"
 tell topology
 cat /tmp/topology >&3
+fetch nodes /api/v1/nodes
 tell nodes
 cat /tmp/nodes >&3
 
+exec 4>&- 5>&- 6>&-
+for peer in $client $server $outside; do
+    step "peers stop at the end of their input" wait "$peer"
+done
 step "agent stops with success" ended "$agent"
 step "aggregator stops with success" ended "$aggregator"
+# The kernel frees programs a moment after their last user is gone.
+step "no kernel program is left" until_true 20 none_left

@@ -19,6 +19,8 @@ pub struct Kernel {
     pub failed: &'static [&'static str],
     /// Names of the programs that it does not need.
     pub off: &'static [&'static str],
+    /// Whether connections older than the agent can be taken up.
+    pub adopts: bool,
 }
 
 /// The oldest kernel that Weft supports, the long-term one of the current Debian, and a recent one.
@@ -29,10 +31,17 @@ pub const KERNELS: [Kernel; 3] = [
         // Its iterators cannot reach socket storage, and it tells no MPTCP socket of a subflow.
         failed: &["walk_tcp", "adopt_files", "mptcp_owners"],
         off: &["set_state"],
+        adopts: false,
     },
-    Kernel { name: "6.1", suite: "bookworm", failed: &[], off: &[] },
-    // Sockets older than the agent get callbacks there.
-    Kernel { name: "6.12", suite: "bookworm-backports", failed: &[], off: &["set_state"] },
+    Kernel { name: "6.1", suite: "bookworm", failed: &[], off: &[], adopts: true },
+    Kernel {
+        name: "6.12",
+        suite: "bookworm-backports",
+        failed: &[],
+        // Sockets older than the agent get callbacks there.
+        off: &["set_state"],
+        adopts: true,
+    },
 ];
 
 /// A kernel that is ready to boot.
