@@ -16,19 +16,25 @@ use tokio::{
     task::{JoinError, JoinHandle},
     time::timeout,
 };
-use topology::Graph;
+use topology::{Graph, NodeIx};
 
 use crate::{
+    clock,
     config::Config,
-    data_dir::{DataDir, DataDirError},
+    data_dir::{self, DataDir, DataDirError},
     http, ingest,
+    ingest::Sessions,
     metrics::Metrics,
     state::Shared,
+    store::{Store, recovery, saver},
     ticker,
 };
 
 /// How long streams and requests may take to end once the aggregator stops.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long the last snapshot may take. A disk that hangs must not keep the process.
+const LAST_SNAPSHOT: Duration = Duration::from_secs(20);
 
 /// Why the aggregator does not run.
 #[derive(Debug, Error)]
@@ -67,6 +73,9 @@ pub struct App {
     tls: watch::Sender<Arc<ServerConfig>>,
     trust_domain: Option<String>,
     shared: Arc<Shared>,
+    store: Arc<Store>,
+    /// Nodes that know more than the snapshot has.
+    awaited: Vec<NodeIx>,
     _data_dir: DataDir,
 }
 
@@ -77,17 +86,16 @@ impl App {
         let data_dir = DataDir::open(&config.data_dir)?;
         let agents = listen(config.grpc_listen, "agents").await?;
         let readers = listen(config.http_listen, "readers").await?;
-        let graph = Graph::new(topology::Config {
-            expected_nodes: config.expected_nodes.clone(),
-            ..topology::Config::default()
-        });
-        let shared = Shared::new(graph, Metrics::new()?, data_dir.instance(), &config);
+        let store = Store::new(&config.data_dir);
+        let (shared, awaited) = resume(&store, &config)?;
         Ok(Self {
             agents,
             readers,
             tls: watch::Sender::new(Arc::new(tls)),
             trust_domain: config.trust_domain,
             shared: Arc::new(shared),
+            store: Arc::new(store),
+            awaited,
             _data_dir: data_dir,
         })
     }
@@ -114,8 +122,16 @@ impl App {
             self.tls.subscribe(),
             self.trust_domain,
             Arc::clone(&shared),
-            stopping,
+            stopping.clone(),
         ));
+        let saving = tokio::spawn(saver::run(
+            Arc::clone(&self.store),
+            Arc::clone(&shared),
+            stopping.clone(),
+        ));
+        if shared.is_recovering() {
+            tokio::spawn(recovery::run(Arc::clone(&shared), self.awaited, stopping));
+        }
         shared.set_ready(true);
         tokio::select! {
             () = shutdown => {}
@@ -132,13 +148,54 @@ impl App {
             serving.await??;
             ticking.await?;
             reading.await?;
+            saving.await?;
             Ok(())
         };
-        timeout(DRAIN, ended).await.unwrap_or_else(|_| {
+        let ended = timeout(DRAIN, ended).await;
+        if ended.is_err() {
             tracing::warn!("some streams did not end in time");
-            Ok(())
-        })
+        }
+        // Otherwise somebody could still be acknowledged after it.
+        save_last(&self.store, &shared, matches!(ended, Ok(Ok(())))).await;
+        ended.unwrap_or(Ok(()))
     }
+}
+
+/// Stores what there is; `complete` says that nothing comes after it.
+async fn save_last(store: &Arc<Store>, shared: &Arc<Shared>, complete: bool) {
+    if shared.is_recovering() {
+        // The one before still says whom to wait for.
+        return;
+    }
+    match timeout(LAST_SNAPSHOT, saver::save(store, shared, complete)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!("cannot write the last snapshot: {error}"),
+        Err(_) => tracing::error!("the last snapshot was not written in time"),
+    }
+}
+
+/// Goes on from the snapshot, or begins. Returns the nodes to wait for, too.
+fn resume(store: &Store, config: &Config) -> Result<(Shared, Vec<NodeIx>), AppError> {
+    let found = store.load()?;
+    let metrics = Metrics::new()?;
+    metrics.snapshots_put_aside.inc_by(u64::from(found.put_aside));
+    let settings = topology::Config {
+        expected_nodes: config.expected_nodes.clone(),
+        ..topology::Config::default()
+    };
+    let Some(stored) = found.stored else {
+        let instance = data_dir::random(&config.data_dir)?;
+        let shared =
+            Shared::new(Graph::new(settings), Sessions::default(), metrics, instance, config);
+        return Ok((shared, Vec::new()));
+    };
+    let (mut graph, awaited) = Graph::resume(settings, stored.graph, clock::now());
+    let recovering = !found.complete && !awaited.is_empty();
+    graph.hold(recovering);
+    let sessions = Sessions::resume(stored.progress);
+    let shared = Shared::new(graph, sessions, metrics, stored.instance, config);
+    shared.set_recovering(recovering);
+    Ok((shared, awaited))
 }
 
 /// Listens. Where there is no IPv6, all of IPv4 will do for all of IPv6.

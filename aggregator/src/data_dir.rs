@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{Read, Write},
+    io::Read,
     path::{Path, PathBuf},
 };
 
@@ -31,7 +31,6 @@ pub enum DataDirError {
 /// The directory, locked for as long as this lives.
 #[derive(Debug)]
 pub struct DataDir {
-    instance: u64,
     _lock: Flock<File>,
 }
 
@@ -51,25 +50,17 @@ impl DataDir {
             Err((_, Errno::EWOULDBLOCK)) => return Err(DataDirError::InUse(path.to_path_buf())),
             Err((_, errno)) => return Err(unusable(errno.into())),
         };
-        let instance = random().map_err(unusable)?;
-        File::create(path.join("instance"))
-            .and_then(|mut file| writeln!(file, "{instance:016x}"))
-            .map_err(unusable)?;
-        Ok(Self { instance, _lock: lock })
-    }
-
-    /// Random number of the state: a new one whenever what was counted is not carried on, which
-    /// is now at every start.
-    #[must_use]
-    pub fn instance(&self) -> u64 {
-        self.instance
+        Ok(Self { _lock: lock })
     }
 }
 
-fn random() -> std::io::Result<u64> {
+/// A number that no other state has.
+pub(crate) fn random(dir: &Path) -> Result<u64, DataDirError> {
     let mut bytes = [0; 8];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(u64::from_le_bytes(bytes))
+    match File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)) {
+        Ok(()) => Ok(u64::from_le_bytes(bytes)),
+        Err(source) => Err(DataDirError::Unusable { path: dir.to_path_buf(), source }),
+    }
 }
 
 #[cfg(test)]
@@ -82,9 +73,8 @@ mod tests {
         let path = folder.path().join("deep/data");
         let first = DataDir::open(&path).unwrap();
         assert!(matches!(DataDir::open(&path), Err(DataDirError::InUse(_))));
-        let instance = first.instance();
         drop(first);
-        assert_ne!(DataDir::open(&path).unwrap().instance(), instance);
+        DataDir::open(&path).unwrap();
     }
 
     #[test]

@@ -25,7 +25,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 
-pub use sessions::Sessions;
+pub use sessions::{Progress, Sessions};
 
 use crate::state::Shared;
 use acceptor::Acceptor;

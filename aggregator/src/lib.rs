@@ -12,6 +12,7 @@ mod ingest;
 mod metrics;
 pub mod pki;
 mod state;
+mod store;
 mod ticker;
 
 pub use app::{App, AppError, Running};

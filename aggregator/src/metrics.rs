@@ -32,6 +32,16 @@ pub struct Metrics {
     pub tick_seconds: Histogram,
     /// HTTP requests, by route and status.
     pub http_requests: IntCounterVec,
+    /// Snapshots written.
+    pub snapshots: IntCounter,
+    /// Snapshots that could not be written.
+    pub snapshots_failed: IntCounter,
+    /// Snapshots that could not be read and were put aside.
+    pub snapshots_put_aside: IntCounter,
+    /// Seconds the graph is held for a snapshot.
+    pub snapshot_hold_seconds: Histogram,
+    /// Bytes of the last snapshot.
+    pub snapshot_bytes: IntGauge,
     graph_size: IntGaugeVec,
     /// Records for halves that the graph had forgotten, as it counts them itself.
     records_stale: IntCounter,
@@ -79,6 +89,18 @@ impl Metrics {
                 "HTTP requests answered.",
                 &["route", "code"],
             )?,
+            snapshots: made.counter("snapshots_total", "Snapshots written.")?,
+            snapshots_failed: made
+                .counter("snapshots_failed_total", "Snapshots that could not be written.")?,
+            snapshots_put_aside: made.counter(
+                "snapshots_put_aside_total",
+                "Snapshots that could not be read at the start and were put aside.",
+            )?,
+            snapshot_hold_seconds: made.histogram(
+                "snapshot_hold_seconds",
+                "Time for which the graph is held for a snapshot.",
+            )?,
+            snapshot_bytes: made.gauge("snapshot_bytes", "Size of the last snapshot.")?,
             records_stale: made
                 .counter("records_stale_total", "Records of halves that were no longer known.")?,
             halves_refused: made

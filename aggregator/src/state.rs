@@ -17,6 +17,7 @@ const ANSWERS: usize = 4;
 pub struct Shared {
     graph: Mutex<Graph>,
     ready: AtomicBool,
+    recovering: AtomicBool,
     /// The aggregator's own metrics.
     pub metrics: Metrics,
     /// What agents have sent so far.
@@ -34,12 +35,19 @@ pub struct Shared {
 impl Shared {
     /// Not ready yet.
     #[must_use]
-    pub fn new(graph: Graph, metrics: Metrics, instance: u64, config: &Config) -> Self {
+    pub fn new(
+        graph: Graph,
+        sessions: Sessions,
+        metrics: Metrics,
+        instance: u64,
+        config: &Config,
+    ) -> Self {
         Self {
             graph: Mutex::new(graph),
             ready: AtomicBool::new(false),
+            recovering: AtomicBool::new(false),
             metrics,
-            sessions: Sessions::default(),
+            sessions,
             answers: Arc::new(Semaphore::new(ANSWERS)),
             instance,
             service_graph_metrics: config.service_graph_metrics,
@@ -55,7 +63,18 @@ impl Shared {
 
     /// Whether agents can connect and what was stored is back.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
+        self.ready.load(Ordering::Relaxed) && !self.is_recovering()
+    }
+
+    /// Whether some of what was published before a crash may still be missing.
+    pub fn is_recovering(&self) -> bool {
+        // The numbers that it is about are behind the lock of the graph.
+        self.recovering.load(Ordering::Relaxed)
+    }
+
+    /// Sets what [`is_recovering`](Self::is_recovering) says.
+    pub fn set_recovering(&self, recovering: bool) {
+        self.recovering.store(recovering, Ordering::Relaxed);
     }
 
     /// Sets what [`is_ready`](Self::is_ready) says.

@@ -33,7 +33,10 @@ pub use base::{
 pub use config::Config;
 pub use count::{half::HalfIx, series::Series};
 pub use error::{Claim, ConnectError, DefineError};
-pub use graph::Graph;
+pub use graph::{
+    Graph,
+    snapshot::{SNAPSHOT_VERSION, Snapshot, SnapshotRef},
+};
 pub use model::{Counter, HistogramKind};
 pub use nodes::{AgentFacts, Connection, Incarnation, Node, NodeIx, StreamId};
 pub use show::{

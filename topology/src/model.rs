@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 pub use common::{Counter, HistogramKind};
+use serde::{Deserialize, Serialize};
 
 /// What kind of thing owns a socket, or stands for an uncovered peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum WorkloadKind {
     /// A container, by its 64-digit id or its runtime's name.
     Container,
@@ -40,7 +41,7 @@ impl WorkloadKind {
 }
 
 /// Who owns a socket, as its own host names it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Workload {
     /// Kind of the owner.
     pub kind: WorkloadKind,
@@ -53,7 +54,7 @@ pub struct Workload {
 }
 
 /// Where an address means the same thing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Scope {
     /// Everywhere in the fleet.
     Global,
@@ -65,7 +66,7 @@ pub enum Scope {
 }
 
 /// An address together with the scope in which it means something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Address {
     /// The address, IPv4-mapped IPv6 already turned into IPv4.
     pub ip: IpAddr,
@@ -74,7 +75,7 @@ pub struct Address {
 }
 
 /// Which side of a connection a half is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Role {
     /// It connected.
     Client,
@@ -83,7 +84,7 @@ pub enum Role {
 }
 
 /// One side's view of an edge, as one host tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct HalfKey<W> {
     /// Owner of this side's sockets.
     pub workload: W,
@@ -101,7 +102,7 @@ pub struct HalfKey<W> {
 }
 
 /// A listening socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Listener<W> {
     /// Who listens.
     pub workload: W,
@@ -115,7 +116,7 @@ pub struct Listener<W> {
 }
 
 /// One connection, as its client's host knows it: the question whose it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tuple {
     /// The client's address.
     pub client: Address,
@@ -128,7 +129,7 @@ pub struct Tuple {
 }
 
 /// An address of a node, and the network namespace whose interface has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NodeAddress {
     /// The address.
     pub address: Address,
@@ -137,7 +138,7 @@ pub struct NodeAddress {
 }
 
 /// Whether a kernel program of a node counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ProgramState {
     /// It is attached.
     Attached,
@@ -160,7 +161,7 @@ impl ProgramState {
 }
 
 /// A kernel program of a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
     /// Its name.
     pub name: String,
@@ -171,7 +172,7 @@ pub struct Program {
 }
 
 /// A histogram of the host itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum HostSignal {
     /// Runnable to running, preemption included.
     RunqueueLatency = 0,

@@ -5,6 +5,8 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     base::time::Timestamp,
     count::half::HalfIx,
@@ -21,11 +23,11 @@ const LIVES: usize = 64;
 const CAUSES: usize = 64;
 
 /// A node, for as long as the graph lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NodeIx(pub(crate) u32);
 
 /// One stream of one agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct StreamId(pub(crate) u64);
 
 /// What [`crate::Graph::node_connected`] gives: whose records these are.
@@ -38,7 +40,7 @@ pub struct Connection {
 }
 
 /// Which life of a node's counters this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Incarnation {
     /// The kernel's boot id.
     pub boot_id: [u8; 16],
@@ -49,7 +51,7 @@ pub struct Incarnation {
 }
 
 /// What is known of an agent, for people.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentFacts {
     /// Version of the agent.
     pub version: String,
@@ -60,7 +62,7 @@ pub struct AgentFacts {
 }
 
 /// A host with an agent.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Node {
     pub(crate) name: Arc<str>,
     /// The service that stands for the host itself.
@@ -87,7 +89,7 @@ pub struct Node {
 }
 
 /// One generation of one boot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Life {
     /// Number of the generation, unique in the node.
     pub(crate) epoch: u32,
@@ -97,7 +99,7 @@ pub(crate) struct Life {
     generation: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Loss {
     /// All there was.
     total: u64,
@@ -214,14 +216,22 @@ impl Node {
 }
 
 /// Every node there was.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Nodes {
     nodes: Vec<Node>,
+    #[serde(skip)]
     by_name: HashMap<Arc<str>, NodeIx>,
     streams: u64,
 }
 
 impl Nodes {
+    /// Finishes what was read back: nobody is connected now. Returns who was.
+    pub(crate) fn resume(&mut self) -> Vec<NodeIx> {
+        self.by_name = self.iter().map(|(ix, node)| (node.name.clone(), ix)).collect();
+        let nodes = (0..).map(NodeIx).zip(&mut self.nodes);
+        nodes.filter_map(|(ix, node)| node.stream.take().map(|_| ix)).collect()
+    }
+
     pub(crate) fn get(&self, ix: NodeIx) -> Option<&Node> {
         self.nodes.get(ix.0 as usize)
     }

@@ -9,12 +9,19 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{answer, problem::Problem};
+use super::{
+    answer,
+    problem::{self, Problem},
+};
 use crate::{exposition::Scrape, state::Shared};
 
 /// Everything Prometheus is to know. The numbers are taken at once, then written piece by
-/// piece as the reader takes them: neither the graph nor memory waits for it.
+/// piece as the reader takes them: neither the graph nor memory waits for it. After a
+/// crash there is nothing to see until no counter can be lower than it was.
 pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
+    if shared.is_recovering() {
+        return Err(problem::recovering());
+    }
     let scrape = answer::blocking(shared, Scrape::take).await?;
     let pieces = scrape.map(|piece| Ok::<_, Infallible>(Bytes::from(piece)));
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 /// How far the current session of each node has come. Names are those of certificates, so there
@@ -12,6 +13,14 @@ pub struct Sessions {
     by_node: DashMap<String, Known>,
 }
 
+/// How far a node has come, to be stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Progress {
+    node: String,
+    session: u64,
+    applied: u64,
+}
+
 struct Known {
     session: u64,
     applied: u64,
@@ -19,6 +28,25 @@ struct Known {
 }
 
 impl Sessions {
+    /// Goes on from what was stored.
+    #[must_use]
+    pub fn resume(stored: Vec<Progress>) -> Self {
+        let known = |Progress { node, session, applied }| {
+            (node, Known { session, applied, replaced: Arc::new(Notify::new()) })
+        };
+        Self { by_node: stored.into_iter().map(known).collect() }
+    }
+
+    /// How far every node has come. To be asked while the graph is held, so that it fits.
+    #[must_use]
+    pub fn progress(&self) -> Vec<Progress> {
+        let progress = |known: dashmap::mapref::multiple::RefMulti<'_, String, Known>| {
+            let (session, applied) = (known.session, known.applied);
+            Progress { node: known.key().clone(), session, applied }
+        };
+        self.by_node.iter().map(progress).collect()
+    }
+
     /// A stream of a session begins and takes the place of the one before. Returns what is told
     /// when a later one takes its own place.
     pub(super) fn begin(&self, node: &str, session: u64) -> Arc<Notify> {

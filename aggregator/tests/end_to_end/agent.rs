@@ -77,8 +77,16 @@ impl Agent {
         certificate_of: &str,
         hello: Hello,
     ) -> Result<(Self, Welcome), Status> {
-        let tls = proto::tls::client_config(&fleet.node(certificate_of)).unwrap();
-        let channel = channel(fleet.aggregator.grpc_address, tls).await.unwrap();
+        Self::connect_to(fleet.aggregator.grpc_address, &fleet.node(certificate_of), hello).await
+    }
+
+    pub async fn connect_to(
+        address: SocketAddr,
+        files: &proto::tls::Files,
+        hello: Hello,
+    ) -> Result<(Self, Welcome), Status> {
+        let tls = proto::tls::client_config(files).unwrap();
+        let channel = channel(address, tls).await.unwrap();
         let (to, mut from) = open(channel, vec![agent_message::Body::Hello(hello)]).await?;
         match from.message().await?.and_then(|message| message.body) {
             Some(Body::Welcome(welcome)) => {

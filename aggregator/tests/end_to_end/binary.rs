@@ -13,7 +13,7 @@ use nix::{
 
 fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weft-aggregator"));
-    command.env_clear();
+    command.env_clear().env("NO_COLOR", "1");
     command
 }
 
@@ -23,7 +23,7 @@ fn run(arguments: &[&str]) -> (i32, String, String) {
     (status.code().unwrap(), text(stdout), text(stderr))
 }
 
-fn pki(dir: &Path) {
+pub fn pki(dir: &Path) {
     let (code, stdout, stderr) =
         run(&["pki", "init", dir.to_str().unwrap(), "--trust-domain", "example.org", "--san", "x"]);
     assert_eq!((code, stdout.lines().count()), (0, 4), "{stderr}");
@@ -43,6 +43,12 @@ fn serving(dir: &Path) -> Command {
 
 /// Starts it and waits until it listens.
 fn start(dir: &Path) -> (Child, BufReader<std::process::ChildStderr>) {
+    let (child, log, _) = listening(dir);
+    (child, log)
+}
+
+/// The same, with the line that says where it listens.
+pub fn listening(dir: &Path) -> (Child, BufReader<std::process::ChildStderr>, String) {
     let mut child = serving(dir).stderr(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
@@ -50,7 +56,7 @@ fn start(dir: &Path) -> (Child, BufReader<std::process::ChildStderr>) {
         line.clear();
         assert!(log.read_line(&mut line).unwrap() > 0, "it ended before it listened");
     }
-    (child, log)
+    (child, log, line)
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -19,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Fleet {
     pub aggregator: Running,
+    config: Config,
     folder: tempfile::TempDir,
 }
 
@@ -62,8 +64,21 @@ impl Fleet {
         pki::init(&pki, "weft.local", &[]).unwrap();
         let mut config = config(&pki, folder.path().join("data"));
         change(&mut config);
-        let aggregator = Running::start(config).await.unwrap();
-        Self { aggregator, folder }
+        let aggregator = Running::start(config.clone()).await.unwrap();
+        Self { aggregator, config, folder }
+    }
+
+    /// Stops it, does something, and starts it with the same data.
+    pub async fn restart(self, between: impl FnOnce(&Path)) -> Self {
+        let Self { aggregator, config, folder } = self;
+        aggregator.stop().await.unwrap();
+        between(&config.data_dir);
+        let aggregator = Running::start(config.clone()).await.unwrap();
+        Self { aggregator, config, folder }
+    }
+
+    pub fn data_dir(&self) -> &Path {
+        &self.config.data_dir
     }
 
     pub fn pki(&self) -> PathBuf {
@@ -81,17 +96,7 @@ impl Fleet {
     }
 
     pub async fn request(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Answer {
-        let uri = format!("http://{}{path}", self.aggregator.http_address);
-        let mut request = Request::builder().method(method).uri(uri);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
-        let response = client.request(request.body(Body::empty()).unwrap()).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let body = to_bytes(Body::new(body), usize::MAX).await.unwrap();
-        let body = String::from_utf8_lossy(&body).into_owned();
-        Answer { status: parts.status, headers: parts.headers, body }
+        request(self.aggregator.http_address, method, path, headers).await
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -118,6 +123,25 @@ impl Fleet {
         let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.map(|value| value.parse().unwrap())
     }
+}
+
+pub async fn request(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Answer {
+    let uri = format!("http://{address}{path}");
+    let mut request = Request::builder().method(method).uri(uri);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
+    let response = client.request(request.body(Body::empty()).unwrap()).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let body = to_bytes(Body::new(body), usize::MAX).await.unwrap();
+    let body = String::from_utf8_lossy(&body).into_owned();
+    Answer { status: parts.status, headers: parts.headers, body }
 }
 
 pub fn find_edge(topology: &Value, client: &str, server: &str) -> Option<Value> {

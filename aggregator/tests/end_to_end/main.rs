@@ -10,4 +10,5 @@ mod ingest;
 mod questions;
 mod readers;
 mod reports;
+mod restarts;
 mod security;

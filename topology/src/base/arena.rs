@@ -2,10 +2,15 @@
 
 use std::{hash::Hash, marker::PhantomData};
 
+use serde::{Deserialize, Serialize};
+
 /// Key of a value: its place, and which of the place's lives it belongs to.
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "")]
 pub(crate) struct Key<T> {
     index: u32,
     life: u32,
+    #[serde(skip)]
     of: PhantomData<fn() -> T>,
 }
 
@@ -50,14 +55,39 @@ impl<T> std::fmt::Debug for Key<T> {
 }
 
 /// Values in places that are used again.
+#[derive(Serialize, Deserialize)]
+#[serde(try_from = "Unchecked<T>", bound(deserialize = "T: Deserialize<'de>"))]
 pub(crate) struct Arena<T> {
     places: Vec<Place<T>>,
     free: Vec<u32>,
 }
 
+#[derive(Serialize, Deserialize)]
 struct Place<T> {
     life: u32,
     value: Option<T>,
+}
+
+/// An arena as it was stored.
+#[derive(Deserialize)]
+struct Unchecked<T> {
+    places: Vec<Place<T>>,
+    free: Vec<u32>,
+}
+
+impl<T> TryFrom<Unchecked<T>> for Arena<T> {
+    type Error = &'static str;
+
+    fn try_from(Unchecked { places, free }: Unchecked<T>) -> Result<Self, Self::Error> {
+        let mut empty: Vec<u32> = free.clone();
+        empty.sort_unstable();
+        let places_empty = (0..).zip(&places).filter(|(_, place)| place.value.is_none());
+        if places_empty.map(|(index, _): (u32, _)| index).eq(empty) {
+            Ok(Arena { places, free })
+        } else {
+            Err("the free places are not those that are empty")
+        }
+    }
 }
 
 impl<T> Default for Arena<T> {
@@ -134,6 +164,10 @@ impl<T> Arena<T> {
             let key = Key { index: index as u32, life: place.life, of: PhantomData };
             place.value.as_ref().map(|value| (key, value))
         })
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.places.iter_mut().filter_map(|place| place.value.as_mut())
     }
 
     /// The value at a place, whichever of its lives it is in.

@@ -1,6 +1,7 @@
 //! The one histogram, sparse.
 
 use common::{BUCKETS, histogram::bound_seconds};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A count has 55 bits, so that it fits into one word with its bucket. A sample each nanosecond
 /// for a year is less; what would go beyond stays at the most.
@@ -8,10 +9,36 @@ const COUNT_BITS: u32 = 55;
 const MOST: u64 = (1 << COUNT_BITS) - 1;
 
 /// Counts per bucket of `common::histogram`, only those that are not 0.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Entries")]
 pub struct Histogram {
     /// Bucket and count in one word, ascending by bucket, no count is 0.
     words: Vec<u64>,
+}
+
+/// A histogram as it is stored, not checked yet: small numbers take few bytes, words would not.
+#[derive(Deserialize)]
+struct Entries(Vec<(u16, u64)>);
+
+impl Serialize for Histogram {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+impl TryFrom<Entries> for Histogram {
+    type Error = &'static str;
+
+    fn try_from(Entries(entries): Entries) -> Result<Self, Self::Error> {
+        let ascending = entries.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        let in_range = entries.last().is_none_or(|last| usize::from(last.0) < BUCKETS);
+        let counted = entries.iter().all(|entry| (1..=MOST).contains(&entry.1));
+        if ascending && in_range && counted {
+            Ok(Histogram { words: entries.into_iter().map(|(k, n)| word(k, n)).collect() })
+        } else {
+            Err("a histogram is out of order")
+        }
+    }
 }
 
 const fn bucket(word: u64) -> u16 {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::WorkloadKind;
 
 /// Digits of five bits: lower case without the look-alikes, safe in a URL and in a label.
@@ -12,7 +14,7 @@ const LENGTH: usize = 27;
 
 /// Id of a node or an edge of the graph: a pure function of what it names. It is
 /// made of lower-case letters and digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Id([u8; LENGTH]);
 
 impl Id {

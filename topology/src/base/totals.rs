@@ -1,6 +1,7 @@
 //! What an edge counts.
 
 use common::{COUNTERS, Counter, HISTOGRAMS, HistogramKind};
+use serde::{Deserialize, Serialize};
 
 use super::histogram::Histogram;
 use crate::model::Role;
@@ -101,7 +102,7 @@ impl Measure {
 }
 
 /// What an edge has counted, in all or over a window.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EdgeTotals {
     /// By [`Measure::index`].
     values: [u64; MEASURES],

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::{
     time::Timestamp,
     totals::{EdgeTotals, Measure},
@@ -12,7 +14,7 @@ use crate::base::{
 const SHARED: usize = Measure::SHARED.len();
 
 /// By how much each side is ahead of the other, per shared measure.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Lead {
     /// The clients', by the order of [`Measure::SHARED`].
     pub(crate) clients: [u64; SHARED],
@@ -47,7 +49,7 @@ impl Lead {
 }
 
 /// The least lead there was in a sliding stretch of time: what of it is there to stay.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Agreement {
     since: Timestamp,
     /// The least in the stretch before `since`, and from then on.

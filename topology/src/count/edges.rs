@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::series::{SeriesIx, SeriesTable};
 use crate::{
     base::{
@@ -19,7 +21,7 @@ pub(crate) type EdgeIx = Key<Edge>;
 pub(crate) const PROTOCOL: &str = "tcp";
 
 /// Which sides of an edge reported.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Seen {
     pub(crate) client: bool,
     pub(crate) server: bool,
@@ -36,12 +38,13 @@ impl Seen {
 pub(crate) type EdgeKey = (ServiceIx, ServiceIx, u16);
 
 /// An edge that was published.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Edge {
     pub(crate) key: EdgeKey,
     pub(crate) id: Id,
     series: SeriesIx,
     /// What it gained in the running step.
+    #[serde(skip)]
     pub(crate) running: EdgeTotals,
     pub(crate) seen: Seen,
     pub(crate) open: u64,
@@ -54,9 +57,10 @@ pub(crate) struct Edge {
 }
 
 /// Every published edge that a link or a step refers to.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Edges {
     edges: Arena<Edge>,
+    #[serde(skip)]
     by_key: HashMap<EdgeKey, EdgeIx>,
     /// Edges with something in the running step.
     running: Vec<EdgeIx>,
@@ -64,6 +68,12 @@ pub(crate) struct Edges {
 }
 
 impl Edges {
+    /// Finishes what was read back.
+    pub(crate) fn resume(&mut self) {
+        self.by_key = self.edges.iter().map(|(ix, edge)| (edge.key, ix)).collect();
+        self.series.resume();
+    }
+
     pub(crate) fn get(&self, ix: EdgeIx) -> Option<&Edge> {
         self.edges.get(ix)
     }

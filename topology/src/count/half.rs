@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use common::{COUNTERS, Counter, HISTOGRAMS, HistogramKind};
+use serde::{Deserialize, Serialize};
 
 use super::link::LinkIx;
 use crate::{
@@ -21,14 +22,14 @@ use crate::{
 
 /// A half. It goes stale when the half is forgotten; what is then added is counted in
 /// [`crate::Stats::stale_records`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct HalfIx(pub(crate) Key<Half>);
 
 /// Which half, in which life of its node: totals of one never count for another.
 pub(crate) type HalfId = (NodeIx, u32, HalfKey<WorkloadIx>);
 
 /// One side's view of an edge.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Half {
     /// All it has counted; never falls.
     pub(crate) counters: [u64; COUNTERS],
@@ -49,7 +50,7 @@ pub(crate) struct Half {
 }
 
 /// How a half ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct End {
     /// It is forgotten then.
     pub(crate) forget_at: Timestamp,
@@ -58,7 +59,7 @@ pub(crate) struct End {
 }
 
 /// Whose connection a server half with a client's port is, where that is in question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Whose {
     /// Nobody was asked, or that many times without an answer.
     Unknown { asked: u8, again_at: Timestamp },
@@ -103,15 +104,21 @@ impl Half {
 }
 
 /// Every half, and which of them have changed.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Halves {
     halves: Arena<Half>,
+    #[serde(skip)]
     by_id: HashMap<HalfId, HalfIx>,
     pub(crate) changed: Vec<HalfIx>,
     pub(crate) stale_records: u64,
 }
 
 impl Halves {
+    /// Finishes what was read back.
+    pub(crate) fn resume(&mut self) {
+        self.by_id = self.halves.iter().map(|(ix, half)| (half.id, HalfIx(ix))).collect();
+    }
+
     pub(crate) fn get(&self, ix: HalfIx) -> Option<&Half> {
         self.halves.get(ix.0)
     }

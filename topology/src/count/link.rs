@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     agreement::Agreement,
     edges::EdgeIx,
@@ -20,7 +22,7 @@ use crate::{
 pub(crate) type LinkIx = Key<Link>;
 
 /// Client address, server address, server port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct LinkKey {
     pub(crate) client: Place,
     pub(crate) server: Place,
@@ -28,7 +30,7 @@ pub(crate) struct LinkKey {
 }
 
 /// The meeting point of the halves of two addresses and a port.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Link {
     pub(crate) key: LinkKey,
     pub(crate) halves: Vec<HalfIx>,
@@ -47,7 +49,7 @@ pub(crate) struct Link {
 }
 
 /// What a link has published for an edge.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) edge: EdgeIx,
     pub(crate) published: EdgeTotals,
@@ -56,7 +58,7 @@ pub(crate) struct Row {
 }
 
 /// What forgotten halves of one service had counted.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Rest {
     pub(crate) role: Role,
     pub(crate) service: ServiceIx,
@@ -114,15 +116,28 @@ impl Link {
 }
 
 /// Every link.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Links {
     links: Arena<Link>,
+    #[serde(skip)]
     by_key: HashMap<LinkKey, LinkIx>,
     /// Links to look at in the next tick.
     pub(crate) queue: Vec<LinkIx>,
 }
 
 impl Links {
+    /// Finishes what was read back.
+    pub(crate) fn resume(&mut self, now: Timestamp) {
+        self.by_key = self.links.iter().map(|(ix, link)| (link.key, ix)).collect();
+        // Nothing waits for a clock that was ahead.
+        for link in self.links.iter_mut() {
+            link.first_seen = link.first_seen.min(now);
+            if link.gathering.0 > now {
+                link.gathering = (now, now);
+            }
+        }
+    }
+
     pub(crate) fn get(&self, ix: LinkIx) -> Option<&Link> {
         self.links.get(ix)
     }

@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     base::{
         arena::{Arena, Key},
@@ -16,7 +18,7 @@ pub(crate) type SeriesIx = Key<Series>;
 
 /// What one set of labels has counted since the graph was made. Edges whose labels are equal
 /// (a container and a process of one name) share a series.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Series {
     key: SeriesKey,
     client_kind: WorkloadKind,
@@ -87,13 +89,20 @@ impl Series {
 
 /// Every series there was. One that expires is no longer shown, but when it comes
 /// back it goes on where it was.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(crate) struct SeriesTable {
     series: Arena<Series>,
+    #[serde(skip)]
     by_key: HashMap<SeriesKey, SeriesIx>,
 }
 
 impl SeriesTable {
+    /// Finishes what was read back.
+    pub(crate) fn resume(&mut self) {
+        let series = self.series.iter();
+        self.by_key = series.map(|(ix, series)| (series.key.clone(), ix)).collect();
+    }
+
     pub(crate) fn find(
         &mut self,
         client: &Service,

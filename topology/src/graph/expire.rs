@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::Graph;
 use crate::{
     base::time::Timestamp,
@@ -19,7 +21,7 @@ use crate::{
 const OLD_LIFE: Duration = Duration::from_secs(600);
 
 /// Ended halves by the time at which they are forgotten.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Forgetting(BinaryHeap<Reverse<(Timestamp, HalfIx)>>);
 
 impl Forgetting {

@@ -6,6 +6,7 @@ mod expire;
 mod questions;
 mod sides;
 mod signals;
+pub mod snapshot;
 
 use common::{Counter, HistogramKind};
 
@@ -40,6 +41,8 @@ pub struct Graph {
     pub(crate) edges: Edges,
     pub(crate) history: History,
     pub(crate) halves_refused: u64,
+    /// Links are not looked at for now.
+    held: bool,
     signals: signals::Signals,
     questions: questions::Questions,
     forgetting: expire::Forgetting,
@@ -60,6 +63,7 @@ impl Graph {
             links: Links::default(),
             edges: Edges::default(),
             halves_refused: 0,
+            held: false,
             signals: signals::Signals::default(),
             questions: questions::Questions::default(),
             forgetting: expire::Forgetting::default(),

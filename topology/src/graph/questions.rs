@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::Graph;
 use crate::{
     base::time::Timestamp,
@@ -27,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const WAITING: usize = 4096;
 
 /// Questions that wait to be taken, and whom those that were taken are about.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Questions {
     waiting: HashMap<NodeIx, Vec<Tuple>>,
     about: HashMap<(NodeIx, Tuple), HalfIx>,

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{base::histogram::Histogram, model::HostSignal, nodes::NodeIx};
 
 /// How many generations of a node are remembered, should an older one report again.
@@ -10,7 +12,7 @@ const GENERATIONS: u32 = 8;
 const SIGNALS: usize = HostSignal::ALL.len();
 
 /// What was reported, and its sums.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Signals {
     /// By generation: reports are totals of one.
     applied: HashMap<(NodeIx, u32, HostSignal), Histogram>,

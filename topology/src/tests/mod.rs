@@ -5,6 +5,7 @@ mod joining;
 mod lives;
 mod naming;
 mod properties;
+mod restarts;
 mod settling;
 mod sharing;
 mod windows;

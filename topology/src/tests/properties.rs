@@ -18,7 +18,7 @@ const SERVERS: [&str; 2] = ["api", "db"];
 
 /// Who a report is from: half number, then counter or bucket, and how much.
 #[derive(Clone, Copy, Debug)]
-enum Report {
+pub(super) enum Report {
     Counter(usize, Counter, u64),
     Bucket(usize, HistogramKind, u16, u64),
 }
@@ -95,7 +95,7 @@ fn order() -> impl Strategy<Value = Vec<usize>> {
 
 /// Something that happens to a graph.
 #[derive(Clone, Debug)]
-enum Event {
+pub(super) enum Event {
     Report(Report),
     Total(usize, Counter, u64),
     Open(usize),
@@ -109,7 +109,7 @@ enum Event {
     Answer(bool),
 }
 
-fn event() -> impl Strategy<Value = Event> {
+pub(super) fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         8 => report().prop_map(Event::Report),
         2 => (0..HALVES, 0..16_usize, 0_u64..9000)
@@ -126,14 +126,14 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-struct Random {
-    world: World,
-    connections: [Connection; 2],
-    halves: Vec<HalfIx>,
+pub(super) struct Random {
+    pub(super) world: World,
+    pub(super) connections: [Connection; 2],
+    pub(super) halves: Vec<HalfIx>,
 }
 
 impl Random {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut world = World::new();
         let a = world.connect("a", incarnation(1, 1, 1)).unwrap();
         let b = world.connect("b", incarnation(1, 1, 1)).unwrap();
@@ -141,7 +141,7 @@ impl Random {
         Random { world, connections: [a, b], halves }
     }
 
-    fn happen(&mut self, event: &Event) {
+    pub(super) fn happen(&mut self, event: &Event) {
         let world = &mut self.world;
         let [a, b] = self.connections.map(|connection| connection.node);
         match *event {

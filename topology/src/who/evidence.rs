@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
+use serde::{Deserialize, Serialize};
+
 use super::{place::Place, services::ServiceIx};
 use crate::{
     model::{Listener, NodeAddress},
@@ -17,7 +19,7 @@ pub(crate) enum Answer {
 }
 
 /// Where somebody listens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Ear {
     /// At one address.
     At(Place),
@@ -26,7 +28,7 @@ enum Ear {
 }
 
 /// How often each service was seen somewhere: now, and in all that is remembered.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Seen(Vec<(ServiceIx, u32, u32)>);
 
 impl Seen {
@@ -73,7 +75,7 @@ fn count<K: std::hash::Hash + Eq>(
 }
 
 /// Everything that tells who is at an address, apart from the halves of a link itself.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Evidence {
     /// Whose halves used an address as their own.
     users: HashMap<Place, Seen>,

@@ -2,13 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     model::{Address, Scope},
     nodes::NodeIx,
 };
 
 /// An address that means the same thing to whoever looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Place {
     /// An address of the whole fleet.
     Global(IpAddr),

@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     base::{
         arena::{Arena, Key},
@@ -19,11 +21,11 @@ use crate::{
 const LABELS: usize = 32;
 
 /// A workload of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct WorkloadIx(pub(crate) Key<WorkloadEntry>);
 
 /// Which service a workload is part of.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct WorkloadEntry {
     pub(crate) node: NodeIx,
     pub(crate) service: ServiceIx,
@@ -35,7 +37,7 @@ pub(crate) struct WorkloadEntry {
 pub(crate) type ServiceIx = Key<Service>;
 
 /// All workloads of one kind, namespace and name.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Service {
     pub(crate) kind: WorkloadKind,
     pub(crate) namespace: Arc<str>,
@@ -82,15 +84,27 @@ impl Service {
 type ServiceKey = (WorkloadKind, Arc<str>, Arc<str>);
 
 /// Every service and workload that something refers to.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Services {
     services: Arena<Service>,
+    #[serde(skip)]
     by_key: HashMap<ServiceKey, ServiceIx>,
     workloads: Arena<WorkloadEntry>,
+    #[serde(skip)]
     by_workload: HashMap<(NodeIx, Arc<Workload>), WorkloadIx>,
 }
 
 impl Services {
+    /// Finishes what was read back.
+    pub(crate) fn resume(&mut self) {
+        let key =
+            |service: &Service| (service.kind, service.namespace.clone(), service.name.clone());
+        self.by_key = self.services.iter().map(|(ix, service)| (key(service), ix)).collect();
+        let workloads = self.workloads.iter();
+        self.by_workload =
+            workloads.map(|(ix, entry)| (entry.key.clone(), WorkloadIx(ix))).collect();
+    }
+
     pub(crate) fn get(&self, ix: ServiceIx) -> Option<&Service> {
         self.services.get(ix)
     }

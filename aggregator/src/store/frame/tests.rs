@@ -1,0 +1,70 @@
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+use topology::{AgentFacts, Graph, Incarnation, Timestamp};
+
+use super::*;
+use crate::{ingest::Sessions, metrics::Metrics};
+
+fn snapshot() -> Vec<u8> {
+    let now = Timestamp::from_unix_ns(1_000_000_000);
+    let mut graph = Graph::new(topology::Config::default());
+    let incarnation = Incarnation { boot_id: [1; 16], generation: 2, session: 3 };
+    graph.node_connected("n1", incarnation, AgentFacts::default(), now).unwrap();
+    let config = crate::Config {
+        grpc_listen: ([127, 0, 0, 1], 0).into(),
+        http_listen: ([127, 0, 0, 1], 0).into(),
+        data_dir: "data".into(),
+        tls: proto::tls::Files { ca: "ca".into(), cert: "cert".into(), key: "key".into() },
+        trust_domain: None,
+        expected_nodes: Vec::new(),
+        service_graph_metrics: false,
+        log: String::new(),
+    };
+    let shared = Shared::new(graph, Sessions::default(), Metrics::new().unwrap(), 42, &config);
+    write(&shared).unwrap()
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let stored = read(&snapshot()).unwrap();
+    assert_eq!(stored.instance, 42);
+}
+
+#[test]
+fn another_version_is_told_apart() {
+    let mut bytes = snapshot();
+    bytes[8] ^= 1;
+    assert_eq!(read(&bytes).err(), Some(FrameError::Version(VERSION ^ 1)));
+}
+
+proptest! {
+    #[test]
+    fn bytes_that_changed_are_refused(at: prop::sample::Index, flip in 1_u8..) {
+        let mut bytes = snapshot();
+        let at = at.index(bytes.len());
+        bytes[at] ^= flip;
+        prop_assert!(read(&bytes).is_err());
+    }
+
+    #[test]
+    fn a_part_is_refused(length: prop::sample::Index) {
+        let bytes = snapshot();
+        prop_assert!(read(&bytes[..length.index(bytes.len())]).is_err());
+    }
+
+    #[test]
+    fn no_contents_panic(body: Vec<u8>, at: prop::sample::Index, flip: u8) {
+        let mut random = vec![0; HEADER];
+        random.extend(body);
+        seal(&mut random);
+        let _ = read(&random);
+        // Nearly right ones get further.
+        let mut bytes = snapshot();
+        let at = HEADER + at.index(bytes.len() - HEADER);
+        bytes[at] ^= flip;
+        seal(&mut bytes);
+        let _ = read(&bytes);
+        let _ = read(&random[HEADER..]);
+    }
+}
