@@ -5,9 +5,11 @@ use std::time::Duration;
 /// How the graph settles, remembers and forgets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// How long a link waits for its other half, and how long the two sides may disagree about
-    /// a number before the larger one holds.
+    /// How long a link waits for its other half.
     pub settle_after: Duration,
+    /// How long the two sides of a link must disagree about a number before the larger one holds; it does so
+    /// within twice this time. Longer than the intervals at which hosts report.
+    pub agree_for: Duration,
     /// How long a link waits, once both sides have a half, for further halves of the same
     /// addresses and port: hosts report at different moments.
     pub gather_for: Duration,
@@ -32,6 +34,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             settle_after: Duration::from_secs(10),
+            agree_for: Duration::from_secs(5),
             gather_for: Duration::from_secs(2),
             step: Duration::from_secs(10),
             steps_kept: 360,

@@ -79,7 +79,7 @@ impl Graph {
         };
         let new = || Box::new(Agreement::new(lead, now));
         let agreement = link.agreement.get_or_insert_with(new);
-        let lasting = agreement.lasting(lead, now, self.config.settle_after);
+        let lasting = agreement.lasting(lead, now, self.config.agree_for);
         (lasting, lasting != lead)
     }
 
