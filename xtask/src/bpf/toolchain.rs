@@ -100,7 +100,19 @@ impl Toolchain {
             }
         };
         command.args(["--target", TARGET]);
-        command.current_dir(crate::workspace().join(EBPF)).env("CARGO_ENCODED_RUSTFLAGS", FLAGS);
+        // The kept object shall not tell where it was built.
+        let mut flags = FLAGS.to_owned();
+        let cargo_home = std::env::var("CARGO_HOME").ok();
+        let cargo_home =
+            cargo_home.or_else(|| Some(format!("{}/.cargo", std::env::var("HOME").ok()?)));
+        for (from, to) in
+            [(Some(crate::workspace().display().to_string()), "."), (cargo_home, "cargo")]
+        {
+            if let Some(from) = from {
+                flags.push_str(&format!("\x1f--remap-path-prefix={from}={to}"));
+            }
+        }
+        command.current_dir(crate::workspace().join(EBPF)).env("CARGO_ENCODED_RUSTFLAGS", flags);
         command
     }
 }
