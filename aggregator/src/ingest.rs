@@ -1,18 +1,15 @@
 //! Taking in what agents report.
 //!
 //! - `acceptor` accepts connections and does TLS, `connection` is one of them,
-//! - `service` opens a stream, `stream` is the task of it,
-//! - `batch` reads a batch, `apply` adds it to the graph, `tables` knows its ids,
-//! - `sessions` remembers how far each agent has come.
+//! - `service` opens a stream, `stream` is the task of it, `streams` knows which there are.
+//!
+//! What a batch does is `core`'s matter.
 
 mod acceptor;
-mod apply;
-mod batch;
 mod connection;
 mod service;
-mod sessions;
 mod stream;
-mod tables;
+mod streams;
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,7 +22,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 
-pub use sessions::{Progress, Sessions};
+pub use streams::Streams;
 
 use crate::state::Shared;
 use acceptor::Acceptor;

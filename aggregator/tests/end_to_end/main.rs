@@ -5,6 +5,7 @@
 
 mod agent;
 mod binary;
+mod faults;
 mod fleet;
 mod ingest;
 mod questions;
