@@ -89,6 +89,8 @@ impl Run {
                 for _ in 0..seconds {
                     self.now = self.now.plus(std::time::Duration::from_secs(1));
                     self.core.get_mut().unwrap().tick(self.now);
+                    // Time flies here: no step shall be lost because it cannot be written so fast.
+                    self.store.as_ref().unwrap().history().flush(HISTORY_FLUSH);
                 }
             }
             Event::Snapshot => self.store.as_ref().unwrap().checkpoint(&self.core).unwrap(),
@@ -118,7 +120,10 @@ impl Run {
         let store = self.store.as_ref().unwrap();
         store.history().flush(HISTORY_FLUSH);
         let all = topology::Window { from: Timestamp::default(), to: self.now };
-        Core::view_all(&self.core, store.history(), all, self.now).edges
+        let mut edges = Core::view_all(&self.core, store.history(), all, self.now).edges;
+        // Whose word counts for what is open depends on who is connected, and now nobody is.
+        edges.iter_mut().for_each(|edge| edge.connections_open = 0);
+        edges
     }
 
     fn connect(&mut self, node: usize) {
@@ -207,7 +212,11 @@ fn definitions(node: usize) -> v1::Section {
 
 /// Everything that was published.
 fn series(core: &Core) -> Vec<String> {
-    let mut shown: Vec<_> = core.graph().published().map(|series| format!("{series:?}")).collect();
+    let mut shown: Vec<_> = core
+        .graph()
+        .published()
+        .map(|series| format!("{} {} {:?}", series.client(), series.server(), series.totals()))
+        .collect();
     shown.sort();
     shown
 }
