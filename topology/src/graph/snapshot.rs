@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The layout of a [`Snapshot`]: to be raised whenever a stored type changes.
-pub const SNAPSHOT_VERSION: u32 = 1;
+pub const SNAPSHOT_VERSION: u32 = 2;
 
 /// How long an agent that is back may take to open again what is to be opened: a half that it has
 /// given up since the snapshot never comes.

@@ -77,12 +77,12 @@ fn failures_of_a_client_go_to_its_first_pairing() {
 }
 
 #[test]
-fn without_an_answer_the_first_in_order_has_it() {
+fn without_an_answer_the_clients_numbers_tell() {
     let mut shared = shared();
     shared.world.pass(11);
     assert_eq!(
         shared.world.edges(),
-        [row("job", "api1", 80, 1, 100, 10), row("job", "api2", 80, 1, 300, 30)]
+        [row("job", "api2", 80, 1, 300, 30), row("web", "api1", 80, 1, 100, 10)]
     );
 }
 
