@@ -1,7 +1,7 @@
 //! Sockets and listeners that were there before the agents.
 
 use testbed::{
-    traffic::{Burst, Command, Dial, Ending, Listen},
+    traffic::{Burst, Command, Dial, Ending, Listen, Open},
     truth::{collect, since},
 };
 
@@ -46,7 +46,7 @@ fn sockets_and_listeners_older_than_the_agents() {
 }
 
 #[test]
-fn a_multipath_listener_older_than_the_agents() {
+fn multipath_sockets_and_a_listener_older_than_the_agents() {
     let Some(unstarted) = unstarted() else { return };
     let [one, two, _] = &unstarted.hosts;
     let (mut plain, mut multi, mut go) =
@@ -56,15 +56,20 @@ fn a_multipath_listener_older_than_the_agents() {
     let dial = Dial { mptcp: true, ..Dial::default() };
     plain.open(open("old", address, 2)).unwrap();
     plain.exchange("old", exchange(1, 500, 600), Ending::Keep).unwrap();
+    multi.open(Open { dial: dial.clone(), ..open("old", address, 3) }).unwrap();
+    multi.exchange("old", exchange(2, 700, 800), Ending::Keep).unwrap();
     let before = collect(&mut [&mut plain, &mut multi, &mut go], |_| "nobody".into()).unwrap();
 
     let world = World::start(unstarted).unwrap();
     plain.burst(burst(address, 6, exchange(2, 400, 3_000))).unwrap();
     multi.burst(Burst { dial, ..burst(address, 4, exchange(2, 300, 2_000)) }).unwrap();
     plain.exchange("old", exchange(2, 5_000, 6_000), Ending::Keep).unwrap();
+    // Not much: of more at once the kernel may send some again over the same subflow, as payload.
+    multi.exchange("old", exchange(2, 900, 1_700), Ending::Keep).unwrap();
     let now = collect(&mut [&mut plain, &mut multi, &mut go], |_| "nobody".into()).unwrap();
     world.must_become(&since(&now, &before));
     plain.end("old", Ending::ClientCloses).unwrap();
+    multi.exchange("old", exchange(1, 100, 200), Ending::ClientCloses).unwrap();
     let now = collect(&mut [&mut plain, &mut multi, &mut go], |_| "nobody".into()).unwrap();
     world.must_become(&since(&now, &before));
     world.stop();
