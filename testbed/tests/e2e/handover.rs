@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use testbed::{
     fleet::{AGENT_HTTP, get},
     lab::Host,
-    traffic::{Command, Ending},
+    traffic::{Command, Ending, Listen},
 };
 
 use crate::{
     support::{burst, exchange, open},
-    world::world,
+    world::{at, world},
 };
 
 /// How long a port may be taken for one that several processes share.
@@ -96,6 +96,30 @@ fn a_port_is_handed_on_twice_under_clients_of_one_host() {
     let mut peers = [&mut web, &mut cart, &mut old, &mut new, &mut third];
     let graph = world.must_show(&mut peers);
     assert_eq!(graph.edges.len(), 6);
+    world.stop();
+}
+
+/// Connections from before are counted together, those from after one by one, and no moment is at rest.
+#[test]
+fn a_second_process_joins_in_the_middle() {
+    let Some(world) = world() else { return };
+    let [one, two, _] = &world.hosts;
+    let (mut web, mut cart) = (one.peer("web").unwrap(), one.peer("cart").unwrap());
+    let (mut blue, mut green) = (two.peer("blue").unwrap(), two.peer("green").unwrap());
+    let address = at(two.ipv4(), 80);
+    let shared = Listen { address, mptcp: false, reuse_port: true };
+    blue.listen_as(shared.clone()).unwrap();
+    web.open(open("kept", address, 2)).unwrap();
+    cart.open(open("kept", address, 1)).unwrap();
+    web.tell(&Command::Burst(burst(address, 1_500, exchange(1, 90, 800)))).unwrap();
+    cart.tell(&Command::Burst(burst(address, 1_000, exchange(3, 60, 600)))).unwrap();
+    green.listen_as(shared).unwrap();
+    web.answer().unwrap();
+    cart.answer().unwrap();
+    web.exchange("kept", exchange(4, 500, 5_000), Ending::Keep).unwrap();
+    cart.exchange("kept", exchange(2, 700, 7_000), Ending::ClientCloses).unwrap();
+    let graph = world.must_show(&mut [&mut web, &mut cart, &mut blue, &mut green]);
+    assert_eq!(graph.edges.len(), 4);
     world.stop();
 }
 
