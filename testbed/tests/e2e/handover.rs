@@ -53,6 +53,8 @@ fn a_port_goes_from_one_process_to_another_under_clients_of_one_host() {
     web.burst(burst(target, 6, exchange(2, 100, 1_000))).unwrap();
     cart.burst(burst(target, 4, exchange(1, 300, 700))).unwrap();
     cart.open(open("left", target, 2)).unwrap();
+    // Once answered, they are accepted.
+    cart.exchange("left", exchange(1, 20, 30), Ending::Keep).unwrap();
     old.ask(&Command::Unlisten { address: target }).unwrap();
     new.listen(two.ipv4(), 80).unwrap();
     web.burst(burst(target, 5, exchange(1, 200, 3_000))).unwrap();
