@@ -155,6 +155,10 @@ impl Sides {
         }
         self.split_open(&mut found);
         let mut beyond = self.lead().unwrap_or_default().at_most(lasting).clients;
+        if self.undivided().next().is_some() {
+            // What a client has beyond may be its part of that.
+            beyond = Lead::default().clients;
+        }
         for (at, client) in self.clients.iter().enumerate() {
             let cells = || self.cells.iter().filter(|cell| cell.client == at);
             let mut missing = EdgeTotals::default();

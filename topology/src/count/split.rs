@@ -115,7 +115,7 @@ impl Sides {
     }
 
     /// Servers with something that is in no cell.
-    fn undivided(&self) -> impl Iterator<Item = usize> {
+    pub(super) fn undivided(&self) -> impl Iterator<Item = usize> {
         (0..).zip(&self.wholes).filter(|(_, whole)| !whole.totals.is_zero()).map(|(at, _)| at)
     }
 
