@@ -64,12 +64,10 @@ pub extern "C" fn weft_adopt_files(ctx: *mut TaskFile) -> i32 {
     if (family == AF_INET || family == AF_INET6)
         && (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP)
     {
-        if protocol == IPPROTO_MPTCP {
-            let port = read::field::<u16>(sk, settings::sock_local_port()).unwrap_or(0);
-            let key = PortKey { netns_cookie, port, reserved: [0; 6] };
-            if MPTCP_ADOPTIONS.insert(key, [owner, u64::from(tgid)], 0).is_err() {
-                hint::lost(Loss::ListenersFull);
-            }
+        if protocol == IPPROTO_MPTCP
+            && MPTCP_ADOPTIONS.insert(sk as u64, [owner, u64::from(tgid)], 0).is_err()
+        {
+            hint::lost(Loss::StorageRefused);
         }
         // Keeps the state of a socket that has one.
         let _ = socket::get_or_create(sk.cast(), owner, netns_cookie, tgid);
@@ -103,7 +101,8 @@ pub fn listening(state: &SocketState, address: &[u8; 16], port: u16, now: u64, a
     }
 }
 
-/// Notes who listens on a port; from the second owner on, its connections are told apart.
+/// Notes who listens on a port; from the second owner on, its connections are told apart. One that listens no more
+/// is among them until the agent takes the port's entry away: its connections may still be open, and clients talk to both.
 #[inline(always)]
 fn share(state: &SocketState, port: u16) {
     let key = PortKey { netns_cookie: state.netns_cookie, port, reserved: [0; 6] };
@@ -126,7 +125,7 @@ fn share(state: &SocketState, port: u16) {
     }
 }
 
-/// Forgets a listening socket.
+/// Forgets a listening socket, but not yet whose its port was.
 #[inline(always)]
 pub fn no_longer_listening(state: &SocketState, address: &[u8; 16], port: u16) {
     let key = ListenerKey {
@@ -138,15 +137,5 @@ pub fn no_longer_listening(state: &SocketState, address: &[u8; 16], port: u16) {
     };
     if LISTENERS.remove(key).is_ok() {
         hint::send(HintKind::Listener, 0, 0);
-    }
-    // The next to listen shall not be taken for a second one. A port that is shared stays so until the agent has
-    // looked who is left.
-    let port = PortKey { netns_cookie: state.netns_cookie, port, reserved: [0; 6] };
-    // SAFETY: copied at once.
-    if let Some(known) = unsafe { PORTS.get(port) }.copied()
-        && known.owner == state.owner
-        && known.sharing == sharing::SINGLE
-    {
-        let _ = PORTS.remove(port);
     }
 }

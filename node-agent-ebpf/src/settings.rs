@@ -58,6 +58,10 @@ settings! {
     sock_net = OFFSET_SOCK_NET;
     /// `net.net_cookie`
     net_cookie = OFFSET_NET_COOKIE;
+    /// `inet_connection_sock.icsk_ulp_data`
+    sock_ulp_data = OFFSET_SOCK_ULP_DATA;
+    /// `mptcp_subflow_context.conn`
+    subflow_parent = OFFSET_SUBFLOW_PARENT;
     /// `tcp_sock.bytes_received`
     tcp_bytes_received = OFFSET_TCP_BYTES_RECEIVED;
     /// `tcp_sock.bytes_acked`

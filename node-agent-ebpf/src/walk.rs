@@ -47,11 +47,10 @@ pub extern "C" fn weft_walk_tcp(ctx: *mut TcpSocket) -> i32 {
     let tcp_state = u32::from(read::field::<u8>(sock, settings::sock_state()).unwrap_or(0));
     let state = match socket::get(tcp.cast()) {
         Some(state) => state,
-        None if tcp_state == state_of::LISTEN => match adopt_mptcp(tcp.cast(), sock) {
+        None => match adopt_subflow(tcp.cast(), sock) {
             Some(state) => state,
             None => return 0,
         },
-        None => return 0,
     };
     match tcp_state {
         state_of::LISTEN => listener(tcp.cast(), state, sock),
@@ -71,16 +70,16 @@ pub extern "C" fn weft_walk_tcp(ctx: *mut TcpSocket) -> i32 {
     0
 }
 
-/// A listening subflow of an MPTCP socket older than the agent: made by the kernel, it has no file of its own, so
-/// `adopt.rs` left the owner under the port.
+/// A subflow of an MPTCP socket older than the agent: made by the kernel, it has no file of its own, so `adopt.rs` left
+/// the owner under the address of that socket. (The helper that leads there does not take this kind of pointer.)
 #[inline(always)]
-fn adopt_mptcp<'a>(sk: *mut c_void, sock: *const u8) -> Option<&'a mut SocketState> {
-    let port = read::field::<u16>(sock, settings::sock_local_port())?;
-    let netns_cookie = read::netns_cookie(sock)?;
-    let key = PortKey { netns_cookie, port, reserved: [0; 6] };
+fn adopt_subflow<'a>(sk: *mut c_void, sock: *const u8) -> Option<&'a mut SocketState> {
+    let context = read::field::<u64>(sock, settings::sock_ulp_data()).filter(|at| *at != 0)?;
+    // What another protocol keeps there leads to no address of the map.
+    let parent = read::field::<u64>(context as *const u8, settings::subflow_parent())?;
     // SAFETY: copied at once.
-    let [owner, tgid] = unsafe { MPTCP_ADOPTIONS.get(key) }.copied()?;
-    socket::get_or_create(sk, owner, netns_cookie, tgid as u32)
+    let [owner, tgid] = unsafe { MPTCP_ADOPTIONS.get(parent) }.copied()?;
+    socket::get_or_create(sk, owner, read::netns_cookie(sock)?, tgid as u32)
 }
 
 #[inline(always)]

@@ -73,6 +73,19 @@ pub enum PortSharing {
     Several,
 }
 
+/// A slot that counts for a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Number of the slot.
+    pub slot: u32,
+    /// Network namespace, by cookie.
+    pub netns_cookie: u64,
+    /// The port it is, or was, listened on.
+    pub port: u16,
+    /// Id of the owner.
+    pub owner: u64,
+}
+
 /// How many slots there are and how many are taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotUse {
@@ -116,6 +129,9 @@ pub trait Source: Send {
 
     /// All listening sockets.
     fn listeners(&mut self) -> Vec<ListenerKey>;
+
+    /// All slots that count for servers, whether they still listen or not.
+    fn servers(&mut self) -> Vec<Server>;
 
     /// Says who listens on a port; the programs take the second owner for another workload until then.
     fn set_port_sharing(&mut self, netns_cookie: u64, port: u16, sharing: PortSharing);
@@ -164,6 +180,9 @@ impl<S: Source + ?Sized> Source for Box<S> {
     }
     fn listeners(&mut self) -> Vec<ListenerKey> {
         (**self).listeners()
+    }
+    fn servers(&mut self) -> Vec<Server> {
+        (**self).servers()
     }
     fn set_port_sharing(&mut self, netns_cookie: u64, port: u16, sharing: PortSharing) {
         (**self).set_port_sharing(netns_cookie, port, sharing);

@@ -19,6 +19,10 @@ use crate::{
 /// Listeners are read this often, besides when a hint says that they changed.
 const LIST_EVERY: Duration = Duration::from_secs(5);
 
+/// Who listened on a port before has left it for good when nothing of its connections has changed for this long, and
+/// none is open: by then the aggregator has what they counted, and takes the next server's for the next server's.
+const LEFT: Duration = Duration::from_secs(15);
+
 /// Slots, halves and owners that nobody needs are looked for this often.
 const TIDY_EVERY: Duration = Duration::from_secs(5);
 
@@ -70,17 +74,12 @@ impl<S: Source> Collector<S> {
         let mut ports: HashMap<(u64, u16), Sharing> = HashMap::new();
         for key in keys {
             let workload = self.workload(key.owner, now);
-            let port = ports.entry((key.netns_cookie, key.port)).or_insert_with(|| Sharing {
-                owner: key.owner,
-                workload: Arc::clone(&workload),
-                owners_differ: false,
-                workloads_differ: false,
-            });
-            port.owners_differ |= port.owner != key.owner;
-            port.workloads_differ |= port.workload != workload;
+            let port = ports.entry((key.netns_cookie, key.port));
+            port.or_insert_with(|| Sharing::new(key.owner, &workload)).add(key.owner, &workload);
             let address = scoped(key.address, key.netns_cookie);
             listeners.push((workload, address, key.netns_cookie, key.port));
         }
+        self.add_former(&mut ports, now);
         for ((network_namespace, port), sharing) in ports {
             let sharing = match sharing {
                 Sharing { workloads_differ: true, .. } => PortSharing::Several,
@@ -90,6 +89,18 @@ impl<S: Source> Collector<S> {
             self.source.set_port_sharing(network_namespace, port, sharing);
         }
         self.report.set_listeners(&listeners);
+    }
+
+    /// Who listened on a port shares it with the next until its connections are over.
+    fn add_former(&mut self, ports: &mut HashMap<(u64, u16), Sharing>, now: Instant) {
+        let left: HashSet<u32> = self.report.quiet_slots(now, LEFT).into_iter().collect();
+        for server in self.source.servers() {
+            let Some(port) = ports.get_mut(&(server.netns_cookie, server.port)) else { continue };
+            if server.owner != port.owner && !left.contains(&server.slot) {
+                let workload = self.workload(server.owner, now);
+                port.add(server.owner, &workload);
+            }
+        }
     }
 
     /// Takes over what concerns the host as a whole.
@@ -166,6 +177,18 @@ struct Sharing {
     workload: Arc<Workload>,
     owners_differ: bool,
     workloads_differ: bool,
+}
+
+impl Sharing {
+    fn new(owner: u64, workload: &Arc<Workload>) -> Self {
+        let workload = Arc::clone(workload);
+        Self { owner, workload, owners_differ: false, workloads_differ: false }
+    }
+
+    fn add(&mut self, owner: u64, workload: &Arc<Workload>) {
+        self.owners_differ |= self.owner != owner;
+        self.workloads_differ |= self.workload != *workload;
+    }
 }
 
 fn is_scarce(used: usize, capacity: usize) -> bool {

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use common::{
     Counter, HistogramKind,
-    kernel::{ListenerKey, Owner},
+    kernel::{HalfKey, ListenerKey, Owner, role},
 };
 use proto::v1::{AgentMessage, agent_message::Body};
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
@@ -170,6 +170,36 @@ async fn a_hint_is_followed_long_before_the_interval_is_over() {
     setup.kernel.hint(HintKind::Listener, 0);
     setup.until("the listener", |receiver| receiver.listeners.len() == 1).await;
     assert_eq!(setup.kernel.kernel().sharing.last(), Some(&(1, 80, PortSharing::OneWorkload)));
+    setup.stop().await;
+}
+
+#[tokio::test]
+async fn a_port_is_shared_with_who_has_just_left_it() {
+    let Some(mut setup) = Setup::new(NEVER) else { return };
+    let mut past = setup.kernel.kernel().owners[&OWNER];
+    past.comm[..4].copy_from_slice(b"past");
+    setup.kernel.kernel().owners.insert(OWNER + 1, past);
+    let listener = |port| ListenerKey {
+        netns_cookie: 1,
+        owner: OWNER,
+        address: raw("::"),
+        port,
+        reserved: [0; 6],
+    };
+    setup.kernel.kernel().listeners = vec![listener(80), listener(81)];
+    for (slot, port) in [(0, 80), (1, 82)] {
+        let key = HalfKey { role: role::SERVER, ..client_key(OWNER + 1, "10.0.0.2", port) };
+        setup.kernel.count(slot, key, Counter::Closed, 1);
+    }
+    let client = client_key(OWNER + 1, "10.0.0.2", 81);
+    setup.kernel.count(2, client, Counter::Closed, 1);
+    setup.kernel.hint(HintKind::Listener, 0);
+    setup.connect().await;
+    setup.until("the listeners", |receiver| receiver.listeners.len() == 2).await;
+    let mut sharing = setup.kernel.kernel().sharing.clone();
+    sharing.sort_by_key(|(_, port, _)| *port);
+    sharing.dedup();
+    assert_eq!(sharing, [(1, 80, PortSharing::Several), (1, 81, PortSharing::One(OWNER))]);
     setup.stop().await;
 }
 

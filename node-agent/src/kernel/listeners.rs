@@ -2,27 +2,29 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use aya::maps::{HashMap as BpfHashMap, MapData};
+use aya::maps::{Array, HashMap as BpfHashMap, MapData};
 use common::kernel::{ListenerKey, PortKey, PortState, sharing};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::source::PortSharing;
 
-/// The maps `listeners` and `ports`.
+/// The maps `listeners`, `ports` and `shared_ports`.
 pub struct Listeners {
     listeners: BpfHashMap<MapData, ListenerKey, u64>,
     ports: BpfHashMap<MapData, PortKey, PortState>,
+    shared_ports: Array<MapData, u64>,
     /// When the last two walks through all namespaces began, in ns since boot.
     walks: [Option<u64>; 2],
 }
 
 impl Listeners {
-    /// From the two maps.
+    /// From the three maps.
     pub fn new(
         listeners: BpfHashMap<MapData, ListenerKey, u64>,
         ports: BpfHashMap<MapData, PortKey, PortState>,
+        shared_ports: Array<MapData, u64>,
     ) -> Self {
-        Self { listeners, ports, walks: [None; 2] }
+        Self { listeners, ports, shared_ports, walks: [None; 2] }
     }
 
     /// A walk through all namespaces, begun at `began_ns` since boot, renewed the time of every
@@ -32,8 +34,9 @@ impl Listeners {
     }
 
     /// All that listen now. What two walks did not see is forgotten, and so are ports on which
-    /// nobody listens any more.
-    pub fn read(&mut self) -> Vec<ListenerKey> {
+    /// nobody listens any more, except those that are still `served`: the next to listen there
+    /// is another one.
+    pub fn read(&mut self, served: &HashSet<(u64, u16)>) -> Vec<ListenerKey> {
         // Before the listeners: the programs note a listener first and its port then, so a port of
         // this list without a listener in the next one is closed, not new.
         let ports: Vec<PortKey> = self.ports.keys().filter_map(Result::ok).collect();
@@ -50,7 +53,8 @@ impl Listeners {
         let open: HashSet<(u64, u16)> =
             live.iter().map(|key| (key.netns_cookie, key.port)).collect();
         for key in ports {
-            if !open.contains(&(key.netns_cookie, key.port)) {
+            let port = (key.netns_cookie, key.port);
+            if !open.contains(&port) && !served.contains(&port) {
                 let _ = self.ports.remove(&key);
             }
         }
@@ -69,9 +73,18 @@ impl Listeners {
             PortSharing::OneWorkload => PortState { sharing: sharing::ONE_WORKLOAD, ..known },
             PortSharing::Several => PortState { sharing: sharing::SHARED, ..known },
         };
-        if wanted != known
-            && let Err(error) = self.ports.insert(key, wanted, 0)
-        {
+        if wanted == known {
+            return;
+        }
+        let mut noted = self.ports.insert(key, wanted, 0);
+        if wanted.sharing == sharing::SHARED {
+            // The programs look into `ports` only when this is not 0.
+            noted = noted.and_then(|()| {
+                let count = self.shared_ports.get(&0, 0)?;
+                self.shared_ports.set(0, count.saturating_add(1), 0)
+            });
+        }
+        if let Err(error) = noted {
             tracing::warn!(%error, port, "cannot note who listens");
         }
     }

@@ -21,7 +21,7 @@ use std::{
 use anyhow::Context;
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    maps::{CgroupArray, HashMap as BpfHashMap, Map, MapData, PerCpuArray, Queue, RingBuf},
+    maps::{Array, CgroupArray, HashMap as BpfHashMap, Map, MapData, PerCpuArray, Queue, RingBuf},
     programs::Iter,
 };
 use common::{
@@ -40,7 +40,7 @@ use self::{
     slots::{SlotMaps, Slots},
 };
 use crate::source::{
-    PortSharing, Program, ProgramState, RetireOutcome, SlotChange, SlotUse, Source,
+    PortSharing, Program, ProgramState, RetireOutcome, Server, SlotChange, SlotUse, Source,
 };
 
 /// The kernel programs, compiled: see `build.rs` and `cargo xtask bpf`.
@@ -121,6 +121,7 @@ impl Kernel {
         let listeners = Listeners::new(
             BpfHashMap::try_from(take(&mut ebpf, "listeners")?)?,
             BpfHashMap::try_from(take(&mut ebpf, "ports")?)?,
+            Array::try_from(take(&mut ebpf, "shared_ports")?)?,
         );
         if !whole_system {
             let map = ebpf.map_mut("measured_cgroup").context("no map measured_cgroup")?;
@@ -165,7 +166,7 @@ impl Kernel {
         }
         let processes = adopt::processes_below(cgroup);
         let adopted = self.adopt_processes(&processes);
-        match adopted.and_then(|()| self.refresh()) {
+        match adopted.and_then(|()| self.refresh()).and_then(|()| self.forget_addresses()) {
             Ok(()) => {
                 tracing::info!(processes = processes.len(), "picked up what was there before")
             }
@@ -196,6 +197,17 @@ impl Kernel {
         // A process made from here on is not one of these, though its number may be.
         for (_, owner) in processes {
             let _ = adoptions.remove(&owner.tgid);
+        }
+        Ok(())
+    }
+
+    /// Empties the map of MPTCP sockets to pick up: a later one may be at the address of one of them.
+    fn forget_addresses(&mut self) -> anyhow::Result<()> {
+        let mut addresses: BpfHashMap<MapData, u64, [u64; 2]> =
+            BpfHashMap::try_from(take(&mut self.ebpf, "mptcp_adoptions")?)?;
+        let all: Vec<u64> = addresses.keys().filter_map(Result::ok).collect();
+        for address in all {
+            let _ = addresses.remove(&address);
         }
         Ok(())
     }
@@ -257,7 +269,12 @@ impl Source for Kernel {
     }
 
     fn listeners(&mut self) -> Vec<ListenerKey> {
-        self.listeners.read()
+        let served = self.slots.servers().iter().map(|s| (s.netns_cookie, s.port)).collect();
+        self.listeners.read(&served)
+    }
+
+    fn servers(&mut self) -> Vec<Server> {
+        self.slots.servers()
     }
 
     fn set_port_sharing(&mut self, netns_cookie: u64, port: u16, sharing: PortSharing) {

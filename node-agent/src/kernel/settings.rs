@@ -11,7 +11,7 @@ const RTT_CALLBACK: u32 = 1 << 3;
 const EVERY_SEGMENT_CALLBACK: u32 = 1 << 6;
 
 /// Fields whose offsets the programs need: name of the constant, structure, member.
-const OFFSETS: [(&str, &str, &str); 26] = [
+const OFFSETS: [(&str, &str, &str); 28] = [
     ("OFFSET_SOCK_ERROR", "sock", "sk_err"),
     ("OFFSET_SOCK_FLAGS", "sock_common", "skc_flags"),
     ("OFFSET_SOCK_PROTOCOL", "sock", "sk_protocol"),
@@ -25,6 +25,8 @@ const OFFSETS: [(&str, &str, &str); 26] = [
     ("OFFSET_SOCK_PEER6", "sock_common", "skc_v6_daddr"),
     ("OFFSET_SOCK_NET", "sock_common", "skc_net"),
     ("OFFSET_NET_COOKIE", "net", "net_cookie"),
+    ("OFFSET_SOCK_ULP_DATA", "inet_connection_sock", "icsk_ulp_data"),
+    ("OFFSET_SUBFLOW_PARENT", "mptcp_subflow_context", "conn"),
     ("OFFSET_TCP_BYTES_RECEIVED", "tcp_sock", "bytes_received"),
     ("OFFSET_TCP_BYTES_ACKED", "tcp_sock", "bytes_acked"),
     ("OFFSET_TCP_SEGMENTS_SENT", "tcp_sock", "segs_out"),

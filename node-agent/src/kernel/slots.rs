@@ -5,11 +5,11 @@ use std::{collections::HashMap, io};
 use aya::maps::{HashMap as BpfHashMap, MapData, Queue};
 use common::{
     COUNTERS, Counter, HistogramKind,
-    kernel::{CHUNK_BUCKETS, CHUNKS, Chunk, ChunkKey, HalfKey, SLOTS, Slot},
+    kernel::{CHUNK_BUCKETS, CHUNKS, Chunk, ChunkKey, HalfKey, SLOTS, Slot, role},
 };
 
 use super::pages::Pages;
-use crate::source::{RetireOutcome, SlotChange, SlotUse};
+use crate::source::{RetireOutcome, Server, SlotChange, SlotUse};
 
 /// Numbers are handed out in order at first; concurrent takers may leave small gaps behind the highest used.
 const LOOK_AHEAD: usize = 64;
@@ -100,6 +100,19 @@ impl Slots {
             .map(|slot| self.maps.slots.key(slot as usize))
             .map(|key| (key.netns_cookie, key.owner))
             .collect()
+    }
+
+    /// See [`crate::source::Source::servers`].
+    #[must_use]
+    pub fn servers(&mut self) -> Vec<Server> {
+        let keys = self.used_slots().into_iter().map(|slot| (slot, self.key(slot)));
+        let server = |(slot, key): (u32, HalfKey)| Server {
+            slot,
+            netns_cookie: key.netns_cookie,
+            port: key.server_port,
+            owner: key.owner,
+        };
+        keys.filter(|(_, key)| key.role == role::SERVER).map(server).collect()
     }
 
     /// See [`crate::source::Source::changes`].

@@ -9,12 +9,12 @@ use std::{
 
 use common::{
     COUNTERS, Counter, HistogramKind,
-    kernel::{HalfKey, Hint, HintKind, ListenerKey, Owner},
+    kernel::{HalfKey, Hint, HintKind, ListenerKey, Owner, role},
 };
 use topology::model::Tuple;
 
 use crate::source::{
-    PortSharing, Program, ProgramState, RetireOutcome, SlotChange, SlotUse, Source,
+    PortSharing, Program, ProgramState, RetireOutcome, Server, SlotChange, SlotUse, Source,
 };
 
 #[derive(Debug)]
@@ -184,6 +184,18 @@ impl Source for FakeSource {
 
     fn listeners(&mut self) -> Vec<ListenerKey> {
         self.kernel().listeners.clone()
+    }
+
+    fn servers(&mut self) -> Vec<Server> {
+        let server = |(slot, key): (&u32, HalfKey)| Server {
+            slot: *slot,
+            netns_cookie: key.netns_cookie,
+            port: key.server_port,
+            owner: key.owner,
+        };
+        let kernel = self.kernel();
+        let keys = kernel.slots.iter().map(|(number, slot)| (number, slot.key));
+        keys.filter(|(_, key)| key.role == role::SERVER).map(server).collect()
     }
 
     fn losses(&mut self) -> Vec<(&'static str, u64)> {

@@ -159,6 +159,22 @@ impl EdgeTotals {
         }
     }
 
+    /// What is left without `other`; `None` when that has more of anything.
+    pub(crate) fn less(&self, other: &EdgeTotals) -> Option<EdgeTotals> {
+        let mut left = EdgeTotals::default();
+        for ((left, mine), theirs) in left.values.iter_mut().zip(&self.values).zip(&other.values) {
+            *left = mine.checked_sub(*theirs)?;
+        }
+        let histograms = self.histograms.iter().zip(&other.histograms);
+        for (left, (mine, theirs)) in left.histograms.iter_mut().zip(histograms) {
+            *left = mine.beyond(theirs, u64::MAX);
+            if left.count().checked_add(theirs.count()) != Some(mine.count()) {
+                return None;
+            }
+        }
+        Some(left)
+    }
+
     /// Adds to one number.
     pub fn add(&mut self, measure: Measure, value: u64) {
         let mine = &mut self.values[measure.index()];

@@ -55,11 +55,18 @@ pub(crate) struct Agreement {
     /// The least in the stretch before `since`, and from then on.
     before: Lead,
     least: Lead,
+    /// It began when its link settled, and no stretch is over yet.
+    fresh: bool,
 }
 
 impl Agreement {
-    pub(crate) fn new(lead: Lead, now: Timestamp) -> Self {
-        Agreement { since: now, before: Lead::default(), least: lead }
+    pub(crate) fn new(lead: Lead, now: Timestamp, fresh: bool) -> Self {
+        Agreement { since: now, before: Lead::default(), least: lead, fresh }
+    }
+
+    /// The part of the lead that was to be seen when the link had not settled yet, and does not hold yet.
+    pub(crate) const fn seen_before(&self) -> Option<&Lead> {
+        if self.fresh { Some(&self.least) } else { None }
     }
 
     /// Takes in the present lead; returns the part of it that has lasted for `long`.
@@ -69,6 +76,7 @@ impl Agreement {
             self.before = self.least;
             self.least = lead;
             self.since = now;
+            self.fresh = false;
         }
         self.before.at_most(&self.least)
     }
@@ -88,7 +96,7 @@ mod tests {
     fn a_lead_holds_once_it_has_lasted() {
         let at = |s: u64| Timestamp::from_unix_ns(s * 1_000_000_000);
         let long = Duration::from_secs(10);
-        let mut agreement = Agreement::new(ahead(5), at(0));
+        let mut agreement = Agreement::new(ahead(5), at(0), false);
         assert_eq!(agreement.lasting(ahead(5), at(9), long), ahead(0));
         assert_eq!(agreement.lasting(ahead(7), at(10), long), ahead(5));
         assert_eq!(agreement.lasting(ahead(7), at(19), long), ahead(5));
@@ -101,7 +109,7 @@ mod tests {
     fn a_lead_that_changes_sides_never_holds() {
         let at = |s: u64| Timestamp::from_unix_ns(s * 1_000_000_000);
         let long = Duration::from_secs(10);
-        let mut agreement = Agreement::new(ahead(5), at(0));
+        let mut agreement = Agreement::new(ahead(5), at(0), false);
         let mut behind = ahead(5);
         std::mem::swap(&mut behind.clients, &mut behind.servers);
         for second in 1..50 {

@@ -8,6 +8,7 @@ use super::{
     agreement::Agreement,
     edges::EdgeIx,
     half::{Half, HalfIx},
+    split::Split,
 };
 use crate::{
     base::{
@@ -46,6 +47,8 @@ pub(crate) struct Link {
     pub(crate) rows: Vec<Row>,
     /// Where its two sides disagree.
     pub(crate) agreement: Option<Box<Agreement>>,
+    /// Where there are several on both sides: what servers counted for all clients together.
+    pub(crate) split: Option<Box<Split>>,
 }
 
 /// What a link has published for an edge.
@@ -79,6 +82,7 @@ impl Link {
             gathering: (now, now),
             rows: Vec::new(),
             agreement: None,
+            split: None,
         }
     }
 

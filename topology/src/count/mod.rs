@@ -9,3 +9,4 @@ pub(crate) mod link;
 pub(crate) mod packed;
 pub(crate) mod pairing;
 pub mod series;
+pub(crate) mod split;

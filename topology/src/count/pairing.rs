@@ -27,6 +27,16 @@ pub(crate) struct Cell {
     pub(crate) server: usize,
     pub(crate) totals: EdgeTotals,
     pub(crate) open: u64,
+    /// A part of what was counted for several clients together.
+    pub(crate) whole: bool,
+}
+
+/// What a server party counted without telling connections apart, and is in no cell yet.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Whole {
+    pub(crate) totals: EdgeTotals,
+    /// Connections open now, those in cells included.
+    pub(crate) open: u64,
 }
 
 /// Everybody at a link, in an order that does not depend on who came first.
@@ -37,6 +47,10 @@ pub(crate) struct Sides {
     /// With several parties on both sides: who of the servers counted what for whom of the
     /// clients.
     pub(crate) cells: Vec<Cell>,
+    /// Then also, by server: what is to be split over the clients (`split.rs`).
+    pub(crate) wholes: Vec<Whole>,
+    /// Servers that have less to split than was given away.
+    pub(crate) misfits: Vec<ServiceIx>,
     /// Some of what the servers counted is in no cell yet: the question is open.
     pub(crate) asking: bool,
 }
@@ -144,7 +158,12 @@ impl Sides {
             pairing.totals.merge(&cell.totals);
             pairing.open = pairing.open.saturating_add(cell.open);
         }
+        self.split_open(&mut found);
         let mut beyond = self.lead().unwrap_or_default().at_most(lasting).clients;
+        if self.undivided().next().is_some() {
+            // What a client has beyond may be its part of that.
+            beyond = Lead::default().clients;
+        }
         for (at, client) in self.clients.iter().enumerate() {
             let cells = || self.cells.iter().filter(|cell| cell.client == at);
             let mut missing = EdgeTotals::default();
@@ -168,6 +187,30 @@ impl Sides {
         }
         found
     }
+
+    /// Of connections that are open and not told apart, each client has those that are in no cell, at
+    /// servers that it is known to have talked to.
+    fn split_open(&self, found: &mut [Pairing]) {
+        let in_cells = |at| self.cells.iter().filter(move |cell| cell.client == at);
+        let left = |(at, client): (usize, &Party)| {
+            client.open.saturating_sub(in_cells(at).map(|cell| cell.open).sum())
+        };
+        let mut left: Vec<u64> = self.clients.iter().enumerate().map(left).collect();
+        for (server, whole) in self.wholes.iter().enumerate() {
+            let mut open = whole.open;
+            for pairing in found.iter_mut().filter(|pairing| pairing.server == Some(server)) {
+                let Some(left) = pairing.client.and_then(|at| left.get_mut(at)) else { continue };
+                let more = open.min(*left);
+                open -= more;
+                *left -= more;
+                pairing.open = pairing.open.saturating_add(more);
+            }
+        }
+    }
+}
+
+pub(crate) fn find(parties: &[Party], service: ServiceIx) -> Option<usize> {
+    parties.iter().position(|party| party.service == service)
 }
 
 fn pairing(found: &mut Vec<Pairing>, client: usize, server: usize) -> &mut Pairing {

@@ -2,12 +2,15 @@
 
 use super::Graph;
 use crate::{
-    base::{time::Timestamp, totals::EdgeTotals},
+    base::{
+        time::Timestamp,
+        totals::{EdgeTotals, Measure},
+    },
     count::{
         agreement::{Agreement, Lead},
         edges::{EdgeKey, Seen},
         gains::{Change, gains},
-        link::{Link, LinkKey, Row},
+        link::{Link, LinkIx, LinkKey, Row},
         pairing::{Pairing, Pairings, Sides},
     },
     show::step::{EndedStep, StepEdge},
@@ -20,6 +23,34 @@ struct Next {
     again: bool,
     /// There are connections whose owners have to be asked for.
     ask: bool,
+}
+
+/// What a row is to come to.
+struct Target {
+    key: EdgeKey,
+    totals: EdgeTotals,
+    open: u64,
+    seen: Seen,
+}
+
+/// What each row gains; one that is not there yet has nothing published.
+fn gains_of(
+    rows: &[Row],
+    targets: &[Target],
+    limits: &[u64; Measure::SHARED.len()],
+) -> Vec<EdgeTotals> {
+    let nothing = EdgeTotals::default();
+    let published = rows.iter().map(|row| &row.published).chain(std::iter::repeat(&nothing));
+    let changes: Vec<_> = targets
+        .iter()
+        .zip(published)
+        .map(|(Target { key, totals, .. }, published)| Change {
+            ends: (key.0, key.1),
+            published,
+            target: totals,
+        })
+        .collect();
+    gains(&changes, limits)
 }
 
 impl Graph {
@@ -86,27 +117,46 @@ impl Graph {
         }
         let both = !sides.clients.is_empty() && !sides.servers.is_empty();
         let old = now.since(link.first_seen) >= self.config.settle_after;
-        link.settled |= old || (both && !sides.asking);
+        let settles = !link.settled && (old || (both && !sides.asking));
+        link.settled |= settles;
         if !link.settled {
             return next;
         }
-        let (lasting, waiting) = self.agree(link, &sides, now);
+        let (lasting, waiting) = self.agree(link, &sides, settles, now);
+        let undivided = self.divide(link, &mut sides, now);
         let pairings = sides.pair(&lasting);
         self.publish(link, &sides, pairings, now);
-        Next { again: waiting || sides.asking, ..next }
+        Next { again: waiting || undivided || sides.asking, ..next }
+    }
+
+    /// Splits what servers counted for several clients together, and tells whether there is more.
+    fn divide(&self, link: &mut Link, sides: &mut Sides, now: Timestamp) -> bool {
+        if sides.wholes.is_empty() {
+            return false;
+        }
+        let key = |row: &Row| self.edges.get(row.edge).map(|edge| edge.key);
+        let published = link.rows.iter().filter_map(|row| Some((key(row)?, &row.published)));
+        let long = if self.awaits(link, now) {
+            self.config.node_return
+        } else {
+            self.config.agree_for.saturating_mul(2)
+        };
+        link.split.get_or_insert_default().advance(sides, published, now, long)
     }
 
     /// What of the sides' disagreement counts, and whether there is more of it.
-    fn agree(&self, link: &mut Link, sides: &Sides, now: Timestamp) -> (Lead, bool) {
+    fn agree(&self, link: &mut Link, sides: &Sides, settles: bool, now: Timestamp) -> (Lead, bool) {
         let Some(lead) = sides.lead().filter(|lead| *lead != Lead::default()) else {
             link.agreement = None;
             return (Lead::default(), false);
         };
         if sides.are_shared() && self.awaits(link, now) {
-            link.agreement = None;
+            let fresh = link.agreement.as_ref().is_some_and(|old| old.seen_before().is_some());
+            let agreement = Agreement::new(lead, now, settles || fresh);
+            link.agreement = Some(Box::new(agreement));
             return (Lead::default(), true);
         }
-        let new = || Box::new(Agreement::new(lead, now));
+        let new = || Box::new(Agreement::new(lead, now, settles));
         let agreement = link.agreement.get_or_insert_with(new);
         let lasting = agreement.lasting(lead, now, self.config.agree_for);
         (lasting, lasting != lead)
@@ -123,47 +173,77 @@ impl Graph {
     }
 
     fn publish(&mut self, link: &mut Link, sides: &Sides, found: Pairings, now: Timestamp) {
-        let mut targets: Vec<(EdgeTotals, u64, Seen)> = Vec::new();
-        targets.resize_with(link.rows.len(), Default::default);
-        for pairing in found.pairings {
+        let limits = found.limits;
+        let mut targets = self.targets(link, sides, found.pairings);
+        let mut at = 0;
+        targets.retain(|target| {
+            at += 1;
+            if at <= link.rows.len() {
+                return true;
+            }
+            let edge = self.edges.refer(target.key, &self.services, now);
+            let row = |edge| Row { edge, published: EdgeTotals::default(), open: 0 };
+            link.rows.extend(edge.map(row));
+            edge.is_some()
+        });
+        let gains = gains_of(&link.rows, &targets, &limits);
+        for ((row, gain), target) in link.rows.iter_mut().zip(&gains).zip(&targets) {
+            if !gain.is_zero() {
+                row.published.merge(gain);
+                self.edges.gain(row.edge, gain, target.seen, now);
+            }
+            let was = std::mem::replace(&mut row.open, target.open);
+            self.edges.set_open(row.edge, was, target.open);
+        }
+    }
+
+    /// What a settled link is about to publish of what it showed while it was pending.
+    pub(crate) fn seen_before(
+        &mut self,
+        ix: LinkIx,
+        now: Timestamp,
+    ) -> Vec<(EdgeKey, EdgeTotals, Seen)> {
+        // Out of its place while it is looked at, as in a tick.
+        let Some(link) = self.links.take(ix) else { return Vec::new() };
+        let mut seen = Vec::new();
+        if let Some(lead) = link.agreement.as_ref().and_then(|agreement| agreement.seen_before()) {
+            let mut sides = self.sides(&link, now);
+            let found = sides.pair(lead);
+            let targets = self.targets(&link, &sides, found.pairings);
+            let gains = gains_of(&link.rows, &targets, &found.limits);
+            let gains = targets.into_iter().zip(gains).filter(|(_, gain)| !gain.is_zero());
+            seen.extend(gains.map(|(target, gain)| (target.key, gain, target.seen)));
+        }
+        self.links.put_back(ix, link);
+        seen
+    }
+
+    /// What each row is to come to, those that are not there yet last.
+    fn targets(&mut self, link: &Link, sides: &Sides, found: Vec<Pairing>) -> Vec<Target> {
+        let target =
+            |key| Target { key, totals: EdgeTotals::default(), open: 0, seen: Seen::default() };
+        let edges = link.rows.iter().filter_map(|row| self.edges.get(row.edge));
+        let mut targets: Vec<_> = edges.map(|edge| target(edge.key)).collect();
+        for pairing in found {
             let key = self.edge_key(&link.key, sides, &pairing);
-            let same = |row: &Row| self.edges.get(row.edge).is_some_and(|edge| edge.key == key);
-            let at = match link.rows.iter().position(same) {
+            let at = match targets.iter().position(|target| target.key == key) {
                 Some(at) => at,
                 None if pairing.totals.is_zero() && pairing.open == 0 => continue,
                 None => {
-                    let Some(edge) = self.edges.refer(key, &self.services, now) else { continue };
-                    link.rows.push(Row { edge, published: EdgeTotals::default(), open: 0 });
-                    targets.push(Default::default());
-                    link.rows.len() - 1
+                    targets.push(target(key));
+                    targets.len() - 1
                 }
             };
-            let (totals, open, seen) = &mut targets[at];
-            *open = open.saturating_add(pairing.open);
-            seen.merge(pairing.seen());
-            if totals.is_zero() {
-                *totals = pairing.totals;
+            let target = &mut targets[at];
+            target.open = target.open.saturating_add(pairing.open);
+            target.seen.merge(pairing.seen());
+            if target.totals.is_zero() {
+                target.totals = pairing.totals;
             } else {
-                totals.merge(&pairing.totals);
+                target.totals.merge(&pairing.totals);
             }
         }
-        let changes: Vec<_> = link
-            .rows
-            .iter()
-            .zip(&targets)
-            .filter_map(|(row, (target, ..))| {
-                let key = self.edges.get(row.edge)?.key;
-                Some(Change { ends: (key.0, key.1), published: &row.published, target })
-            })
-            .collect();
-        let gains = gains(&changes, &found.limits);
-        for ((row, gain), (_, open, seen)) in link.rows.iter_mut().zip(&gains).zip(&targets) {
-            if !gain.is_zero() {
-                row.published.merge(gain);
-                self.edges.gain(row.edge, gain, *seen, now);
-            }
-            self.edges.set_open(row.edge, std::mem::replace(&mut row.open, *open), *open);
-        }
+        targets
     }
 
     /// The edge of a pairing; a side without a half is found by its address.

@@ -6,7 +6,7 @@ use crate::{
     count::{
         half::{Half, Whose},
         link::{Link, Rest},
-        pairing::{Cell, Party, Sides},
+        pairing::{Cell, Party, Sides, Whole, find},
     },
     model::Role,
     who::services::{ServiceIx, Services},
@@ -42,38 +42,45 @@ impl Graph {
     }
 
     fn fill_cells(&self, link: &Link, sides: &mut Sides, now: Timestamp) {
+        sides.wholes.resize_with(sides.servers.len(), Whole::default);
         let halves = link.halves.iter().filter_map(|ix| self.halves.get(*ix));
         for half in halves.filter(|half| half.role() == Role::Server) {
-            match self.client_of(half, sides, now) {
-                Some(client) => {
-                    let mut totals = EdgeTotals::default();
-                    totals.add_half(Role::Server, &half.counters, &half.histograms);
-                    put(sides, client, half.service, totals, half.open());
+            let whose = match self.client_of(half, sides, now) {
+                Some(whose) => whose,
+                None => {
+                    sides.asking = true;
+                    continue;
                 }
-                None => sides.asking = true,
-            }
+            };
+            let mut totals = EdgeTotals::default();
+            totals.add_half(Role::Server, &half.counters, &half.histograms);
+            put(sides, whose, half.service, totals, half.open());
         }
         for Rest { role, service, client, totals } in &link.rests {
             if *role == Role::Server {
-                let client = client.and_then(|client| find(&sides.clients, client)).unwrap_or(0);
+                let client = client.and_then(|client| find(&sides.clients, client));
                 put(sides, client, *service, totals.clone(), 0);
             }
         }
+        if let Some(split) = &link.split {
+            sides.take_shares(split);
+        }
     }
 
-    /// For whom of the clients a server half counted. Without an answer it is the first of them;
-    /// `None` while there may still be one.
-    fn client_of(&self, half: &Half, sides: &Sides, now: Timestamp) -> Option<usize> {
+    /// For whom of the clients a server half counted: `Some(None)` when that is for their own
+    /// numbers to tell, `None` while there may still be an answer.
+    fn client_of(&self, half: &Half, sides: &Sides, now: Timestamp) -> Option<Option<usize>> {
         let young = now.since(half.opened) < self.config.settle_after;
         match half.whose {
-            Whose::Of(client) => {
-                find(&sides.clients, client).or(if young { None } else { Some(0) })
-            }
-            Whose::Nobody => Some(0),
+            _ if half.id.2.client_port == 0 => Some(None),
+            Whose::Of(client) => match find(&sides.clients, client) {
+                None if young => None,
+                found => Some(found),
+            },
+            Whose::Nobody => Some(None),
             Whose::Unknown { asked, again_at } => {
                 let given_up = asked >= ATTEMPTS && again_at <= now;
-                let hopeless = half.id.2.client_port == 0 || given_up || !young;
-                hopeless.then_some(0)
+                (given_up || !young).then_some(None)
             }
         }
     }
@@ -87,10 +94,6 @@ fn party(parties: &mut Vec<Party>, service: ServiceIx) -> &mut Party {
     &mut parties[at]
 }
 
-fn find(parties: &[Party], service: ServiceIx) -> Option<usize> {
-    parties.iter().position(|party| party.service == service)
-}
-
 fn sort(parties: &mut [Party], services: &Services) {
     if parties.len() > 1 {
         parties.sort_by(|a, b| {
@@ -100,8 +103,20 @@ fn sort(parties: &mut [Party], services: &Services) {
     }
 }
 
-fn put(sides: &mut Sides, client: usize, service: ServiceIx, totals: EdgeTotals, open: u64) {
-    if let Some(server) = find(&sides.servers, service) {
-        sides.cells.push(Cell { client, server, totals, open });
+fn put(
+    sides: &mut Sides,
+    client: Option<usize>,
+    service: ServiceIx,
+    totals: EdgeTotals,
+    open: u64,
+) {
+    let Some(server) = find(&sides.servers, service) else { return };
+    match (client, sides.wholes.get_mut(server)) {
+        (Some(client), _) => sides.cells.push(Cell { client, server, totals, open, whole: false }),
+        (None, Some(whole)) => {
+            whole.totals.merge(&totals);
+            whole.open = whole.open.saturating_add(open);
+        }
+        (None, None) => {}
     }
 }

@@ -121,6 +121,31 @@ struct Sum {
     pending: bool,
 }
 
+/// Adds to the sum of an edge, which is pending when nothing of it was published.
+fn add<'a>(
+    sums: &'a mut Vec<Sum>,
+    by_key: &mut HashMap<EdgeKey, usize>,
+    key: EdgeKey,
+    totals: &EdgeTotals,
+    seen: Seen,
+) -> &'a mut Sum {
+    let at = *by_key.entry(key).or_insert_with(|| {
+        sums.push(Sum {
+            key,
+            id: None,
+            totals: EdgeTotals::default(),
+            seen: Seen::default(),
+            open: 0,
+            pending: true,
+        });
+        sums.len() - 1
+    });
+    let sum = &mut sums[at];
+    sum.totals.merge(totals);
+    sum.seen.merge(seen);
+    sum
+}
+
 impl Graph {
     /// The graph over a window of time, as of `now`. Ticks first.
     pub fn view(&mut self, asked: Window, now: Timestamp) -> View {
@@ -168,31 +193,24 @@ impl Graph {
         View { window, coverage, nodes, edges }
     }
 
-    /// Adds what unsettled links have so far.
+    /// Adds what unsettled links have so far, and what those that have just settled showed before.
     fn add_pending(&mut self, sums: &mut Vec<Sum>, now: Timestamp) {
         let mut by_key: HashMap<EdgeKey, usize> =
             sums.iter().enumerate().map(|(at, sum)| (sum.key, at)).collect();
         for ix in self.links.queue.clone() {
-            let Some(link) = self.links.get(ix).filter(|link| !link.settled) else { continue };
+            let Some(link) = self.links.get(ix) else { continue };
+            if link.settled {
+                for (key, totals, seen) in self.seen_before(ix, now) {
+                    add(sums, &mut by_key, key, &totals, seen);
+                }
+                continue;
+            }
             let (key, mut sides) = (link.key, self.sides(link, now));
+            sides.divide();
             for pairing in sides.pair(&Lead::UNLIMITED).pairings {
                 let key = self.edge_key(&key, &sides, &pairing);
-                let at = *by_key.entry(key).or_insert_with(|| {
-                    sums.push(Sum {
-                        key,
-                        id: None,
-                        totals: EdgeTotals::default(),
-                        seen: Seen::default(),
-                        open: 0,
-                        pending: true,
-                    });
-                    sums.len() - 1
-                });
-                if let Some(sum) = sums.get_mut(at) {
-                    sum.totals.merge(&pairing.totals);
-                    sum.seen.merge(pairing.seen());
-                    sum.open = sum.open.saturating_add(pairing.open);
-                }
+                let sum = add(sums, &mut by_key, key, &pairing.totals, pairing.seen());
+                sum.open = sum.open.saturating_add(pairing.open);
             }
         }
     }

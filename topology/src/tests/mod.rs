@@ -8,5 +8,6 @@ mod properties;
 mod restarts;
 mod settling;
 mod sharing;
+mod splitting;
 mod windows;
 mod world;

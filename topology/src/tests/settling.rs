@@ -51,6 +51,59 @@ fn two_halves_settle_without_waiting_for_long() {
 }
 
 #[test]
+fn what_one_side_alone_has_counted_stays_in_sight_when_the_link_settles() {
+    let mut world = World::new();
+    let (a, b) = (world.node("a", A), world.node("b", B));
+    let client = world.client(a, "web", global(A), global(B), 80);
+    let server = world.server(b, "api", global(B), global(A), 80);
+    world.exchange(client, 100, 70);
+    world.exchange(server, 50, 90);
+    // A reset that was sent without a socket.
+    world.add(client, &[(Counter::ResetReceived, 1)]);
+    let mut settled_at = None;
+    for second in 0..20 {
+        let edge = world.edge();
+        if !edge.pending {
+            settled_at.get_or_insert(second);
+        }
+        let get = |measure| edge.totals.get(measure);
+        assert_eq!(get(Measure::ResetsByServer), 1, "after {second} s");
+        let bytes = (get(Measure::BytesToServer), get(Measure::BytesToClient));
+        assert_eq!(bytes, (100, if second < 4 { 70 } else { 75 }), "after {second} s");
+        if edge.pending {
+            assert!(world.series().is_empty());
+        } else if second < 7 {
+            assert_eq!(world.series().values().next().unwrap().get(Measure::ResetsByServer), 0);
+        }
+        if second == 3 {
+            // One side goes on, the other one catches up.
+            world.add(client, &[(Counter::BytesReceived, 5)]);
+            world.add(server, &[(Counter::BytesSent, 25), (Counter::BytesReceived, 5)]);
+        }
+        world.pass(1);
+    }
+    assert_eq!(settled_at, Some(2));
+    assert_eq!(world.series().values().next().unwrap().get(Measure::ResetsByServer), 1);
+    assert_eq!(published(&world), [row("web", "api", 80, 1, 100, 75)]);
+}
+
+#[test]
+fn what_one_side_alone_counts_later_waits() {
+    let mut world = World::new();
+    let (a, b) = (world.node("a", A), world.node("b", B));
+    let client = world.client(a, "web", global(A), global(B), 80);
+    let server = world.server(b, "api", global(B), global(A), 80);
+    world.exchange(client, 100, 70);
+    world.exchange(server, 70, 100);
+    world.pass(9);
+    world.exchange(client, 9, 9);
+    world.pass(4);
+    assert_eq!(world.edges(), [row("web", "api", 80, 1, 100, 70)]);
+    world.pass(7);
+    assert_eq!(world.edges(), [row("web", "api", 80, 2, 109, 79)]);
+}
+
+#[test]
 fn a_pending_edge_leaves_no_trace_where_it_was_guessed() {
     let mut world = World::new();
     let a = world.node("a", A);

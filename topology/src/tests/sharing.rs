@@ -77,13 +77,68 @@ fn failures_of_a_client_go_to_its_first_pairing() {
 }
 
 #[test]
-fn without_an_answer_the_first_in_order_has_it() {
+fn without_an_answer_the_clients_numbers_tell() {
     let mut shared = shared();
     shared.world.pass(11);
     assert_eq!(
         shared.world.edges(),
-        [row("job", "api1", 80, 1, 100, 10), row("job", "api2", 80, 1, 300, 30)]
+        [row("job", "api2", 80, 1, 300, 30), row("web", "api1", 80, 1, 100, 10)]
     );
+}
+
+#[test]
+fn an_answer_that_comes_late_counts_nothing_twice() {
+    let mut shared = shared();
+    shared.world.pass(1);
+    let questions = shared.world.graph.take_questions(shared.a);
+    shared.world.pass(15);
+    let truth = [row("job", "api2", 80, 1, 300, 30), row("web", "api1", 80, 1, 100, 10)];
+    assert_eq!(shared.world.edges(), truth);
+    for question in questions {
+        let owner = if question.client_port == 40001 { "web" } else { "job" };
+        let owner = shared.world.process(shared.a, owner);
+        shared.world.graph.tuple_owner(shared.a, question, Some(owner));
+    }
+    shared.world.pass(3);
+    assert_eq!(shared.world.edges(), truth);
+    shared.world.exchange(shared.one, 1, 1);
+    shared.world.exchange(shared.web, 1, 1);
+    shared.world.pass(3);
+    assert_eq!(
+        shared.world.edges(),
+        [row("job", "api2", 80, 1, 300, 30), row("web", "api1", 80, 2, 101, 11)]
+    );
+}
+
+#[test]
+fn what_never_fits_is_split_in_proportion_after_a_while() {
+    let mut world = World::new();
+    let (a, b) = (world.node("a", A), world.node("b", B));
+    let web = world.client(a, "web", global(A), global(B), 80);
+    let job = world.client(a, "job", global(A), global(B), 80);
+    let old = world.server(b, "old", global(B), global(A), 80);
+    let new = world.half(b, "new", Role::Server, global(B), global(A), 80, 40001);
+    world.exchange(web, 300, 10);
+    world.exchange(job, 100, 10);
+    world.exchange(old, 20, 360);
+    world.exchange(new, 5, 50);
+    world.exchange(web, 50, 5);
+    world.pass(1);
+    let owner = world.process(a, "web");
+    for question in world.graph.take_questions(a) {
+        world.graph.tuple_owner(a, question, Some(owner));
+    }
+    // One server half and two clients' connections.
+    world.pass(8);
+    assert_eq!(published(&world), [row("web", "new", 80, 1, 50, 5)]);
+    world.pass(30);
+    let sum = published(&world).iter().map(|row| row.4).sum::<u64>();
+    assert_eq!(sum, 450, "the larger number holds");
+    let edges: Vec<_> = published(&world).into_iter().map(|row| (row.0, row.1)).collect();
+    let named = |client: &str, server: &str| (client.to_owned(), server.to_owned());
+    assert_eq!(edges, [named("job", "old"), named("web", "new"), named("web", "old")]);
+    let job = &world.series()[&("job".to_owned(), "old".to_owned(), 80)];
+    assert_eq!(job.get(Measure::BytesToClient), 10);
 }
 
 #[test]

@@ -208,6 +208,16 @@ impl World {
     }
 }
 
+/// The same of what is published.
+pub(super) fn published(world: &World) -> Vec<(String, String, u16, u64, u64, u64)> {
+    let row = |((client, server, port), totals): ((String, String, u16), EdgeTotals)| {
+        let get = |measure| totals.get(measure);
+        let bytes = (get(Measure::BytesToServer), get(Measure::BytesToClient));
+        (client, server, port, get(Measure::Connections), bytes.0, bytes.1)
+    };
+    world.series().into_iter().map(row).collect()
+}
+
 pub(super) fn row(
     client: &str,
     server: &str,
