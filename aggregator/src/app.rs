@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use rustls::ServerConfig;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
@@ -28,6 +27,7 @@ use crate::{
     state::Shared,
     store::{Store, recovery, saver},
     ticker,
+    tls::Keeper,
 };
 
 /// How long streams and requests may take to end once the aggregator stops.
@@ -70,7 +70,7 @@ pub enum AppError {
 pub struct App {
     agents: TcpListener,
     readers: TcpListener,
-    tls: watch::Sender<Arc<ServerConfig>>,
+    tls: Keeper,
     trust_domain: Option<String>,
     shared: Arc<Shared>,
     store: Arc<Store>,
@@ -82,7 +82,7 @@ pub struct App {
 impl App {
     /// Takes the data directory, reads the certificates and listens.
     pub async fn bind(config: Config) -> Result<Self, AppError> {
-        let tls = proto::tls::server_config(&config.tls)?;
+        let tls = Keeper::new(config.tls.clone(), config.tls_crl.clone())?;
         let data_dir = DataDir::open(&config.data_dir)?;
         let agents = listen(config.grpc_listen, "agents").await?;
         let readers = listen(config.http_listen, "readers").await?;
@@ -91,7 +91,7 @@ impl App {
         Ok(Self {
             agents,
             readers,
-            tls: watch::Sender::new(Arc::new(tls)),
+            tls,
             trust_domain: config.trust_domain,
             shared: Arc::new(shared),
             store: Arc::new(store),
@@ -119,11 +119,13 @@ impl App {
             tokio::spawn(http::serve(self.readers, Arc::clone(&shared), stopping.clone()));
         let mut serving = tokio::spawn(ingest::serve(
             self.agents,
-            self.tls.subscribe(),
+            self.tls.agents(),
+            self.tls.admitted(),
             self.trust_domain,
             Arc::clone(&shared),
             stopping.clone(),
         ));
+        let keeping = tokio::spawn(self.tls.run(Arc::clone(&shared), stopping.clone()));
         let saving = tokio::spawn(saver::run(
             Arc::clone(&self.store),
             Arc::clone(&shared),
@@ -149,6 +151,7 @@ impl App {
             ticking.await?;
             reading.await?;
             saving.await?;
+            keeping.await?;
             Ok(())
         };
         let ended = timeout(DRAIN, ended).await;

@@ -59,6 +59,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// PEM files: the CA of the agents, and this side's certificate and key.
     pub tls: proto::tls::Files,
+    /// PEM file with the revocation lists of the agents' CA.
+    pub tls_crl: Option<PathBuf>,
     /// Trust domain that agents must be of; any that the CA vouches for when `None`.
     pub trust_domain: Option<String>,
     /// Nodes that are missed when they do not report.
@@ -90,6 +92,10 @@ impl Config {
                 cert: file("tls-cert")?,
                 key: file("tls-key")?,
             },
+            tls_crl: layers
+                .get("tls-crl")
+                .map(|raw| raw.parse_with(values::readable_file))
+                .transpose()?,
             trust_domain: layers
                 .get("trust-domain")
                 .map(|raw| raw.parse_with(values::trust_domain))

@@ -14,6 +14,7 @@ pub mod pki;
 mod state;
 mod store;
 mod ticker;
+mod tls;
 
 pub use app::{App, AppError, Running};
 pub use config::Config;

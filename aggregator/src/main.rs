@@ -20,7 +20,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            return fail("a subcommand of `pki` is missing: init or node", EXIT_USAGE);
+            return fail("a subcommand of `pki` is missing: init, node or revoke", EXIT_USAGE);
         }
         Err(error) => {
             let text = error.to_string();
@@ -86,6 +86,7 @@ fn make(command: &Pki) -> ExitCode {
     let made = match command {
         Pki::Init { dir, trust_domain, san } => pki::init(dir, trust_domain, san),
         Pki::Node { dir, name } => pki::node(dir, name),
+        Pki::Revoke { dir, name } => pki::revoke(dir, name).map(|list| vec![list]),
     };
     match made {
         Ok(paths) => {

@@ -61,4 +61,11 @@ pub enum Pki {
         /// Name of the node
         name: String,
     },
+    /// Revoke the certificate of a node: crl.pem in DIR is made or added to, for --tls-crl
+    Revoke {
+        /// Where the CA and the certificate are
+        dir: PathBuf,
+        /// Name of the node
+        name: String,
+    },
 }

@@ -31,6 +31,9 @@ pub struct Flags {
     /// CA that issued the agents' certificates (PEM)
     #[arg(long, value_name = "FILE")]
     pub tls_client_ca: Option<String>,
+    /// Revocation lists of that CA (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub tls_crl: Option<String>,
     /// Trust domain that agents must be of [default: any of the CA]
     #[arg(long, value_name = "NAME")]
     pub trust_domain: Option<String>,
@@ -158,6 +161,7 @@ impl Flags {
             "tls-cert" => &self.tls_cert,
             "tls-key" => &self.tls_key,
             "tls-client-ca" => &self.tls_client_ca,
+            "tls-crl" => &self.tls_crl,
             "trust-domain" => &self.trust_domain,
             "service-graph-metrics" => &self.service_graph_metrics,
             "log" => &self.log,

@@ -46,6 +46,7 @@ pub fn config(pki: &Path, data_dir: PathBuf) -> Config {
             cert: pki.join("aggregator.crt"),
             key: pki.join("aggregator.key"),
         },
+        tls_crl: None,
         trust_domain: None,
         expected_nodes: Vec::new(),
         service_graph_metrics: true,

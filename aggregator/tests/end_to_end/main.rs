@@ -5,6 +5,7 @@
 
 mod agent;
 mod binary;
+mod certificates;
 mod fleet;
 mod ingest;
 mod questions;

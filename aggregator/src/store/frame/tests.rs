@@ -16,6 +16,7 @@ fn snapshot() -> Vec<u8> {
         http_listen: ([127, 0, 0, 1], 0).into(),
         data_dir: "data".into(),
         tls: proto::tls::Files { ca: "ca".into(), cert: "cert".into(), key: "key".into() },
+        tls_crl: None,
         trust_domain: None,
         expected_nodes: Vec::new(),
         service_graph_metrics: false,
