@@ -19,7 +19,7 @@ use topology::{Graph, NodeIx};
 
 use crate::{
     clock,
-    config::Config,
+    config::{Config, HttpAccess},
     data_dir::{self, DataDir, DataDirError},
     http, ingest,
     ingest::Sessions,
@@ -71,6 +71,7 @@ pub struct App {
     agents: TcpListener,
     readers: TcpListener,
     tls: Keeper,
+    access: HttpAccess,
     trust_domain: Option<String>,
     shared: Arc<Shared>,
     store: Arc<Store>,
@@ -82,7 +83,7 @@ pub struct App {
 impl App {
     /// Takes the data directory, reads the certificates and listens.
     pub async fn bind(config: Config) -> Result<Self, AppError> {
-        let tls = Keeper::new(config.tls.clone(), config.tls_crl.clone())?;
+        let tls = Keeper::new(&config)?;
         let data_dir = DataDir::open(&config.data_dir)?;
         let agents = listen(config.grpc_listen, "agents").await?;
         let readers = listen(config.http_listen, "readers").await?;
@@ -92,6 +93,7 @@ impl App {
             agents,
             readers,
             tls,
+            access: config.http,
             trust_domain: config.trust_domain,
             shared: Arc::new(shared),
             store: Arc::new(store),
@@ -115,8 +117,9 @@ impl App {
         let shared = self.shared;
         let (stop, stopping) = watch::channel(false);
         let ticking = tokio::spawn(ticker::run(Arc::clone(&shared), stopping.clone()));
-        let reading =
-            tokio::spawn(http::serve(self.readers, Arc::clone(&shared), stopping.clone()));
+        let entrance =
+            http::Entrance { listener: self.readers, access: self.access, tls: self.tls.readers() };
+        let reading = tokio::spawn(http::serve(entrance, Arc::clone(&shared), stopping.clone()));
         let mut serving = tokio::spawn(ingest::serve(
             self.agents,
             self.tls.agents(),

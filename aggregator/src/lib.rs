@@ -15,6 +15,7 @@ mod state;
 mod store;
 mod ticker;
 mod tls;
+pub mod token;
 
 pub use app::{App, AppError, Running};
 pub use config::Config;

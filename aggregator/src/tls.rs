@@ -1,18 +1,14 @@
 //! Keeps certificates, keys, CAs and revocation lists up to date with their files.
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use proto::tls::{ExpiryNotice, Files, Outcome, Reloader, Server, TlsError, Urgency};
+use proto::tls::{ExpiryNotice, Outcome, Reloader, Server, TlsError, Urgency};
 use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},
 };
 
-use crate::{ingest::Admitted, metrics::TlsMetrics, state::Shared};
+use crate::{clock, config::Config, http, ingest::Admitted, metrics::TlsMetrics, state::Shared};
 
 /// How often files and ends are looked at. What has changed is read one look later.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -69,22 +65,35 @@ impl<T> Kept<T> {
 /// Everything that is kept.
 pub struct Keeper {
     agents: Kept<Server>,
+    readers: Option<Kept<http::Tls>>,
     admitted: Arc<Admitted>,
     notices: Notices,
 }
 
 impl Keeper {
     /// Reads the files.
-    pub fn new(files: Files, revocations: Option<PathBuf>) -> Result<Self, TlsError> {
+    pub fn new(config: &Config) -> Result<Self, TlsError> {
+        let (files, revocations) = (config.tls.clone(), config.tls_crl.clone());
         let paths = files.paths().into_iter().chain(revocations.clone()).collect();
         let read = move || Server::read(&files, revocations.as_deref());
         let agents = Kept::new("agents", paths, read)?;
-        Ok(Self { agents, admitted: Arc::default(), notices: Notices::default() })
+        let readers = config.http.tls.clone().map(|files| {
+            let paths = [files.cert.clone(), files.key.clone()];
+            let paths = paths.into_iter().chain(files.client_ca.clone()).collect();
+            Kept::new("readers", paths, move || http::Tls::read(&files))
+        });
+        let readers = readers.transpose()?;
+        Ok(Self { agents, readers, admitted: Arc::default(), notices: Notices::default() })
     }
 
     /// What agents are accepted with.
     pub fn agents(&self) -> watch::Receiver<Arc<Server>> {
         self.agents.subscribe()
+    }
+
+    /// What readers are accepted with, if it is TLS.
+    pub fn readers(&self) -> Option<watch::Receiver<Arc<http::Tls>>> {
+        self.readers.as_ref().map(Kept::subscribe)
     }
 
     /// The agents' connections.
@@ -105,7 +114,7 @@ impl Keeper {
             let shared = Arc::clone(&shared);
             // Files may be slow, and so is a fleet's worth of signatures.
             let looked = tokio::task::spawn_blocking(move || {
-                keeper.look(&shared.metrics.tls, unix_s());
+                keeper.look(&shared.metrics.tls, clock::unix_s());
                 keeper
             });
             keeper = match looked.await {
@@ -125,10 +134,16 @@ impl Keeper {
         }
         metrics.certificate_expiry.set(server.expires_unix_s);
         self.notices.say("tls-cert", server.expires_unix_s, now_unix_s);
-        let others = [
+        let mut others = vec![
             ("tls-client-ca", Some(server.ca_expires_unix_s)),
             ("tls-crl", server.revocations_due_unix_s),
         ];
+        if let Some(readers) = &mut self.readers {
+            readers.look(metrics);
+            let tls = readers.current.borrow();
+            others.push(("http-tls-cert", Some(tls.expires_unix_s)));
+            others.push(("http-client-ca", tls.ca_expires_unix_s));
+        }
         for (setting, end) in others {
             let Some(end) = end else { continue };
             metrics.file_expiry.with_label_values(&[setting]).set(end);
@@ -155,10 +170,4 @@ impl Notices {
             Some(Urgency::Urgent) => tracing::error!(hours, "what is in --{setting} expires"),
         }
     }
-}
-
-/// Now, in seconds since the epoch.
-fn unix_s() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

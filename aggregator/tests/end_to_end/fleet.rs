@@ -40,6 +40,7 @@ pub fn config(pki: &Path, data_dir: PathBuf) -> Config {
     Config {
         grpc_listen: ([127, 0, 0, 1], 0).into(),
         http_listen: ([127, 0, 0, 1], 0).into(),
+        http: Default::default(),
         data_dir,
         tls: proto::tls::Files {
             ca: pki.join("ca.crt"),

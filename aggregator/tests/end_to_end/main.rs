@@ -3,6 +3,7 @@
 // Helpers of tests may panic as the tests may.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod access;
 mod agent;
 mod binary;
 mod certificates;

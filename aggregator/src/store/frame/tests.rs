@@ -14,6 +14,7 @@ fn snapshot() -> Vec<u8> {
     let config = crate::Config {
         grpc_listen: ([127, 0, 0, 1], 0).into(),
         http_listen: ([127, 0, 0, 1], 0).into(),
+        http: Default::default(),
         data_dir: "data".into(),
         tls: proto::tls::Files { ca: "ca".into(), cert: "cert".into(), key: "key".into() },
         tls_crl: None,
