@@ -15,17 +15,14 @@ use tokio::{
     task::{JoinError, JoinHandle},
     time::timeout,
 };
-use topology::{Graph, NodeIx};
 
 use crate::{
-    clock,
     config::{Config, HttpAccess},
-    data_dir::{self, DataDir, DataDirError},
+    data_dir::{DataDir, DataDirError},
     http, ingest,
-    ingest::Sessions,
     metrics::Metrics,
     state::Shared,
-    store::{Store, recovery, saver},
+    store::{self, Store},
     ticker,
     tls::Keeper,
 };
@@ -74,9 +71,6 @@ pub struct App {
     access: HttpAccess,
     trust_domain: Option<String>,
     shared: Arc<Shared>,
-    store: Arc<Store>,
-    /// Nodes that know more than the snapshot has.
-    awaited: Vec<NodeIx>,
     _data_dir: DataDir,
 }
 
@@ -87,8 +81,13 @@ impl App {
         let data_dir = DataDir::open(&config.data_dir)?;
         let agents = listen(config.grpc_listen, "agents").await?;
         let readers = listen(config.http_listen, "readers").await?;
-        let store = Store::new(&config.data_dir);
-        let (shared, awaited) = resume(&store, &config)?;
+        let metrics = Metrics::new()?;
+        let settings = topology::Config {
+            expected_nodes: config.expected_nodes.clone(),
+            ..topology::Config::default()
+        };
+        let (core, store) = Store::open(&config.data_dir, settings, metrics.store.clone())?;
+        let shared = Shared::new(core, store, metrics, &config);
         Ok(Self {
             agents,
             readers,
@@ -96,8 +95,6 @@ impl App {
             access: config.http,
             trust_domain: config.trust_domain,
             shared: Arc::new(shared),
-            store: Arc::new(store),
-            awaited,
             _data_dir: data_dir,
         })
     }
@@ -129,14 +126,7 @@ impl App {
             stopping.clone(),
         ));
         let keeping = tokio::spawn(self.tls.run(Arc::clone(&shared), stopping.clone()));
-        let saving = tokio::spawn(saver::run(
-            Arc::clone(&self.store),
-            Arc::clone(&shared),
-            stopping.clone(),
-        ));
-        if shared.is_recovering() {
-            tokio::spawn(recovery::run(Arc::clone(&shared), self.awaited, stopping));
-        }
+        let saving = tokio::spawn(store::keep_checkpoints(Arc::clone(&shared), stopping));
         shared.set_ready(true);
         tokio::select! {
             () = shutdown => {}
@@ -161,47 +151,13 @@ impl App {
         if ended.is_err() {
             tracing::warn!("some streams did not end in time");
         }
-        // Otherwise somebody could still be acknowledged after it.
-        save_last(&self.store, &shared, matches!(ended, Ok(Ok(())))).await;
+        match timeout(LAST_SNAPSHOT, store::checkpoint(&shared)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("cannot write the last snapshot: {error}"),
+            Err(_) => tracing::error!("the last snapshot was not written in time"),
+        }
         ended.unwrap_or(Ok(()))
     }
-}
-
-/// Stores what there is; `complete` says that nothing comes after it.
-async fn save_last(store: &Arc<Store>, shared: &Arc<Shared>, complete: bool) {
-    if shared.is_recovering() {
-        // The one before still says whom to wait for.
-        return;
-    }
-    match timeout(LAST_SNAPSHOT, saver::save(store, shared, complete)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::error!("cannot write the last snapshot: {error}"),
-        Err(_) => tracing::error!("the last snapshot was not written in time"),
-    }
-}
-
-/// Goes on from the snapshot, or begins. Returns the nodes to wait for, too.
-fn resume(store: &Store, config: &Config) -> Result<(Shared, Vec<NodeIx>), AppError> {
-    let found = store.load()?;
-    let metrics = Metrics::new()?;
-    metrics.snapshots_put_aside.inc_by(u64::from(found.put_aside));
-    let settings = topology::Config {
-        expected_nodes: config.expected_nodes.clone(),
-        ..topology::Config::default()
-    };
-    let Some(stored) = found.stored else {
-        let instance = data_dir::random(&config.data_dir)?;
-        let shared =
-            Shared::new(Graph::new(settings), Sessions::default(), metrics, instance, config);
-        return Ok((shared, Vec::new()));
-    };
-    let (mut graph, awaited) = Graph::resume(settings, stored.graph, clock::now());
-    let recovering = !found.complete && !awaited.is_empty();
-    graph.hold(recovering);
-    let sessions = Sessions::resume(stored.progress);
-    let shared = Shared::new(graph, sessions, metrics, stored.instance, config);
-    shared.set_recovering(recovering);
-    Ok((shared, awaited))
 }
 
 /// Listens. Where there is no IPv6, all of IPv4 will do for all of IPv6.

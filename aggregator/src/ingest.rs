@@ -2,19 +2,16 @@
 //!
 //! - `acceptor` accepts connections and does TLS, `connection` is one of them,
 //! - `admitted` knows all of them, so that those whose certificate is no longer good can be ended,
-//! - `service` opens a stream, `stream` is the task of it,
-//! - `batch` reads a batch, `apply` adds it to the graph, `tables` knows its ids,
-//! - `sessions` remembers how far each agent has come.
+//! - `service` opens a stream, `stream` is the task of it, `streams` knows which there are.
+//!
+//! What a batch does is `core`'s matter.
 
 mod acceptor;
 mod admitted;
-mod apply;
-mod batch;
 mod connection;
 mod service;
-mod sessions;
 mod stream;
-mod tables;
+mod streams;
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,7 +24,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 
 pub use admitted::Admitted;
-pub use sessions::{Progress, Sessions};
+pub use streams::Streams;
 
 use crate::state::Shared;
 use acceptor::Acceptor;

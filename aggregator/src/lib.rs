@@ -5,6 +5,7 @@
 mod app;
 mod clock;
 pub mod config;
+mod core;
 mod data_dir;
 mod exposition;
 mod http;

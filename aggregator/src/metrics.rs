@@ -36,16 +36,10 @@ pub struct Metrics {
     pub tick_seconds: Histogram,
     /// HTTP requests, by route and status.
     pub http_requests: IntCounterVec,
-    /// Snapshots written.
-    pub snapshots: IntCounter,
-    /// Snapshots that could not be written.
-    pub snapshots_failed: IntCounter,
-    /// Snapshots that could not be read and were put aside.
-    pub snapshots_put_aside: IntCounter,
-    /// Seconds the graph is held for a snapshot.
-    pub snapshot_hold_seconds: Histogram,
-    /// Bytes of the last snapshot.
-    pub snapshot_bytes: IntGauge,
+    /// Bytes of batches.
+    pub batch_bytes: IntCounter,
+    /// What is written to the data directory.
+    pub store: StoreMetrics,
     graph_size: IntGaugeVec,
     /// Records for halves that the graph had forgotten, as it counts them itself.
     records_stale: IntCounter,
@@ -92,18 +86,9 @@ impl Metrics {
                 "HTTP requests answered.",
                 &["route", "code"],
             )?,
-            snapshots: made.counter("snapshots_total", "Snapshots written.")?,
-            snapshots_failed: made
-                .counter("snapshots_failed_total", "Snapshots that could not be written.")?,
-            snapshots_put_aside: made.counter(
-                "snapshots_put_aside_total",
-                "Snapshots that could not be read at the start and were put aside.",
-            )?,
-            snapshot_hold_seconds: made.histogram(
-                "snapshot_hold_seconds",
-                "Time for which the graph is held for a snapshot.",
-            )?,
-            snapshot_bytes: made.gauge("snapshot_bytes", "Size of the last snapshot.")?,
+            batch_bytes: made
+                .counter("batch_bytes_total", "Bytes of batches, as the journal has them.")?,
+            store: StoreMetrics::new(&made)?,
             records_stale: made
                 .counter("records_stale_total", "Records of halves that were no longer known.")?,
             halves_refused: made
@@ -136,6 +121,75 @@ impl Metrics {
     #[must_use]
     pub fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
         self.registry.gather()
+    }
+}
+
+/// What is written to the data directory, and read from it.
+#[derive(Clone)]
+pub struct StoreMetrics {
+    /// Bytes appended to the journal.
+    pub journal_bytes: IntCounter,
+    /// Seconds it takes to write and sync entries of the journal.
+    pub journal_write_seconds: Histogram,
+    /// 1 while the journal cannot be written.
+    pub journal_failing: IntGauge,
+    /// How often that began.
+    pub journal_failures: IntCounter,
+    /// Entries of the journal that were read at the start.
+    pub journal_replayed: IntCounter,
+    /// Snapshots written.
+    pub snapshots: IntCounter,
+    /// Snapshots that could not be written.
+    pub snapshots_failed: IntCounter,
+    /// Seconds the state is held for a snapshot.
+    pub snapshot_hold_seconds: Histogram,
+    /// Bytes of the last snapshot.
+    pub snapshot_bytes: IntGauge,
+    /// Bytes of all snapshots written.
+    pub snapshot_bytes_written: IntCounter,
+    /// Files that could not be read and were put aside.
+    pub files_put_aside: IntCounter,
+    /// Answers that were given before the journal had all they said.
+    pub answers_ahead: IntCounter,
+}
+
+impl StoreMetrics {
+    fn new(made: &Make<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            journal_bytes: made.counter("journal_bytes_total", "Bytes appended to the journal.")?,
+            journal_write_seconds: made.histogram(
+                "journal_write_seconds",
+                "Time to write and sync a group of entries of the journal.",
+            )?,
+            journal_failing: made.gauge(
+                "journal_failing",
+                "1 while the journal cannot be written: nothing is acknowledged then.",
+            )?,
+            journal_failures: made
+                .counter("journal_failures_total", "How often the journal began to fail.")?,
+            journal_replayed: made.counter(
+                "journal_replayed_total",
+                "Entries of the journal that were done again at the start.",
+            )?,
+            snapshots: made.counter("snapshots_total", "Snapshots written.")?,
+            snapshots_failed: made
+                .counter("snapshots_failed_total", "Snapshots that could not be written.")?,
+            snapshot_hold_seconds: made.histogram(
+                "snapshot_hold_seconds",
+                "Time for which the state is held for a snapshot.",
+            )?,
+            snapshot_bytes: made.gauge("snapshot_bytes", "Size of the last snapshot.")?,
+            snapshot_bytes_written: made
+                .counter("snapshot_bytes_written_total", "Bytes of all snapshots written.")?,
+            files_put_aside: made.counter(
+                "files_put_aside_total",
+                "Files of the data directory that could not be read and were put aside.",
+            )?,
+            answers_ahead: made.counter(
+                "answers_ahead_of_journal_total",
+                "Answers that were given before the journal had all they said.",
+            )?,
+        })
     }
 }
 

@@ -1,31 +1,35 @@
 //! What ingest, ticker and readers share.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
-use tokio::sync::Semaphore;
-use topology::Graph;
+use tokio::{sync::Semaphore, time::timeout};
 
-use crate::{config::Config, ingest::Sessions, metrics::Metrics};
+use crate::{config::Config, core::Core, ingest::Streams, metrics::Metrics, store::Store};
+
+/// How long a reader waits for the journal. On a disk that is slower than that, an answer may be ahead of what
+/// a crash would leave.
+const DURABLE_WAIT: Duration = Duration::from_secs(5);
 
 /// Answers out of the whole graph that are made at a time.
 const ANSWERS: usize = 4;
 
 /// What ingest, ticker and readers share.
 pub struct Shared {
-    graph: Mutex<Graph>,
+    core: Mutex<Core>,
     ready: AtomicBool,
-    recovering: AtomicBool,
+    pub(crate) store: Store,
     /// The aggregator's own metrics.
     pub metrics: Metrics,
-    /// What agents have sent so far.
-    pub sessions: Sessions,
+    /// The streams that are open.
+    pub(crate) streams: Streams,
     /// Whose turn it is to make an answer out of the whole graph.
     pub answers: Arc<Semaphore>,
-    /// Random number of the state.
-    pub instance: u64,
     /// Whether `/metrics` has the `traces_service_graph_…` series.
     pub service_graph_metrics: bool,
     /// Nodes that are missed when they do not report.
@@ -34,47 +38,48 @@ pub struct Shared {
 
 impl Shared {
     /// Not ready yet.
-    #[must_use]
-    pub fn new(
-        graph: Graph,
-        sessions: Sessions,
-        metrics: Metrics,
-        instance: u64,
-        config: &Config,
-    ) -> Self {
+    pub(crate) fn new(core: Core, store: Store, metrics: Metrics, config: &Config) -> Self {
         Self {
-            graph: Mutex::new(graph),
+            core: Mutex::new(core),
             ready: AtomicBool::new(false),
-            recovering: AtomicBool::new(false),
+            store,
             metrics,
-            sessions,
+            streams: Streams::default(),
             answers: Arc::new(Semaphore::new(ANSWERS)),
-            instance,
             service_graph_metrics: config.service_graph_metrics,
             expected_nodes: config.expected_nodes.clone(),
         }
     }
 
-    /// The graph. It is held for one batch, tick or answer; never across an await.
-    pub fn graph(&self) -> MutexGuard<'_, Graph> {
+    /// The state. It is held for one batch, tick or answer; never across an await.
+    pub fn core(&self) -> MutexGuard<'_, Core> {
         // A panic while it was held is a bug, but the numbers of the others are still right.
-        self.graph.lock().unwrap_or_else(PoisonError::into_inner)
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What [`core`](Self::core) locks.
+    pub(crate) const fn core_lock(&self) -> &Mutex<Core> {
+        &self.core
+    }
+
+    /// Waits until the journal has everything up to a position, so that a crash cannot take back what is about to
+    /// be said. Not while it cannot be written.
+    pub(crate) async fn until_durable(&self, position: u64) {
+        let journal = self.store.journal();
+        let mut durable = journal.durable();
+        if *durable.borrow_and_update() >= position || journal.is_failing() {
+            return;
+        }
+        journal.hurry();
+        let waited = timeout(DURABLE_WAIT, durable.wait_for(|durable| *durable >= position)).await;
+        if waited.is_err() {
+            self.metrics.store.answers_ahead.inc();
+        }
     }
 
     /// Whether agents can connect and what was stored is back.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed) && !self.is_recovering()
-    }
-
-    /// Whether some of what was published before a crash may still be missing.
-    pub fn is_recovering(&self) -> bool {
-        // The numbers that it is about are behind the lock of the graph.
-        self.recovering.load(Ordering::Relaxed)
-    }
-
-    /// Sets what [`is_recovering`](Self::is_recovering) says.
-    pub fn set_recovering(&self, recovering: bool) {
-        self.recovering.store(recovering, Ordering::Relaxed);
+        self.ready.load(Ordering::Relaxed)
     }
 
     /// Sets what [`is_ready`](Self::is_ready) says.

@@ -1,111 +1,169 @@
-//! The snapshot in the data directory: what a restart goes on from.
+//! What survives a restart, in the data directory.
 //!
-//! `frame` is the file's form, `saver` writes it from time to time, `recovery` waits after a
-//! crash until the agents have said again what the snapshot does not have.
+//! The journal has every change of the state, a snapshot has the state as of a position in the journal. A restart
+//! reads the snapshot and does again what the journal says after it. `segment` and `frame` are the forms of
+//! their files, `journal` writes the one, `checkpoint` the other from time to time, `recovery` reads both.
+//!
+//! What cannot be read is put aside under a name that says so, and counting goes on with what could.
 
+mod checkpoint;
 mod frame;
-pub(crate) mod recovery;
-pub(crate) mod saver;
+mod journal;
+mod recovery;
+mod segment;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-pub(crate) use frame::Stored;
+pub(crate) use checkpoint::{run as keep_checkpoints, write as checkpoint};
+pub use journal::Journal;
 
-use crate::{clock, data_dir::DataDirError, state::Shared};
+use crate::{clock, core::Core, data_dir::DataDirError, metrics::StoreMetrics};
+use frame::Stored;
+use journal::Writer;
+use segment::Segment;
 
-/// A snapshot of an aggregator that went on after it: agents know more than it has.
-const RUNNING: &str = "graph.running";
-/// The last word of one that stopped. Its name says so, and changes as soon as it is taken up.
-const STOPPED: &str = "graph.stopped";
-const UNFINISHED: &str = "graph.unfinished";
+/// Names of snapshots, before their position.
+const SNAPSHOT: &str = "snapshot-";
+const UNFINISHED: &str = "unfinished";
 
-/// Where snapshots are.
-#[derive(Debug)]
+/// The journal and the snapshots of one state.
 pub(crate) struct Store {
     dir: PathBuf,
-    writing: Mutex<()>,
-}
-
-/// What was found at the start.
-pub(crate) struct Found {
-    pub(crate) stored: Option<Stored>,
-    /// It has everything that was ever counted.
-    pub(crate) complete: bool,
-    /// There was something that could not be read, and is out of the way now.
-    pub(crate) put_aside: bool,
+    instance: u64,
+    journal: Arc<Journal>,
+    /// Position of the last snapshot, and its size in bytes.
+    last: AtomicU64,
+    last_bytes: AtomicU64,
+    one_at_a_time: Mutex<()>,
+    metrics: StoreMetrics,
+    _writer: Writer,
 }
 
 impl Store {
-    pub(crate) fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_path_buf(), writing: Mutex::new(()) }
+    /// Reads what there is in a data directory; the state goes on from it, and whatever happens next is kept.
+    pub(crate) fn open(
+        dir: &Path,
+        config: topology::Config,
+        metrics: StoreMetrics,
+    ) -> Result<(Core, Self), DataDirError> {
+        let unusable = |source| DataDirError::Unusable { path: dir.to_path_buf(), source };
+        let found = recovery::read(dir, config, &metrics)?;
+        let started = Journal::start(dir, found.instance, found.position, metrics.clone());
+        let (journal, writer) = started.map_err(unusable)?;
+        let mut core = found.core;
+        core.keep(Arc::clone(&journal));
+        core.started(clock::now());
+        let store = Self {
+            dir: dir.to_path_buf(),
+            instance: found.instance,
+            journal,
+            last: AtomicU64::new(found.snapshot),
+            last_bytes: AtomicU64::new(0),
+            one_at_a_time: Mutex::new(()),
+            metrics,
+            _writer: writer,
+        };
+        Ok((core, store))
     }
 
-    /// Reads the snapshot, if there is one.
-    pub(crate) fn load(&self) -> Result<Found, DataDirError> {
-        let (running, stopped) = (self.dir.join(RUNNING), self.dir.join(STOPPED));
-        let unusable = |path: &Path, source| {
-            let path = path.to_path_buf();
-            DataDirError::Unusable { path, source }
-        };
-        let complete = match fs::rename(&stopped, &running) {
-            Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(error) => return Err(unusable(&stopped, error)),
-        };
-        if complete {
-            self.sync().map_err(|error| unusable(&self.dir, error))?;
-        }
-        let bytes = match fs::read(&running) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Found { stored: None, complete: true, put_aside: false });
-            }
-            Err(error) => return Err(unusable(&running, error)),
-        };
-        Ok(match frame::read(&bytes) {
-            Ok(stored) => Found { stored: Some(stored), complete, put_aside: false },
-            Err(reason) => {
-                let aside = self.dir.join(format!("graph.broken-{}", clock::now().unix_ns()));
-                fs::rename(&running, &aside).map_err(|error| unusable(&running, error))?;
-                tracing::error!(
-                    kept_as = %aside.display(),
-                    "the snapshot cannot be used, counting starts afresh: {reason}"
-                );
-                Found { stored: None, complete: true, put_aside: true }
-            }
-        })
+    /// Random number of the state.
+    pub(crate) fn instance(&self) -> u64 {
+        self.instance
     }
 
-    /// Stores everything. `last` says that nothing will be counted after it.
-    pub(crate) fn save(&self, shared: &Shared, last: bool) -> io::Result<()> {
-        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = frame::write(shared).map_err(io::Error::other)?;
+    /// The journal.
+    pub(crate) fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// Bytes of the journal that a restart would read.
+    fn since_snapshot(&self) -> u64 {
+        self.journal.position().saturating_sub(self.last.load(Ordering::Relaxed))
+    }
+
+    /// Writes a snapshot, and removes what it replaces. The state is held for as long as it takes to share it.
+    pub(crate) fn checkpoint(&self, core: &Mutex<Core>) -> io::Result<()> {
+        let _one_at_a_time = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+        let (position, state) = {
+            let core = core.lock().unwrap_or_else(PoisonError::into_inner);
+            let timer = self.metrics.snapshot_hold_seconds.start_timer();
+            let frozen = (self.journal.begin_snapshot(), core.freeze());
+            timer.observe_duration();
+            frozen
+        };
+        let written = self.write(position, Stored { instance: self.instance, position, state });
+        self.journal.end_snapshot(position, written.is_ok());
+        let counter = match &written {
+            Ok(()) => &self.metrics.snapshots,
+            Err(_) => &self.metrics.snapshots_failed,
+        };
+        counter.inc();
+        written
+    }
+
+    fn write(&self, position: u64, stored: Stored) -> io::Result<()> {
+        let size = usize::try_from(self.last_bytes.load(Ordering::Relaxed)).unwrap_or(0);
+        let bytes = frame::write(&stored, size).map_err(io::Error::other)?;
+        // Pages that were shared are the state's own again.
+        drop(stored);
         let unfinished = self.dir.join(UNFINISHED);
-        let target = self.dir.join(if last { STOPPED } else { RUNNING });
+        let target = self.dir.join(format!("{SNAPSHOT}{position:016x}"));
         let written = put(&unfinished, &bytes).and_then(|()| fs::rename(&unfinished, &target));
-        if let Err(error) = written {
+        if let Err(error) = written.and_then(|()| sync_dir(&self.dir)) {
             // What is there of it takes room on a disk that may be full.
             let _ = fs::remove_file(&unfinished);
             return Err(error);
         }
-        if last {
-            // At the next start the new one goes in its place anyway.
-            let _ = fs::remove_file(self.dir.join(RUNNING));
-        }
-        shared.metrics.snapshot_bytes.set(i64::try_from(bytes.len()).unwrap_or(i64::MAX));
-        self.sync()
+        self.last.store(position, Ordering::Relaxed);
+        self.last_bytes.store(bytes.len() as u64, Ordering::Relaxed);
+        self.metrics.snapshot_bytes.set(i64::try_from(bytes.len()).unwrap_or(i64::MAX));
+        self.metrics.snapshot_bytes_written.inc_by(bytes.len() as u64);
+        self.remove_before(position)
     }
 
-    /// Makes renames last.
-    fn sync(&self) -> io::Result<()> {
-        File::open(&self.dir)?.sync_all()
+    /// Removes snapshots and files of the journal that a restart does not need.
+    fn remove_before(&self, position: u64) -> io::Result<()> {
+        for (at, path) in snapshots(&self.dir)? {
+            if at < position {
+                fs::remove_file(path)?;
+            }
+        }
+        let segments = Segment::list(&self.dir)?;
+        for pair in segments.windows(2) {
+            if let [old, next] = pair
+                && next.from <= position
+            {
+                fs::remove_file(&old.path)?;
+            }
+        }
+        Ok(())
     }
+}
+
+/// Every snapshot with its position, ascending.
+fn snapshots(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in dir.read_dir()? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let at = name.and_then(|name| name.strip_prefix(SNAPSHOT));
+        if let Some(at) = at.and_then(|at| u64::from_str_radix(at, 16).ok()) {
+            found.push((at, path));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
 }
 
 fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -113,4 +171,9 @@ fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+/// Makes new names last.
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
 }

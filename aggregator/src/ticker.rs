@@ -22,7 +22,7 @@ pub async fn run(shared: Arc<Shared>, mut shutdown: watch::Receiver<bool>) {
             _ = shutdown.wait_for(|stop| *stop) => return,
         }
         let timer = shared.metrics.tick_seconds.start_timer();
-        shared.graph().tick(clock::now());
+        shared.core().tick(clock::now());
         timer.observe_duration();
     }
 }

@@ -70,7 +70,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     held.sort_unstable();
     let bytes = postcard::to_stdvec(&graph.snapshot())?;
     let begin = Instant::now();
-    let (resumed, _) = Graph::resume(Config::default(), postcard::from_bytes(&bytes)?, now);
+    let resumed = Graph::resume(Config::default(), postcard::from_bytes(&bytes)?);
     println!("published edges     {}", resumed.published().count());
     println!("bytes               {size}");
     println!("held, median        {:.1} ms", held[held.len() / 2].as_secs_f64() * 1e3);

@@ -22,6 +22,9 @@ pub struct Config {
     pub edge_idle_expiry: Duration,
     /// How long an ended half is kept apart from the others of its link.
     pub half_linger: Duration,
+    /// How long the other sides of a node's links are not believed alone once it is gone, where several parties
+    /// share a link: it may be about to say what is whose. Longer than agents wait between two attempts.
+    pub node_return: Duration,
     /// How long a node that is not connected is expected back.
     pub node_memory: Duration,
     /// Nodes that are expected whether they were ever seen or not.
@@ -40,6 +43,7 @@ impl Default for Config {
             steps_kept: 360,
             edge_idle_expiry: Duration::from_secs(3600),
             half_linger: Duration::from_secs(60),
+            node_return: Duration::from_secs(60),
             node_memory: Duration::from_secs(24 * 3600),
             expected_nodes: Vec::new(),
             max_halves: 4_000_000,

@@ -35,7 +35,7 @@ pub use count::{half::HalfIx, series::Series};
 pub use error::{Claim, ConnectError, DefineError};
 pub use graph::{
     Graph,
-    snapshot::{SNAPSHOT_VERSION, Snapshot, SnapshotRef},
+    snapshot::{SNAPSHOT_VERSION, Snapshot},
 };
 pub use model::{Counter, HistogramKind};
 pub use nodes::{AgentFacts, Connection, Incarnation, Node, NodeIx, StreamId};

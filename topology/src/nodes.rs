@@ -26,12 +26,20 @@ const CAUSES: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NodeIx(pub(crate) u32);
 
+impl NodeIx {
+    /// A number from 0 on, without gaps.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// One stream of one agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct StreamId(pub(crate) u64);
 
 /// What [`crate::Graph::node_connected`] gives: whose records these are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Connection {
     /// The node.
     pub node: NodeIx,
@@ -62,7 +70,7 @@ pub struct AgentFacts {
 }
 
 /// A host with an agent.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Node {
     pub(crate) name: Arc<str>,
     /// The service that stands for the host itself.
@@ -72,6 +80,10 @@ pub struct Node {
     /// The last stream there was, ended or not.
     pub(crate) last_stream: StreamId,
     pub(crate) connected_at: Timestamp,
+    /// When its last stream ended, if none is open.
+    pub(crate) left_at: Timestamp,
+    /// Cookie of the host's own network namespace, where it is known.
+    pub(crate) host_namespace: Option<u64>,
     pub(crate) life: Life,
     lives: VecDeque<Life>,
     facts: AgentFacts,
@@ -218,30 +230,53 @@ impl Node {
 /// Every node there was.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Nodes {
-    nodes: Vec<Node>,
+    /// Each shared with a stored copy until it is written to.
+    nodes: Vec<Arc<Node>>,
     #[serde(skip)]
     by_name: HashMap<Arc<str>, NodeIx>,
     streams: u64,
 }
 
 impl Nodes {
-    /// Finishes what was read back: nobody is connected now. Returns who was.
-    pub(crate) fn resume(&mut self) -> Vec<NodeIx> {
+    /// What has to be stored; the rest follows from it.
+    pub(crate) fn stored(&self) -> Self {
+        Nodes { nodes: self.nodes.clone(), by_name: HashMap::new(), streams: self.streams }
+    }
+
+    /// Finishes what was read back.
+    pub(crate) fn resume(&mut self) {
         self.by_name = self.iter().map(|(ix, node)| (node.name.clone(), ix)).collect();
-        let nodes = (0..).map(NodeIx).zip(&mut self.nodes);
-        nodes.filter_map(|(ix, node)| node.stream.take().map(|_| ix)).collect()
+    }
+
+    /// Nobody is connected any more.
+    pub(crate) fn end_streams(&mut self, now: Timestamp) {
+        for node in self.nodes.iter_mut().filter(|node| node.connected()) {
+            let node = Arc::make_mut(node);
+            node.stream = None;
+            node.left_at = now;
+        }
+    }
+
+    /// The clock was ahead and has been set back: nobody was heard later than now.
+    pub(crate) fn set_back(&mut self, now: Timestamp) {
+        for node in &mut self.nodes {
+            let node = Arc::make_mut(node);
+            node.connected_at = node.connected_at.min(now);
+            node.left_at = node.left_at.min(now);
+            node.last_seen = node.last_seen.min(now);
+        }
     }
 
     pub(crate) fn get(&self, ix: NodeIx) -> Option<&Node> {
-        self.nodes.get(ix.0 as usize)
+        self.nodes.get(ix.0 as usize).map(AsRef::as_ref)
     }
 
     pub(crate) fn get_mut(&mut self, ix: NodeIx) -> Option<&mut Node> {
-        self.nodes.get_mut(ix.0 as usize)
+        self.nodes.get_mut(ix.0 as usize).map(Arc::make_mut)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (NodeIx, &Node)> {
-        self.nodes.iter().enumerate().map(|(at, node)| (NodeIx(at as u32), node))
+        self.nodes.iter().enumerate().map(|(at, node)| (NodeIx(at as u32), node.as_ref()))
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<NodeIx> {
@@ -261,9 +296,9 @@ impl Nodes {
             Some(ix) => *ix,
             None => self.create(name, incarnation, now, host),
         };
-        self.streams += 1;
-        let stream = StreamId(self.streams);
-        if let Some(node) = self.nodes.get_mut(ix.0 as usize) {
+        // Only streams that are let in have a number: what is refused leaves no trace.
+        let stream = StreamId(self.streams + 1);
+        if let Some(node) = self.get_mut(ix) {
             if node.stream.is_some() && node.incarnation.session != incarnation.session {
                 return Err(ConnectError::NameTaken {
                     name: name.to_owned(),
@@ -279,6 +314,7 @@ impl Nodes {
             node.enter(incarnation);
             node.heard(now, None);
         }
+        self.streams += 1;
         Ok(Connection { node: ix, stream })
     }
 
@@ -297,13 +333,15 @@ impl Nodes {
             boot_id: incarnation.boot_id,
             generation: incarnation.generation,
         };
-        self.nodes.push(Node {
+        self.nodes.push(Arc::new(Node {
             name: name.clone(),
             host: host(ix),
             incarnation,
             stream: None,
             last_stream: StreamId(0),
             connected_at: now,
+            left_at: now,
+            host_namespace: None,
             life,
             lives: VecDeque::from([life]),
             facts: AgentFacts::default(),
@@ -316,7 +354,7 @@ impl Nodes {
             listeners: HashSet::new(),
             halves: Vec::new(),
             swept: false,
-        });
+        }));
         self.by_name.insert(name, ix);
         ix
     }

@@ -16,6 +16,7 @@ const ROWS: usize = 256;
 /// One scrape: an iterator over pieces of its text.
 pub struct Scrape {
     head: Option<String>,
+    position: u64,
     edges: Vec<EdgeRow>,
     pairs: Vec<PairRow>,
     /// Family, counted over both kinds of rows, and row that come next.
@@ -28,15 +29,16 @@ impl Scrape {
     #[must_use]
     pub fn take(shared: &Shared) -> Self {
         let mut head = String::new();
-        let (edges, pairs, stats) = {
-            let graph = shared.graph();
-            nodes::write(&graph, &shared.expected_nodes, &mut head);
+        let (edges, pairs, stats, position) = {
+            let core = shared.core();
+            let graph = core.graph();
+            nodes::write(graph, &shared.expected_nodes, &mut head);
             let edges = graph.published().map(EdgeRow::of).collect();
             let mut pairs = Pairs::default();
             if shared.service_graph_metrics {
                 graph.published().for_each(|series| pairs.add(series));
             }
-            (edges, pairs.into_rows(), graph.stats())
+            (edges, pairs.into_rows(), graph.stats(), core.position())
         };
         shared.metrics.set_graph_stats(&stats);
         let families = shared.metrics.gather();
@@ -44,7 +46,15 @@ impl Scrape {
             tracing::warn!(%error, "cannot write the aggregator's own metrics");
         }
         process::write(&mut head);
-        Self { head: Some(head), edges, pairs, family: 0, row: 0 }
+        Self { head: Some(head), position, edges, pairs, family: 0, row: 0 }
+    }
+}
+
+impl Scrape {
+    /// Where the journal has everything that it says.
+    #[must_use]
+    pub const fn position(&self) -> u64 {
+        self.position
     }
 }
 

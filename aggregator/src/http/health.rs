@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::problem::{self, Problem};
+use super::problem::Problem;
 use crate::state::Shared;
 
 /// It answers, so it is alive.
@@ -20,9 +20,6 @@ pub(super) async fn healthz() -> &'static str {
 pub(super) async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     if shared.is_ready() {
         return "ready\n".into_response();
-    }
-    if shared.is_recovering() {
-        return problem::recovering().into_response();
     }
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "agents cannot connect yet, or no more")
         .into_response()

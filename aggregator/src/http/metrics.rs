@@ -9,20 +9,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{
-    answer,
-    problem::{self, Problem},
-};
+use super::{answer, problem::Problem};
 use crate::{exposition::Scrape, state::Shared};
 
 /// Everything Prometheus is to know. The numbers are taken at once, then written piece by
-/// piece as the reader takes them: neither the graph nor memory waits for it. After a
-/// crash there is nothing to see until no counter can be lower than it was.
+/// piece as the reader takes them: neither the state nor memory waits for it. Nothing is said that a crash could
+/// take back: a counter never falls.
 pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
-    if shared.is_recovering() {
-        return Err(problem::recovering());
-    }
-    let scrape = answer::blocking(shared, Scrape::take).await?;
+    let scrape = answer::blocking(Arc::clone(&shared), Scrape::take).await?;
+    shared.until_durable(scrape.position()).await;
     let pieces = scrape.map(|piece| Ok::<_, Infallible>(Bytes::from(piece)));
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     Ok((kind, Body::from_stream(tokio_stream::iter(pieces))).into_response())

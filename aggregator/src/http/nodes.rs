@@ -37,7 +37,7 @@ struct ProgramJson {
 
 /// Every node that is connected or was of late, by name.
 pub(super) async fn nodes(State(shared): State<Arc<Shared>>) -> Json<Nodes> {
-    let mut nodes: Vec<_> = shared.graph().nodes().map(NodeJson::from).collect();
+    let mut nodes: Vec<_> = shared.core().graph().nodes().map(NodeJson::from).collect();
     nodes.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     Json(Nodes { nodes })
 }

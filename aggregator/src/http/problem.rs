@@ -43,12 +43,6 @@ impl Problem {
     }
 }
 
-/// What was published before a crash is not all back yet.
-pub(super) fn recovering() -> Problem {
-    let detail = "recovering: waiting for agents to say again what they have counted";
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-}
-
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -1,7 +1,8 @@
 //! The task of one stream: hello, welcome, then batches and acknowledgements.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use prost::Message;
 use proto::{
     MAX_TUPLES, PROTOCOL_VERSION,
     convert::Hello,
@@ -17,11 +18,18 @@ use tokio::{
 use tonic::{Status, Streaming};
 use topology::{AgentFacts, Connection, Incarnation, model::Tuple};
 
-use super::{apply, batch::Prepared, connection::Peer, tables::Tables};
-use crate::{clock, state::Shared};
+use super::connection::Peer;
+use crate::{
+    clock,
+    core::{Prepared, Refused},
+    state::Shared,
+};
 
 /// How long the first message may take.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often an agent that has nothing to report is asked what the graph wants to know.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct StreamTask {
     pub(super) shared: Arc<Shared>,
@@ -36,32 +44,44 @@ pub(super) struct StreamTask {
 /// A node that is connected for as long as this lives, however the task ends.
 struct Present {
     shared: Arc<Shared>,
+    node: String,
     connection: Connection,
+    replaced: Arc<Notify>,
 }
 
 impl Drop for Present {
     fn drop(&mut self) {
         self.shared.metrics.streams.dec();
-        self.shared.graph().node_disconnected(self.connection, clock::now());
+        self.shared.streams.end(&self.node, &self.replaced);
+        self.shared.core().disconnect(self.connection, clock::now());
     }
 }
 
-/// How often an agent that has nothing to report is asked what the graph wants to know.
-const ASK_EVERY: Duration = Duration::from_secs(1);
+/// Batches that are taken over and wait to be acknowledged: position in the journal and number.
+#[derive(Default)]
+struct Waiting(VecDeque<(u64, u64)>);
 
-/// What belongs to the stream once the agent is let in.
-struct Open {
-    present: Present,
-    session: u64,
-    tables: Tables,
-    /// Last batch seen on this stream.
-    seen: u64,
-    replaced: Arc<Notify>,
+impl Waiting {
+    fn push(&mut self, position: u64, seq: u64) {
+        self.0.push_back((position, seq));
+    }
+
+    /// The position that the next acknowledgement waits for.
+    fn next(&self) -> Option<u64> {
+        self.0.front().map(|(position, _)| *position)
+    }
+
+    /// What can be acknowledged once the journal has everything up to a position.
+    fn take(&mut self, durable: u64) -> Option<u64> {
+        let due = self.0.iter().take_while(|(position, _)| *position <= durable).count();
+        self.0.drain(..due).next_back().map(|(_, seq)| seq)
+    }
 }
 
 /// What an open stream does next.
 enum Next {
     Message(Option<AgentMessage>),
+    Acknowledge(u64),
     Ask,
 }
 
@@ -84,43 +104,55 @@ impl StreamTask {
             Ok(message) => self.hello(message?)?,
             Err(_) => return Err(Status::deadline_exceeded("no hello came")),
         };
-        let mut open = self.connect(hello)?;
+        let (present, acked_seq, position) = self.connect(hello)?;
+        // What is said to be taken over must be so for good.
+        self.shared.until_durable(position).await;
         let welcome = Body::Welcome(Welcome {
             aggregator_version: env!("CARGO_PKG_VERSION").to_owned(),
-            instance: self.shared.instance,
-            acked_seq: self.shared.sessions.applied(&self.node, open.session),
+            instance: self.shared.store.instance(),
+            acked_seq,
         });
         if !self.send(welcome).await {
             return Ok(());
         }
-        let replaced = Arc::clone(&open.replaced);
+        let mut durable = self.shared.store.journal().durable();
+        let mut waiting = Waiting::default();
         let mut ask = interval(ASK_EVERY);
         ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let due = waiting.next();
             let next = tokio::select! {
                 message = self.incoming.message() => Next::Message(message?),
+                Ok(durable) = durable.wait_for(|at| due.is_some_and(|due| due <= *at)),
+                    if due.is_some() => Next::Acknowledge(*durable),
                 _ = ask.tick() => Next::Ask,
-                () = replaced.notified() => {
+                () = present.replaced.notified() => {
                     return Err(Status::aborted("a later stream of this agent took its place"));
                 }
                 _ = self.shutdown.wait_for(|stop| *stop) => {
                     return Err(Status::unavailable("the aggregator is shutting down"));
                 }
             };
-            let answers = match next {
+            let questions = match next {
                 Next::Message(None) => return Ok(()),
                 Next::Message(Some(AgentMessage {
                     body: Some(agent_message::Body::Batch(batch)),
-                })) => self.apply(&mut open, batch)?,
+                })) => self.apply(&present, batch, &mut waiting)?,
                 Next::Message(Some(_)) => return Err(Status::invalid_argument("expected a batch")),
+                Next::Acknowledge(durable) => {
+                    if let Some(seq) = waiting.take(durable)
+                        && !self.send(Body::Ack(Ack { seq })).await
+                    {
+                        return Ok(());
+                    }
+                    continue;
+                }
                 Next::Ask => {
-                    let node = open.present.connection.node;
-                    let questions = self.shared.graph().take_questions(node);
-                    resolves(&questions).collect()
+                    self.shared.core().take_questions(present.connection.node, clock::now())
                 }
             };
-            for body in answers {
-                if !self.send(body).await {
+            for question in resolves(&questions) {
+                if !self.send(question).await {
                     return Ok(());
                 }
             }
@@ -166,7 +198,8 @@ impl StreamTask {
         status
     }
 
-    fn connect(&self, hello: Hello) -> Result<Open, Status> {
+    /// Lets the agent in. Also returns its last batch that was taken over, and where the journal has all that.
+    fn connect(&self, hello: Hello) -> Result<(Present, u64, u64), Status> {
         let incarnation = Incarnation {
             boot_id: hello.boot_id,
             generation: hello.generation,
@@ -177,77 +210,59 @@ impl StreamTask {
             kernel: hello.kernel,
             from: self.peer.address.to_string(),
         };
-        let connected =
-            self.shared.graph().node_connected(&self.node, incarnation, facts, clock::now());
-        let connection = connected
-            .map_err(|error| self.refuse("name", Status::already_exists(error.to_string())))?;
+        let (connection, acked, position) = {
+            let mut core = self.shared.core();
+            let connected = core.connect(&self.node, incarnation, facts, clock::now());
+            let (connection, acked) = connected
+                .map_err(|error| self.refuse("name", Status::already_exists(error.to_string())))?;
+            (connection, acked, core.position())
+        };
         self.shared.metrics.streams.inc();
-        let present = Present { shared: Arc::clone(&self.shared), connection };
-        let replaced = self.shared.sessions.begin(&self.node, hello.session);
+        let present = Present {
+            shared: Arc::clone(&self.shared),
+            node: self.node.clone(),
+            connection,
+            replaced: self.shared.streams.begin(&self.node),
+        };
         tracing::info!(node = self.node, address = %self.peer.address, "agent connected");
-        Ok(Open { present, session: hello.session, tables: Tables::default(), seen: 0, replaced })
+        Ok((present, acked, position))
     }
 
-    /// Takes over a batch; returns what is to be sent then.
-    fn apply(&self, open: &mut Open, batch: Batch) -> Result<Vec<Body>, Status> {
+    /// Takes over a batch; returns what the graph wants to know.
+    fn apply(
+        &self,
+        present: &Present,
+        batch: Batch,
+        waiting: &mut Waiting,
+    ) -> Result<Vec<Tuple>, Status> {
         let metrics = &self.shared.metrics;
-        let (seq, sent_unix_ns) = (batch.seq, batch.sent_unix_ns);
-        if seq == 0 {
-            return Err(Status::invalid_argument("batches are numbered from 1"));
-        }
-        if seq <= open.seen {
-            metrics.batches_replayed.inc();
-            return Ok(vec![Body::Ack(Ack { seq: open.seen })]);
-        }
+        let (seq, preface) = (batch.seq, batch.preface);
+        let bytes = batch.encode_to_vec();
         let prepared = Prepared::read(batch).map_err(|error| {
-            Status::invalid_argument(format!("batch {seq} cannot be read: {error}"))
+            Status::invalid_argument(Refused::Unreadable(seq, error).to_string())
         })?;
         metrics.sections_unknown.inc_by(prepared.unknown);
-        let (connection, now) = (open.present.connection, clock::now());
+        metrics.batch_bytes.inc_by(bytes.len() as u64);
         let timer = metrics.apply_seconds.start_timer();
-        let mut graph = self.shared.graph();
-        if !graph.is_current(connection) {
-            return Err(Status::aborted("a later stream of this agent took its place"));
-        }
-        graph.node_heard(connection.node, skew_seconds(sent_unix_ns, now.unix_ns()), now);
-        let applied = self.shared.sessions.applied(&self.node, open.session);
-        // What came on an earlier stream is not missing, and a stream may begin anywhere: it
-        // begins with totals.
-        let missing = match open.seen {
-            0 => 0,
-            seen => (seq - 1).saturating_sub(seen.max(applied)),
+        let expires = self.peer.identity.not_after_unix_s;
+        let applied = {
+            let mut core = self.shared.core();
+            core.batch(present.connection, prepared, &bytes, expires, clock::now())
         };
-        if missing > 0 {
-            graph.add_loss(connection.node, "batches_missing", missing);
-        }
-        let mut applier = apply::Applier {
-            graph: &mut graph,
-            tables: &mut open.tables,
-            node: connection.node,
-            now,
-            certificate_expires_unix_s: self.peer.identity.not_after_unix_s,
-            tally: apply::Tally::default(),
-        };
-        let outcome = applier.batch(prepared, seq <= applied);
-        let tally = applier.tally;
-        tally.report(&mut graph, connection.node);
-        let questions = graph.take_questions(connection.node);
-        outcome.map_err(|error| {
-            Status::invalid_argument(format!("batch {seq} cannot be read: {error}"))
-        })?;
-        open.seen = seq;
-        self.shared.sessions.set_applied(&self.node, open.session, seq);
-        drop(graph);
         timer.observe_duration();
-        tally.count(metrics);
-        if seq <= applied {
-            metrics.batches_replayed.inc()
-        } else {
-            metrics.batches.inc()
+        let applied = applied.map_err(|refused| {
+            let message = refused.to_string();
+            match refused {
+                Refused::Replaced => Status::aborted(message),
+                Refused::Order(_) | Refused::Unreadable(..) => Status::invalid_argument(message),
+            }
+        })?;
+        applied.tally.count(metrics);
+        if applied.replayed { &metrics.batches_replayed } else { &metrics.batches }.inc();
+        if !preface {
+            waiting.push(applied.position, applied.seq);
         }
-        let mut answers = vec![Body::Ack(Ack { seq })];
-        answers.extend(resolves(&questions));
-        Ok(answers)
+        Ok(applied.questions)
     }
 }
 
@@ -258,8 +273,19 @@ fn resolves(questions: &[Tuple]) -> impl Iterator<Item = Body> {
     })
 }
 
-/// How far the agent's clock is ahead, `None` when it did not say.
-fn skew_seconds(sent_unix_ns: u64, now_unix_ns: u64) -> Option<f64> {
-    let ahead = i128::from(sent_unix_ns) - i128::from(now_unix_ns);
-    (sent_unix_ns != 0).then_some(ahead as f64 / 1e9)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_durable_is_acknowledged() {
+        let mut waiting = Waiting::default();
+        assert_eq!((waiting.next(), waiting.take(9)), (None, None));
+        for (position, seq) in [(10, 1), (20, 2), (30, 3)] {
+            waiting.push(position, seq);
+        }
+        assert_eq!((waiting.next(), waiting.take(9)), (Some(10), None));
+        assert_eq!(waiting.take(25), Some(2));
+        assert_eq!((waiting.next(), waiting.take(30)), (Some(30), Some(3)));
+    }
 }

@@ -1,35 +1,28 @@
-//! The form of the file: magic, version, checksum and length, then what is stored.
+//! A snapshot's file: magic, version, checksum and length, then what is stored.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use topology::{SNAPSHOT_VERSION, Snapshot, SnapshotRef};
+use topology::SNAPSHOT_VERSION;
 
-use crate::{ingest::Progress, state::Shared};
+use crate::core::Frozen;
 
 const MAGIC: [u8; 8] = *b"weftsnap";
 
 /// Layout of what is around the graph, and of the graph.
-const VERSION: u32 = 1 << 16 | SNAPSHOT_VERSION;
+const VERSION: u32 = 2 << 16 | SNAPSHOT_VERSION;
 
 /// Magic, version, checksum, length.
 const HEADER: usize = 8 + 4 + 4 + 8;
 
-/// What was stored.
-#[derive(Deserialize)]
-pub(crate) struct Stored {
+/// What is stored.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Stored {
     /// Random number of the state.
-    pub(crate) instance: u64,
-    /// How far each agent had come.
-    pub(crate) progress: Vec<Progress>,
-    /// The graph.
-    pub(crate) graph: Snapshot,
-}
-
-#[derive(Serialize)]
-struct StoredRef<'a> {
-    instance: u64,
-    progress: Vec<Progress>,
-    graph: SnapshotRef<'a>,
+    pub(super) instance: u64,
+    /// Position in the journal of what comes after it.
+    pub(super) position: u64,
+    /// The state.
+    pub(super) state: Frozen,
 }
 
 /// Why a file is not a snapshot.
@@ -47,28 +40,14 @@ pub(super) enum FrameError {
     Contents(postcard::Error),
 }
 
-/// The graph and how far each agent has come, as of one moment. The graph is held while it is
-/// written to memory.
-pub(super) fn write(shared: &Shared) -> Result<Vec<u8>, postcard::Error> {
-    // As large as the last one and some more: growing would copy it under the lock.
-    let last = usize::try_from(shared.metrics.snapshot_bytes.get()).unwrap_or(0);
-    let mut bytes = Vec::with_capacity(last + last / 8 + 4096);
+/// The bytes of a snapshot's file.
+pub(super) fn write(stored: &Stored, size_hint: usize) -> Result<Vec<u8>, postcard::Error> {
+    let mut bytes = Vec::with_capacity(size_hint + size_hint / 8 + 4096);
     bytes.resize(HEADER, 0);
-    let mut bytes = {
-        let graph = shared.graph();
-        // Without the wait for the graph.
-        let timer = shared.metrics.snapshot_hold_seconds.start_timer();
-        let progress = shared.sessions.progress();
-        let stored = StoredRef { instance: shared.instance, progress, graph: graph.snapshot() };
-        let bytes = postcard::to_extend(&stored, bytes)?;
-        drop(graph);
-        timer.observe_duration();
-        bytes
-    };
+    let mut bytes = postcard::to_extend(stored, bytes)?;
     seal(&mut bytes);
     Ok(bytes)
 }
-
 fn seal(bytes: &mut [u8]) {
     let Some((header, body)) = bytes.split_at_mut_checked(HEADER) else { return };
     let checksum = crc32fast::hash(body);

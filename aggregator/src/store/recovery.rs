@@ -1,63 +1,173 @@
-//! After a crash: agents say again what they have counted since the snapshot. Until they have,
-//! `/metrics` would show less than it did before, so it shows nothing.
+//! Reading what the last run left.
 
-use std::{sync::Arc, time::Duration};
-
-use tokio::{
-    sync::watch,
-    time::{Instant, MissedTickBehavior, interval},
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
 };
-use topology::NodeIx;
 
-use crate::{clock, state::Shared};
+use super::{
+    UNFINISHED,
+    frame::{self, Stored},
+    segment::{Contents, Segment},
+    snapshots,
+};
+use crate::{
+    clock,
+    core::Core,
+    data_dir::{self, DataDirError},
+    metrics::StoreMetrics,
+};
 
-/// How long is waited at most: a node that is gone must not keep the others from being seen.
-const AT_MOST: Duration = Duration::from_secs(15);
+/// A state that goes on.
+pub(super) struct Found {
+    pub(super) core: Core,
+    pub(super) instance: u64,
+    /// Where the journal goes on.
+    pub(super) position: u64,
+    /// Position of the snapshot.
+    pub(super) snapshot: u64,
+}
 
-const EVERY: Duration = Duration::from_millis(100);
+/// Reads the last snapshot and does again what the journal says after it.
+pub(super) fn read(
+    dir: &Path,
+    config: topology::Config,
+    metrics: &StoreMetrics,
+) -> Result<Found, DataDirError> {
+    let reading = Reading { dir, metrics };
+    reading.run(config)
+}
 
-/// Waits until these nodes have caught up, or for as long as may be, and ends the recovery.
-pub(crate) async fn run(
-    shared: Arc<Shared>,
-    awaited: Vec<NodeIx>,
-    mut shutdown: watch::Receiver<bool>,
-) {
-    let begin = Instant::now();
-    let mut interval = interval(EVERY);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut back_at = None;
-    loop {
-        tokio::select! {
-            _ = interval.tick() => {}
-            _ = shutdown.wait_for(|stop| *stop) => return,
-        }
-        let late = begin.elapsed() >= AT_MOST;
-        let mut graph = shared.graph();
-        if back_at.is_none() && awaited.iter().all(|node| graph.has_caught_up(*node)) {
-            // What they brought is looked at all at once; links that are new have to settle.
-            graph.hold(false);
-            back_at = Some(clock::now());
-        }
-        if back_at.is_some() {
-            graph.tick(clock::now());
-        }
-        if late || back_at.is_some_and(|at| graph.has_settled(at)) {
-            graph.hold(false);
-            graph.tick(clock::now());
-            let missing: Vec<_> = awaited
-                .iter()
-                .filter_map(|ix| graph.node(*ix))
-                .filter(|node| !node.connected())
-                .map(|node| node.name().to_owned())
-                .collect();
-            drop(graph);
-            shared.set_recovering(false);
-            if missing.is_empty() {
-                tracing::info!("the agents are back");
-            } else {
-                tracing::warn!(?missing, "these agents did not come back in time");
+struct Reading<'a> {
+    dir: &'a Path,
+    metrics: &'a StoreMetrics,
+}
+
+impl Reading<'_> {
+    fn run(&self, config: topology::Config) -> Result<Found, DataDirError> {
+        let _ = fs::remove_file(self.dir.join(UNFINISHED));
+        let segments = Segment::list(self.dir).map_err(|error| self.unusable(error))?;
+        let mut found = match self.snapshot()? {
+            Some(Stored { instance, position, state }) => {
+                Found { core: Core::resume(config, state), instance, position, snapshot: position }
             }
-            return;
+            None => Found {
+                core: Core::new(config),
+                instance: self.first_instance(&segments)?,
+                position: 0,
+                snapshot: 0,
+            },
+        };
+        for (at, segment) in segments.iter().enumerate() {
+            let next = segments.get(at + 1);
+            if next.is_some_and(|next| next.from <= found.position) {
+                continue;
+            }
+            if let Some(reason) = self.replay(segment, next.is_none(), &mut found)? {
+                for segment in &segments[at..] {
+                    self.put_aside(&segment.path, &reason)?;
+                }
+                break;
+            }
         }
+        Ok(found)
+    }
+
+    /// The newest snapshot that can be read.
+    fn snapshot(&self) -> Result<Option<Stored>, DataDirError> {
+        let found = snapshots(self.dir).map_err(|error| self.unusable(error))?;
+        for (_, path) in found.iter().rev() {
+            let bytes = fs::read(path).map_err(|error| self.unusable(error))?;
+            match frame::read(&bytes) {
+                Ok(stored) => return Ok(Some(stored)),
+                Err(reason) => self.put_aside(path, &reason.to_string())?,
+            }
+        }
+        Ok(None)
+    }
+
+    /// The instance of a journal from its beginning, or a new one.
+    fn first_instance(&self, segments: &[Segment]) -> Result<u64, DataDirError> {
+        if let Some(first) = segments.first().filter(|first| first.from == 0)
+            && let Ok(contents) = first.read().map_err(|error| self.unusable(error))?
+        {
+            return Ok(contents.instance);
+        }
+        data_dir::random(self.dir)
+    }
+
+    /// Does again what a file says from the position on. Returns why it, and what comes after it, is of no use.
+    fn replay(
+        &self,
+        segment: &Segment,
+        last: bool,
+        found: &mut Found,
+    ) -> Result<Option<String>, DataDirError> {
+        if segment.from > found.position {
+            return Ok(Some(format!("what comes before {} is missing", segment.from)));
+        }
+        let mut contents = match segment.read().map_err(|error| self.unusable(error))? {
+            Ok(contents) => contents,
+            // The machine stopped while the file was made.
+            Err(_) if last && segment.from == found.position => return Ok(None),
+            Err(reason) => return Ok(Some(reason)),
+        };
+        if contents.instance != found.instance {
+            return Ok(Some("it belongs to another state".to_owned()));
+        }
+        let broken = self.replay_frames(segment, &mut contents, found);
+        if broken.is_none() && contents.left() == 0 {
+            return Ok(None);
+        }
+        if !last || broken.is_some() {
+            // What was read is needed again; what follows is kept for whoever wants to look.
+            let copy = self.aside(&segment.path);
+            fs::copy(&segment.path, &copy).map_err(|error| self.unusable(error))?;
+            self.said(&copy, broken.as_deref().unwrap_or("it is damaged"));
+        } else {
+            tracing::info!(bytes = contents.left(), "the journal ends in the middle of an entry");
+        }
+        segment.cut(contents.length()).map_err(|error| self.unusable(error))?;
+        Ok(None)
+    }
+
+    fn replay_frames(
+        &self,
+        segment: &Segment,
+        contents: &mut Contents,
+        found: &mut Found,
+    ) -> Option<String> {
+        loop {
+            let before = contents.place();
+            let known = segment.from + contents.frames() < found.position;
+            let entry = contents.next()?;
+            if !known && let Err(error) = found.core.replay(entry) {
+                contents.back_to(before);
+                return Some(error.to_string());
+            }
+            self.metrics.journal_replayed.inc_by(u64::from(!known));
+            found.position = found.position.max(segment.from + contents.frames());
+        }
+    }
+
+    fn put_aside(&self, path: &Path, reason: &str) -> Result<(), DataDirError> {
+        let aside = self.aside(path);
+        fs::rename(path, &aside).map_err(|error| self.unusable(error))?;
+        self.said(&aside, reason);
+        Ok(())
+    }
+
+    fn said(&self, kept_as: &Path, reason: &str) {
+        self.metrics.files_put_aside.inc();
+        tracing::error!(kept_as = %kept_as.display(), "a file cannot be used, counting goes on without: {reason}");
+    }
+
+    fn aside(&self, path: &Path) -> PathBuf {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        self.dir.join(format!("broken-{}-{name}", clock::now().unix_ns()))
+    }
+
+    fn unusable(&self, source: io::Error) -> DataDirError {
+        DataDirError::Unusable { path: self.dir.to_path_buf(), source }
     }
 }

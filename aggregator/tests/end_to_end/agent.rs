@@ -111,12 +111,21 @@ impl Agent {
         let sent_unix_ns =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos()
                 as u64;
-        let batch = Batch { seq, sent_unix_ns, age_ns: 0, sections };
+        let batch = Batch { seq, sent_unix_ns, age_ns: 0, sections, preface: false };
         let body = Some(agent_message::Body::Batch(batch));
         self.to
             .send(AgentMessage { body })
             .await
             .map_err(|_| Status::new(Code::Unknown, "the stream is closed"))?;
+        self.next_ack().await
+    }
+
+    /// Waits for an acknowledgement of what was sent before.
+    pub async fn acknowledged(&mut self) -> u64 {
+        self.next_ack().await.unwrap()
+    }
+
+    async fn next_ack(&mut self) -> Result<u64, Status> {
         loop {
             match self.from.message().await?.and_then(|message| message.body) {
                 Some(Body::Ack(ack)) => return Ok(ack.seq),

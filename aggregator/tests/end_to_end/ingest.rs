@@ -99,7 +99,7 @@ async fn a_replayed_batch_changes_nothing() {
     let (mut a, welcome) = Agent::connect(&fleet, "a", 1).await;
     assert_eq!(welcome.acked_seq, seq);
     let replayed = vec![client(), totals(&[(Counter::Connections, 70)]), again().remove(0)];
-    assert_eq!(a.send(1, replayed).await.unwrap(), 1);
+    assert_eq!(a.send(1, replayed).await.unwrap(), seq);
     a.report(vec![increments(&[(Counter::Connections, 1)])]).await;
     b.report(vec![increments(&[(Counter::Connections, 1)])]).await;
     fleet.edge("web", "db", |edge| edge["connections"] == 9).await;

@@ -7,6 +7,7 @@ mod access;
 mod agent;
 mod binary;
 mod certificates;
+mod faults;
 mod fleet;
 mod ingest;
 mod questions;

@@ -2,13 +2,13 @@
 
 use std::{
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::Child,
-    time::{Duration, Instant},
 };
 
 use axum::http::{Method, StatusCode};
 use common::Counter;
+use proto::v1::Welcome;
 
 use crate::{
     agent::{Agent, hello},
@@ -17,12 +17,12 @@ use crate::{
     reports::{client, server, status, totals},
 };
 
-const CONNECTIONS: &str = concat!(
+pub const CONNECTIONS: &str = concat!(
     "weft_edge_connections_total{client=\"web\",client_namespace=\"\",server=\"db\",",
     "server_namespace=\"\",server_port=\"5432\"}"
 );
 
-fn counted(connections: u64) -> [(Counter, u64); 4] {
+pub fn counted(connections: u64) -> [(Counter, u64); 4] {
     [
         (Counter::Connections, connections),
         (Counter::Closed, connections),
@@ -89,43 +89,70 @@ async fn a_batch_before_a_restart_is_not_counted_again() {
     assert_eq!(again.instance, welcome.instance);
 }
 
+/// The one file of the data directory whose name begins like this.
+fn file(dir: &Path, prefix: &str) -> PathBuf {
+    let files = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
+    let named = |path: &PathBuf| {
+        path.file_name().unwrap().to_str().unwrap().starts_with(prefix)
+            && path.metadata().unwrap().len() > 0
+    };
+    let mut found: Vec<_> = files.filter(named).collect();
+    found.sort();
+    found.pop().unwrap_or_else(|| panic!("no {prefix}"))
+}
+
+fn flip_last_byte(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_that_cannot_be_read_is_put_aside() {
     let fleet = Fleet::start().await;
     let (_, before) = Agent::connect(&fleet, "a", 1).await;
-    let fleet = fleet
-        .restart(|dir| {
-            let path = dir.join("graph.stopped");
-            let mut bytes = std::fs::read(&path).unwrap();
-            *bytes.last_mut().unwrap() ^= 1;
-            std::fs::write(path, bytes).unwrap();
-        })
-        .await;
-    assert_eq!(fleet.series("weft_aggregator_snapshots_put_aside_total").await, Some(1.0));
+    let fleet = fleet.restart(|dir| flip_last_byte(&file(dir, "snapshot-"))).await;
+    // The journal from its beginning says as much.
+    let aside = "weft_aggregator_files_put_aside_total";
+    assert_eq!(fleet.series(aside).await, Some(1.0));
+    let (_a, after) = Agent::connect(&fleet, "a", 1).await;
+    assert_eq!(before.instance, after.instance);
+    file(fleet.data_dir(), "broken-");
+
+    // Without its beginning, which a snapshot has replaced by now, it is of no use.
+    let fleet = fleet.restart(|dir| flip_last_byte(&file(dir, "snapshot-"))).await;
+    assert!(fleet.series(aside).await >= Some(2.0));
     let (_a, after) = Agent::connect(&fleet, "a", 1).await;
     assert_ne!(before.instance, after.instance);
-    let files = std::fs::read_dir(fleet.data_dir()).unwrap();
-    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
-    assert_eq!(names.filter(|name| name.starts_with("graph.broken-")).count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_written_is_counted_and_counting_goes_on() {
+async fn what_cannot_be_written_is_not_acknowledged_and_counting_goes_on() {
     let fleet = Fleet::start_with(|config| {
-        // What root may write nevertheless cannot be refused by permissions.
-        std::fs::create_dir_all(config.data_dir.join("graph.unfinished/in-the-way")).unwrap();
+        // What root may write nevertheless cannot be refused by permissions: the second file of the
+        // journal and every snapshot have something in their way.
+        std::fs::create_dir_all(config.data_dir.join("unfinished/in-the-way")).unwrap();
     })
     .await;
-    let failed = "weft_aggregator_snapshots_failed_total";
-    eventually(async || fleet.series(failed).await.filter(|failed| *failed > 0.0)).await;
     let _agents = report(&fleet, 1, 3).await;
     eventually(async || fleet.series(CONNECTIONS).await.filter(|value| *value == 3.0)).await;
-    assert_eq!(fleet.series("weft_aggregator_snapshots_total").await, Some(0.0));
-    fleet.aggregator.stop().await.unwrap();
+    let dir = fleet.data_dir().to_path_buf();
+    // The last snapshot fails; the journal has it all.
+    let fleet = fleet.restart(|_| {}).await;
+    assert_eq!(fleet.series(CONNECTIONS).await, Some(3.0));
+    assert_eq!(
+        std::fs::read_dir(&dir)
+            .unwrap()
+            .filter(|file| {
+                file.as_ref().unwrap().file_name().to_str().unwrap().starts_with("snapshot-")
+            })
+            .count(),
+        0
+    );
 }
 
 /// The program itself, to be killed.
-struct Program {
+pub struct Program {
     child: Child,
     agents: SocketAddr,
     readers: SocketAddr,
@@ -140,7 +167,7 @@ impl Drop for Program {
 }
 
 impl Program {
-    fn start(dir: &Path) -> Self {
+    pub fn start(dir: &Path) -> Self {
         let (child, mut log, line) = binary::listening(dir);
         // It stops for a log that nobody takes.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
@@ -151,33 +178,33 @@ impl Program {
         Self { child, agents: address("agents="), readers: address("readers=") }
     }
 
-    async fn connect(&self, dir: &Path, node: &str) -> Agent {
+    pub async fn connect(&self, dir: &Path, node: &str) -> (Agent, Welcome) {
         let file = |name: String| dir.join(name);
         let files = proto::tls::Files {
             ca: file("ca.crt".to_owned()),
             cert: file(format!("{node}.crt")),
             key: file(format!("{node}.key")),
         };
-        Agent::connect_to(self.agents, &files, hello(node, 1)).await.unwrap().0
+        Agent::connect_to(self.agents, &files, hello(node, 1)).await.unwrap()
     }
 
     /// Both halves of the edge, in all.
     async fn report(&self, dir: &Path, connections: u64) -> (Agent, Agent) {
-        let (mut a, mut b) = (self.connect(dir, "n1").await, self.connect(dir, "n2").await);
+        let (mut a, mut b) = (self.connect(dir, "n1").await.0, self.connect(dir, "n2").await.0);
         a.report(vec![client(), totals(&counted(connections))]).await;
         b.report(vec![server(), totals(&counted(connections))]).await;
         (a, b)
     }
 
+    pub async fn status(&self, path: &str) -> StatusCode {
+        request(self.readers, Method::GET, path, &[]).await.status
+    }
+
     /// A series, `None` while there is no answer or no such series.
-    async fn series(&self, series: &str) -> Option<f64> {
+    pub async fn series(&self, series: &str) -> Option<f64> {
         let answer = request(self.readers, Method::GET, "/metrics", &[]).await;
         let line = answer.body.lines().find_map(|line| line.strip_prefix(series))?;
         (answer.status == StatusCode::OK).then(|| line.trim().parse().unwrap())
-    }
-
-    async fn is_ready(&self) -> bool {
-        request(self.readers, Method::GET, "/readyz", &[]).await.status == StatusCode::OK
     }
 }
 
@@ -189,34 +216,58 @@ async fn no_counter_falls_when_it_is_killed() {
     aggregator::pki::node(dir, "n2").unwrap();
 
     let program = Program::start(dir);
-    let _agents = program.report(dir, 3).await;
+    let agents = program.report(dir, 3).await;
     eventually(async || program.series(CONNECTIONS).await.filter(|value| *value == 3.0)).await;
-    let written = "weft_aggregator_snapshots_total";
-    let so_far = program.series(written).await.unwrap();
-    eventually(async || program.series(written).await.filter(|now| *now > so_far)).await;
-    // What comes now is in no snapshot, but it has been seen.
+    drop(program);
+
+    // At once, although nobody is back; also when nothing was read since the last time.
+    for _ in 0..2 {
+        let program = Program::start(dir);
+        assert_eq!(program.series(CONNECTIONS).await, Some(3.0));
+    }
+    let program = Program::start(dir);
+    let welcome = program.connect(dir, "n1").await.1;
+    assert_eq!(welcome.acked_seq, agents.0.next - 1);
     let _agents = program.report(dir, 50).await;
     eventually(async || program.series(CONNECTIONS).await.filter(|value| *value == 50.0)).await;
     drop(program);
+    let program = Program::start(dir);
+    assert_eq!(program.series(CONNECTIONS).await, Some(50.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_is_cut_off_or_damaged_gives_what_it_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    binary::pki(dir);
+    aggregator::pki::node(dir, "n2").unwrap();
+    let data = dir.join("data");
 
     let program = Program::start(dir);
-    assert!(!program.is_ready().await);
-    assert_eq!(program.series(CONNECTIONS).await, None);
-    let mut a = program.connect(dir, "n1").await;
-    a.report(vec![client(), totals(&counted(51))]).await;
-    // One of two is not enough.
-    assert!(!program.is_ready().await);
-    let mut b = program.connect(dir, "n2").await;
-    b.report(vec![server(), totals(&counted(51))]).await;
-    let first = eventually(async || program.series(CONNECTIONS).await).await;
-    assert_eq!(first, 51.0);
-    assert!(program.is_ready().await);
-    drop((a, b));
+    let _agents = program.report(dir, 3).await;
+    eventually(async || program.series(CONNECTIONS).await.filter(|value| *value == 3.0)).await;
+    // Another tick or two, so that it is one of them that is cut.
+    let written = "weft_aggregator_journal_bytes_total";
+    let so_far = program.series(written).await.unwrap();
+    eventually(async || program.series(written).await.filter(|now| *now > so_far + 20.0)).await;
+    drop(program);
+    // As a crash of the machine leaves it: the last entry was not written whole.
+    let path = file(&data, "journal-");
+    let length = path.metadata().unwrap().len();
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(length - 1).unwrap();
+    let program = Program::start(dir);
+    assert_eq!(program.series(CONNECTIONS).await, Some(3.0));
+    assert_eq!(program.series("weft_aggregator_files_put_aside_total ").await, Some(0.0));
     drop(program);
 
-    // Nobody comes back: it does not wait for ever.
-    let begin = Instant::now();
+    // In the middle of an earlier file, it is what comes before that counts, and agents tell the rest again.
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
     let program = Program::start(dir);
-    eventually(async || program.is_ready().await.then_some(())).await;
-    assert!(begin.elapsed() > Duration::from_secs(10));
+    assert!(program.series("weft_aggregator_files_put_aside_total ").await >= Some(1.0));
+    file(&data, "broken-");
+    let _agents = program.report(dir, 3).await;
+    eventually(async || program.series(CONNECTIONS).await.filter(|value| *value == 3.0)).await;
 }

@@ -74,7 +74,7 @@ impl Report {
             put(&mut sections, SectionKind::HostSignals, self.signals.value.encode_to_vec());
         }
         put(&mut sections, SectionKind::TupleOwners, answers.encode_to_vec());
-        Some(v1::Batch { seq, sent_unix_ns: 0, age_ns: 0, sections })
+        Some(v1::Batch { seq, sent_unix_ns: 0, age_ns: 0, sections, preface: false })
     }
 
     fn put_halves(&mut self, definitions: &mut v1::Definitions) {

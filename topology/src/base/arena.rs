@@ -1,6 +1,6 @@
 //! Storage whose keys go stale instead of meaning something else.
 
-use std::{hash::Hash, marker::PhantomData};
+use std::{hash::Hash, marker::PhantomData, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -54,15 +54,25 @@ impl<T> std::fmt::Debug for Key<T> {
     }
 }
 
+/// Places in one page. Larger pages make a copy of all cheaper, and the first write to one after it dearer.
+const PAGE: usize = 128;
+
 /// Values in places that are used again.
-#[derive(Serialize, Deserialize)]
-#[serde(try_from = "Unchecked<T>", bound(deserialize = "T: Deserialize<'de>"))]
+///
+/// They lie in pages that a clone shares until either side writes: a clone costs a pointer for each page, and
+/// each page is copied when it is first written to after that.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(
+    try_from = "Unchecked<T>",
+    bound(serialize = "T: Serialize", deserialize = "T: Clone + Deserialize<'de>")
+)]
 pub(crate) struct Arena<T> {
-    places: Vec<Place<T>>,
+    /// All but the last are full.
+    pages: Vec<Arc<Vec<Place<T>>>>,
     free: Vec<u32>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Place<T> {
     life: u32,
     value: Option<T>,
@@ -71,19 +81,24 @@ struct Place<T> {
 /// An arena as it was stored.
 #[derive(Deserialize)]
 struct Unchecked<T> {
-    places: Vec<Place<T>>,
+    pages: Vec<Arc<Vec<Place<T>>>>,
     free: Vec<u32>,
 }
 
 impl<T> TryFrom<Unchecked<T>> for Arena<T> {
     type Error = &'static str;
 
-    fn try_from(Unchecked { places, free }: Unchecked<T>) -> Result<Self, Self::Error> {
+    fn try_from(Unchecked { pages, free }: Unchecked<T>) -> Result<Self, Self::Error> {
+        let (last, full) = pages.split_last().map_or((0, &pages[..]), |(l, f)| (l.len(), f));
+        if last > PAGE || full.iter().any(|page| page.len() != PAGE) {
+            return Err("a page is not full");
+        }
         let mut empty: Vec<u32> = free.clone();
         empty.sort_unstable();
-        let places_empty = (0..).zip(&places).filter(|(_, place)| place.value.is_none());
+        let places = pages.iter().flat_map(|page| page.iter());
+        let places_empty = (0..).zip(places).filter(|(_, place)| place.value.is_none());
         if places_empty.map(|(index, _): (u32, _)| index).eq(empty) {
-            Ok(Arena { places, free })
+            Ok(Arena { pages, free })
         } else {
             Err("the free places are not those that are empty")
         }
@@ -92,52 +107,86 @@ impl<T> TryFrom<Unchecked<T>> for Arena<T> {
 
 impl<T> Default for Arena<T> {
     fn default() -> Self {
-        Arena { places: Vec::new(), free: Vec::new() }
+        Arena { pages: Vec::new(), free: Vec::new() }
     }
 }
 
 impl<T> Arena<T> {
     /// How many values there are.
     pub(crate) fn len(&self) -> usize {
-        self.places.len() - self.free.len()
+        self.places() - self.free.len()
     }
 
     /// One more than the highest index that was ever used.
     pub(crate) fn places(&self) -> usize {
-        self.places.len()
+        self.pages.last().map_or(0, |last| (self.pages.len() - 1) * PAGE + last.len())
+    }
+
+    #[inline]
+    fn place(&self, index: usize) -> Option<&Place<T>> {
+        self.pages.get(index / PAGE)?.get(index % PAGE)
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, key: Key<T>) -> Option<&T> {
+        self.place(key.index())
+            .filter(|place| place.life == key.life)
+            .and_then(|place| place.value.as_ref())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key<T>, &T)> {
+        let places = self.pages.iter().flat_map(|page| page.iter());
+        places.enumerate().filter_map(|(index, place)| {
+            let key = Key { index: index as u32, life: place.life, of: PhantomData };
+            place.value.as_ref().map(|value| (key, value))
+        })
+    }
+
+    /// The value at a place, whichever of its lives it is in.
+    pub(crate) fn at(&self, index: usize) -> Option<&T> {
+        self.place(index).and_then(|place| place.value.as_ref())
+    }
+}
+
+impl<T: Clone> Arena<T> {
+    #[inline]
+    fn place_mut(&mut self, index: usize) -> Option<&mut Place<T>> {
+        Arc::make_mut(self.pages.get_mut(index / PAGE)?).get_mut(index % PAGE)
+    }
+
+    #[inline]
+    fn living(&mut self, key: Key<T>) -> Option<&mut Place<T>> {
+        self.place_mut(key.index()).filter(|place| place.life == key.life)
     }
 
     pub(crate) fn insert(&mut self, value: T) -> Key<T> {
         if let Some(index) = self.free.pop()
-            && let Some(place) = self.places.get_mut(index as usize)
+            && let Some(place) = self.place_mut(index as usize)
         {
             place.value = Some(value);
             return Key { index, life: place.life, of: PhantomData };
         }
         // Four thousand million places would need more memory than any host has.
-        let index = self.places.len() as u32;
-        self.places.push(Place { life: 0, value: Some(value) });
+        let index = self.places() as u32;
+        let place = Place { life: 0, value: Some(value) };
+        match self.pages.last_mut().filter(|last| last.len() < PAGE) {
+            Some(last) => Arc::make_mut(last).push(place),
+            None => {
+                let mut page = Vec::with_capacity(PAGE);
+                page.push(place);
+                self.pages.push(Arc::new(page));
+            }
+        }
         Key { index, life: 0, of: PhantomData }
     }
 
     #[inline]
-    pub(crate) fn get(&self, key: Key<T>) -> Option<&T> {
-        self.places
-            .get(key.index())
-            .filter(|place| place.life == key.life)
-            .and_then(|place| place.value.as_ref())
-    }
-
-    #[inline]
     pub(crate) fn get_mut(&mut self, key: Key<T>) -> Option<&mut T> {
-        self.places
-            .get_mut(key.index())
-            .filter(|place| place.life == key.life)
-            .and_then(|place| place.value.as_mut())
+        self.living(key).and_then(|place| place.value.as_mut())
     }
 
     pub(crate) fn remove(&mut self, key: Key<T>) -> Option<T> {
-        let place = self.places.get_mut(key.index()).filter(|place| place.life == key.life)?;
+        let place = self.living(key)?;
         let value = place.value.take()?;
         place.life = place.life.wrapping_add(1);
         self.free.push(key.index);
@@ -146,33 +195,19 @@ impl<T> Arena<T> {
 
     /// Takes a value out for a moment; its place stays its own until it is put back.
     pub(crate) fn take(&mut self, key: Key<T>) -> Option<T> {
-        let place = self.places.get_mut(key.index()).filter(|place| place.life == key.life)?;
-        place.value.take()
+        self.living(key)?.value.take()
     }
 
     /// Puts back what was taken out.
     pub(crate) fn put_back(&mut self, key: Key<T>, value: T) {
-        if let Some(place) = self.places.get_mut(key.index())
-            && place.life == key.life
-        {
+        if let Some(place) = self.living(key) {
             place.value = Some(value);
         }
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key<T>, &T)> {
-        self.places.iter().enumerate().filter_map(|(index, place)| {
-            let key = Key { index: index as u32, life: place.life, of: PhantomData };
-            place.value.as_ref().map(|value| (key, value))
-        })
-    }
-
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.places.iter_mut().filter_map(|place| place.value.as_mut())
-    }
-
-    /// The value at a place, whichever of its lives it is in.
-    pub(crate) fn at(&self, index: usize) -> Option<&T> {
-        self.places.get(index).and_then(|place| place.value.as_ref())
+        let places = self.pages.iter_mut().flat_map(|page| Arc::make_mut(page).iter_mut());
+        places.filter_map(|place| place.value.as_mut())
     }
 }
 
@@ -191,5 +226,24 @@ mod tests {
         assert_eq!(arena.remove(first), None);
         assert_eq!(arena.get(second), Some(&"second"));
         assert_eq!((arena.len(), arena.places()), (1, 1));
+    }
+
+    #[test]
+    fn a_clone_keeps_what_it_had() {
+        let mut arena = Arena::default();
+        let keys: Vec<_> = (0..3 * PAGE + 7).map(|value| arena.insert(value)).collect();
+        let before = arena.clone();
+        for key in &keys[..PAGE] {
+            arena.remove(*key);
+        }
+        if let Some(value) = arena.get_mut(keys[2 * PAGE]) {
+            *value = 1_000_000;
+        }
+        let more = arena.insert(5);
+        assert!(before.iter().map(|(_, value)| *value).eq(0..3 * PAGE + 7));
+        assert_eq!(before.len(), 3 * PAGE + 7);
+        assert_eq!((before.get(more), arena.get(more)), (None, Some(&5)));
+        assert_eq!(arena.len(), 2 * PAGE + 8);
+        assert_eq!(arena.iter().filter(|(_, value)| **value == 1_000_000).count(), 1);
     }
 }

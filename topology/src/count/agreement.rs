@@ -49,7 +49,7 @@ impl Lead {
 }
 
 /// The least lead there was in a sliding stretch of time: what of it is there to stay.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Agreement {
     since: Timestamp,
     /// The least in the stretch before `since`, and from then on.

@@ -38,13 +38,12 @@ impl Seen {
 pub(crate) type EdgeKey = (ServiceIx, ServiceIx, u16);
 
 /// An edge that was published.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Edge {
     pub(crate) key: EdgeKey,
     pub(crate) id: Id,
     series: SeriesIx,
     /// What it gained in the running step.
-    #[serde(skip)]
     pub(crate) running: EdgeTotals,
     pub(crate) seen: Seen,
     pub(crate) open: u64,
@@ -68,6 +67,16 @@ pub(crate) struct Edges {
 }
 
 impl Edges {
+    /// What has to be stored; the rest follows from it.
+    pub(crate) fn stored(&self) -> Self {
+        Edges {
+            edges: self.edges.clone(),
+            by_key: HashMap::new(),
+            running: self.running.clone(),
+            series: self.series.stored(),
+        }
+    }
+
     /// Finishes what was read back.
     pub(crate) fn resume(&mut self) {
         self.by_key = self.edges.iter().map(|(ix, edge)| (edge.key, ix)).collect();

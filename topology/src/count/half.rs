@@ -29,7 +29,7 @@ pub struct HalfIx(pub(crate) Key<Half>);
 pub(crate) type HalfId = (NodeIx, u32, HalfKey<WorkloadIx>);
 
 /// One side's view of an edge.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Half {
     /// All it has counted; never falls.
     pub(crate) counters: [u64; COUNTERS],
@@ -114,6 +114,16 @@ pub(crate) struct Halves {
 }
 
 impl Halves {
+    /// What has to be stored; the rest follows from it.
+    pub(crate) fn stored(&self) -> Self {
+        Halves {
+            halves: self.halves.clone(),
+            by_id: HashMap::new(),
+            changed: self.changed.clone(),
+            stale_records: self.stale_records,
+        }
+    }
+
     /// Finishes what was read back.
     pub(crate) fn resume(&mut self) {
         self.by_id = self.halves.iter().map(|(ix, half)| (half.id, HalfIx(ix))).collect();

@@ -2,6 +2,8 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     edges::Edges,
     packed::{Entry, Packer, Unpacker},
@@ -9,7 +11,7 @@ use super::{
 use crate::base::time::{Timestamp, Window};
 
 /// What was lost, by what it does to the numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Lost {
     pub(crate) events: u64,
     pub(crate) batches: u64,
@@ -46,7 +48,9 @@ pub(crate) struct History {
     running: Option<Running>,
 }
 
-struct Running {
+/// The step that is not over yet; what edges gain in it is with them.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Running {
     from: Timestamp,
     lost: Lost,
 }
@@ -59,6 +63,24 @@ impl History {
     /// The first moment that anything is known of.
     pub(crate) fn begin(&mut self, now: Timestamp) {
         self.running.get_or_insert(Running { from: now, lost: Lost::default() });
+    }
+
+    /// The running step.
+    pub(crate) const fn running(&self) -> Option<Running> {
+        self.running
+    }
+
+    /// Goes on with a running step that was stored.
+    pub(crate) const fn resume(&mut self, running: Option<Running>) {
+        self.running = running;
+    }
+
+    /// The clock was ahead and has been set back: no step began later than now.
+    pub(crate) fn set_back(&mut self, now: Timestamp) {
+        self.steps.retain(|step| step.window.to <= now);
+        if let Some(running) = &mut self.running {
+            running.from = running.from.min(now);
+        }
     }
 
     /// The begin of the first step that is kept.

@@ -30,7 +30,7 @@ pub(crate) struct LinkKey {
 }
 
 /// The meeting point of the halves of two addresses and a port.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Link {
     pub(crate) key: LinkKey,
     pub(crate) halves: Vec<HalfIx>,
@@ -49,7 +49,7 @@ pub(crate) struct Link {
 }
 
 /// What a link has published for an edge.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) edge: EdgeIx,
     pub(crate) published: EdgeTotals,
@@ -58,7 +58,7 @@ pub(crate) struct Row {
 }
 
 /// What forgotten halves of one service had counted.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Rest {
     pub(crate) role: Role,
     pub(crate) service: ServiceIx,
@@ -126,10 +126,18 @@ pub(crate) struct Links {
 }
 
 impl Links {
+    /// What has to be stored; the rest follows from it.
+    pub(crate) fn stored(&self) -> Self {
+        Links { links: self.links.clone(), by_key: HashMap::new(), queue: self.queue.clone() }
+    }
+
     /// Finishes what was read back.
-    pub(crate) fn resume(&mut self, now: Timestamp) {
+    pub(crate) fn resume(&mut self) {
         self.by_key = self.links.iter().map(|(ix, link)| (link.key, ix)).collect();
-        // Nothing waits for a clock that was ahead.
+    }
+
+    /// The clock was ahead and has been set back: nothing waits for what it said.
+    pub(crate) fn set_back(&mut self, now: Timestamp) {
         for link in self.links.iter_mut() {
             link.first_seen = link.first_seen.min(now);
             if link.gathering.0 > now {

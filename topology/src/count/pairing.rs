@@ -59,6 +59,11 @@ pub(crate) struct Pairings {
 }
 
 impl Sides {
+    /// Whether a number that only one side has may belong to one of several edges.
+    pub(crate) const fn are_shared(&self) -> bool {
+        self.clients.len() > 1 || self.servers.len() > 1
+    }
+
     /// By how much each side is ahead of the other; `None` where there is only one.
     pub(crate) fn lead(&self) -> Option<Lead> {
         if self.clients.is_empty() || self.servers.is_empty() {

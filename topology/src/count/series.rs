@@ -18,7 +18,7 @@ pub(crate) type SeriesIx = Key<Series>;
 
 /// What one set of labels has counted since the graph was made. Edges whose labels are equal
 /// (a container and a process of one name) share a series.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Series {
     key: SeriesKey,
     client_kind: WorkloadKind,
@@ -97,6 +97,11 @@ pub(crate) struct SeriesTable {
 }
 
 impl SeriesTable {
+    /// What has to be stored; the rest follows from it.
+    pub(crate) fn stored(&self) -> Self {
+        SeriesTable { series: self.series.clone(), by_key: HashMap::new() }
+    }
+
     /// Finishes what was read back.
     pub(crate) fn resume(&mut self) {
         let series = self.series.iter();

@@ -26,9 +26,6 @@ impl Graph {
     /// To be called about once a second; it looks at what changed only.
     pub fn tick(&mut self, now: Timestamp) {
         let now = self.see(now);
-        if self.held {
-            return;
-        }
         for ix in std::mem::take(&mut self.halves.changed) {
             if let Some(half) = self.halves.get_mut(ix) {
                 half.changed = false;
@@ -77,10 +74,24 @@ impl Graph {
             link.agreement = None;
             return (Lead::default(), false);
         };
+        if sides.are_shared() && self.awaits(link, now) {
+            link.agreement = None;
+            return (Lead::default(), true);
+        }
         let new = || Box::new(Agreement::new(lead, now));
         let agreement = link.agreement.get_or_insert_with(new);
         let lasting = agreement.lasting(lead, now, self.config.agree_for);
         (lasting, lasting != lead)
+    }
+
+    /// Whether one of a link's hosts has been gone for so short a time that it may be about to say what it counted.
+    fn awaits(&self, link: &Link, now: Timestamp) -> bool {
+        let halves = link.halves.iter().filter_map(|ix| self.halves.get(*ix));
+        halves.filter(|half| half.ended.is_none()).any(|half| {
+            self.nodes.get(half.node()).is_some_and(|node| {
+                !node.connected() && now.since(node.left_at) < self.config.node_return
+            })
+        })
     }
 
     fn publish(&mut self, link: &mut Link, sides: &Sides, found: Pairings, now: Timestamp) {

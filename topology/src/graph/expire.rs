@@ -21,7 +21,7 @@ use crate::{
 const OLD_LIFE: Duration = Duration::from_secs(600);
 
 /// Ended halves by the time at which they are forgotten.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Forgetting(BinaryHeap<Reverse<(Timestamp, HalfIx)>>);
 
 impl Forgetting {

@@ -41,8 +41,6 @@ pub struct Graph {
     pub(crate) edges: Edges,
     pub(crate) history: History,
     pub(crate) halves_refused: u64,
-    /// Links are not looked at for now.
-    held: bool,
     signals: signals::Signals,
     questions: questions::Questions,
     forgetting: expire::Forgetting,
@@ -63,7 +61,6 @@ impl Graph {
             links: Links::default(),
             edges: Edges::default(),
             halves_refused: 0,
-            held: false,
             signals: signals::Signals::default(),
             questions: questions::Questions::default(),
             forgetting: expire::Forgetting::default(),
@@ -122,6 +119,7 @@ impl Graph {
         if let Some(node) = self.nodes.get_mut(connection.node) {
             node.heard(now, None);
             node.stream = None;
+            node.left_at = now;
         }
     }
 
@@ -182,7 +180,10 @@ impl Graph {
     /// address that only one workload uses is that workload's. As long as this is not set,
     /// every namespace with an announced address counts as the host's.
     pub fn set_host_namespace(&mut self, node: NodeIx, cookie: Option<u64>) {
-        self.evidence.set_host_namespace(node, cookie);
+        if let Some(known) = self.nodes.get_mut(node) {
+            known.host_namespace = cookie;
+            self.evidence.set_host_namespace(node, cookie);
+        }
     }
 
     /// Adds to a counter of a half.

@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const WAITING: usize = 4096;
 
 /// Questions that wait to be taken, and whom those that were taken are about.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Questions {
     waiting: HashMap<NodeIx, Vec<Tuple>>,
     about: HashMap<(NodeIx, Tuple), HalfIx>,
@@ -42,6 +42,12 @@ impl Questions {
 }
 
 impl Graph {
+    /// Whether there are questions for a node.
+    #[must_use]
+    pub fn has_questions(&self, node: NodeIx) -> bool {
+        self.questions.waiting.contains_key(&node)
+    }
+
     /// Takes the questions for a node: whose connections these were.
     pub fn take_questions(&mut self, node: NodeIx) -> Vec<Tuple> {
         self.questions.waiting.remove(&node).unwrap_or_default()

@@ -1,6 +1,9 @@
 //! Histograms of the hosts themselves.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,12 +15,18 @@ const GENERATIONS: u32 = 8;
 const SIGNALS: usize = HostSignal::ALL.len();
 
 /// What was reported, and its sums.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Signals {
-    /// By generation: reports are totals of one.
-    applied: HashMap<(NodeIx, u32, HostSignal), Histogram>,
-    by_node: HashMap<(NodeIx, HostSignal), Histogram>,
+    /// Each shared with a stored copy until it is written to.
+    by_node: HashMap<NodeIx, Arc<OfNode>>,
     merged: [Histogram; SIGNALS],
+}
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct OfNode {
+    /// By generation: reports are totals of one.
+    applied: BTreeMap<(u32, HostSignal), Histogram>,
+    sums: [Histogram; SIGNALS],
 }
 
 impl Signals {
@@ -28,15 +37,16 @@ impl Signals {
         signal: HostSignal,
         buckets: impl IntoIterator<Item = (u16, u64)>,
     ) {
+        let of_node = Arc::make_mut(self.by_node.entry(node).or_default());
         if let Some(old) = epoch.checked_sub(GENERATIONS) {
-            self.applied.remove(&(node, old, signal));
+            of_node.applied.remove(&(old, signal));
         }
-        let applied = self.applied.entry((node, epoch, signal)).or_default();
-        let by_node = self.by_node.entry((node, signal)).or_default();
+        let applied = of_node.applied.entry((epoch, signal)).or_default();
+        let sum = &mut of_node.sums[signal.index()];
         let merged = &mut self.merged[signal.index()];
         for (bucket, total) in buckets {
             let more = total.saturating_sub(applied.get(bucket));
-            for histogram in [&mut *applied, by_node, merged] {
+            for histogram in [&mut *applied, sum, merged] {
                 histogram.add(bucket, more);
             }
         }
@@ -47,6 +57,6 @@ impl Signals {
     }
 
     pub(crate) fn of_node(&self, node: NodeIx, signal: HostSignal) -> Option<&Histogram> {
-        self.by_node.get(&(node, signal))
+        self.by_node.get(&node).map(|of_node| &of_node.sums[signal.index()])
     }
 }

@@ -1,9 +1,7 @@
 //! The graph as something that can be stored, and back.
 //!
 //! All that later numbers depend on is in it: halves and their totals, links, what was published, who
-//! is who. The steps of the history and the gains of the running one are not.
-
-use std::time::Duration;
+//! is who, the running step of the history. Steps that are over are not.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,44 +9,29 @@ use super::{Graph, expire::Forgetting, questions::Questions, signals::Signals};
 use crate::{
     base::time::Timestamp,
     config::Config,
-    count::{edges::Edges, half::Halves, link::Links},
-    nodes::{NodeIx, Nodes},
-    who::{evidence::Evidence, services::Services},
+    count::{edges::Edges, half::Halves, history::Running, link::Links},
+    model::Role,
+    nodes::Nodes,
+    who::{
+        evidence::{Change, Evidence},
+        services::Services,
+    },
 };
 
 /// The layout of a [`Snapshot`]: to be raised whenever a stored type changes.
-pub const SNAPSHOT_VERSION: u32 = 1;
+pub const SNAPSHOT_VERSION: u32 = 2;
 
-/// How long an agent that is back may take to open again what is to be opened: a half that it has
-/// given up since the snapshot never comes.
-const TELLING: Duration = Duration::from_secs(3);
-
-/// A graph to be written, borrowed.
-#[derive(Serialize)]
-pub struct SnapshotRef<'a> {
-    clock: Timestamp,
-    nodes: &'a Nodes,
-    services: &'a Services,
-    evidence: &'a Evidence,
-    halves: &'a Halves,
-    links: &'a Links,
-    edges: &'a Edges,
-    halves_refused: u64,
-    signals: &'a Signals,
-    questions: &'a Questions,
-    forgetting: &'a Forgetting,
-}
-
-/// A graph that was read, to be given to [`Graph::resume`].
-#[derive(Deserialize)]
+/// A graph as of one moment. What is large in it is shared with the graph until that changes, so that
+/// making it costs next to nothing and writing it needs no graph.
+#[derive(Serialize, Deserialize)]
 pub struct Snapshot {
     clock: Timestamp,
     nodes: Nodes,
     services: Services,
-    evidence: Evidence,
     halves: Halves,
     links: Links,
     edges: Edges,
+    running: Option<Running>,
     halves_refused: u64,
     signals: Signals,
     questions: Questions,
@@ -56,34 +39,31 @@ pub struct Snapshot {
 }
 
 impl Graph {
-    /// What has to be stored for [`Graph::resume`].
+    /// The graph as it is now, to be stored for [`Graph::resume`].
     #[must_use]
-    pub const fn snapshot(&self) -> SnapshotRef<'_> {
-        SnapshotRef {
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
             clock: self.clock,
-            nodes: &self.nodes,
-            services: &self.services,
-            evidence: &self.evidence,
-            halves: &self.halves,
-            links: &self.links,
-            edges: &self.edges,
+            nodes: self.nodes.stored(),
+            services: self.services.stored(),
+            halves: self.halves.stored(),
+            links: self.links.stored(),
+            edges: self.edges.stored(),
+            running: self.history.running(),
             halves_refused: self.halves_refused,
-            signals: &self.signals,
-            questions: &self.questions,
-            forgetting: &self.forgetting,
+            signals: self.signals.clone(),
+            questions: self.questions.clone(),
+            forgetting: self.forgetting.clone(),
         }
     }
 
-    /// A graph that goes on where another one was stored, with nobody connected. Also returns
-    /// the nodes that were.
+    /// A graph that goes on where another one was stored. Given the same calls, it answers like that one.
     #[must_use]
-    pub fn resume(config: Config, stored: Snapshot, now: Timestamp) -> (Self, Vec<NodeIx>) {
+    pub fn resume(config: Config, stored: Snapshot) -> Self {
         let mut graph = Graph {
-            // A clock that was ahead and has been set right must not hold up time.
-            clock: stored.clock.min(now),
+            clock: stored.clock,
             nodes: stored.nodes,
             services: stored.services,
-            evidence: stored.evidence,
             halves: stored.halves,
             links: stored.links,
             edges: stored.edges,
@@ -93,39 +73,50 @@ impl Graph {
             forgetting: stored.forgetting,
             ..Graph::new(config)
         };
-        let connected = graph.nodes.resume();
+        graph.history.resume(stored.running);
+        graph.nodes.resume();
         graph.services.resume();
         graph.halves.resume();
-        graph.links.resume(now);
+        graph.links.resume();
         graph.edges.resume();
-        graph.see(now);
-        (graph, connected)
+        graph.evidence = graph.evidence_anew();
+        graph
     }
 
-    /// Leaves links as they are, however much comes in, until it is called with `false`: while some
-    /// agents have said again what the graph had forgotten and others have not, one side of a
-    /// link would seem to be ahead of the other.
-    pub const fn hold(&mut self, held: bool) {
-        self.held = held;
+    /// The aggregator has started again: every stream there was has ended, and a clock that was ahead has been
+    /// set right, which must not hold up time.
+    pub fn restarted(&mut self, now: Timestamp) {
+        if now < self.clock {
+            self.clock = now;
+            self.nodes.set_back(now);
+            self.links.set_back(now);
+            self.history.set_back(now);
+        }
+        let now = self.see(now);
+        self.nodes.end_streams(now);
     }
 
-    /// Whether a node's agent is back and has told everything that is known of its halves.
-    #[must_use]
-    pub fn has_caught_up(&self, ix: NodeIx) -> bool {
-        self.nodes.get(ix).is_some_and(|node| {
-            let told = |half: &crate::count::half::Half| {
-                half.ended.is_some() || half.stream == node.last_stream
-            };
-            let told_for = self.clock.since(node.connected_at);
-            let mut halves = node.halves.iter().filter_map(|ix| self.halves.get(*ix));
-            node.connected() && (told_for >= TELLING || halves.all(told))
-        })
-    }
-
-    /// Whether every link that was there at a moment has settled.
-    #[must_use]
-    pub fn has_settled(&self, at: Timestamp) -> bool {
-        let mut queued = self.links.queue.iter().filter_map(|ix| self.links.get(*ix));
-        queued.all(|link| link.settled || link.first_seen > at)
+    /// Everything that halves, listeners and addresses tell.
+    fn evidence_anew(&self) -> Evidence {
+        let mut evidence = Evidence::default();
+        for half in self.halves.iter() {
+            let served = (half.role() == Role::Server).then_some(half.id.2.server_port);
+            evidence.half(half.place, served, half.service, Change::Comes);
+            if half.ended.is_some() {
+                evidence.half(half.place, served, half.service, Change::Ends);
+            }
+        }
+        for (ix, node) in self.nodes.iter() {
+            for address in &node.addresses {
+                evidence.announce(ix, node.life.boot, address, true);
+            }
+            for listener in &node.listeners {
+                if let Some(entry) = self.services.workload(listener.workload) {
+                    evidence.listener(ix, node.life.boot, listener, entry.service, true);
+                }
+            }
+            evidence.set_host_namespace(ix, node.host_namespace);
+        }
+        evidence
     }
 }

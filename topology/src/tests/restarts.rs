@@ -14,8 +14,11 @@ fn stored(graph: &Graph) -> Vec<u8> {
     postcard::to_stdvec(&graph.snapshot()).unwrap()
 }
 
-fn resumed(graph: &Graph, now: Timestamp) -> (Graph, Vec<NodeIx>) {
-    Graph::resume(Config::default(), postcard::from_bytes(&stored(graph)).unwrap(), now)
+/// What a restart leaves of a graph.
+fn resumed(graph: &Graph, now: Timestamp) -> Graph {
+    let mut graph = Graph::resume(Config::default(), postcard::from_bytes(&stored(graph)).unwrap());
+    graph.restarted(now);
+    graph
 }
 
 /// What both have to show alike from some moment on.
@@ -47,8 +50,7 @@ proptest! {
         let mut original = Random::new();
         before.iter().for_each(|event| original.happen(event));
         let now = original.world.now;
-        let (graph, connected) = resumed(&original.world.graph, now);
-        prop_assert_eq!(connected.len(), 2);
+        let graph = resumed(&original.world.graph, now);
         prop_assert!(graph.nodes().all(|node| !node.connected()));
         let mut copy = Random {
             world: World { graph, now },
@@ -115,7 +117,7 @@ fn the_layout_is_that_of_its_version() {
     let sum =
         bytes.iter().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
     // When this fails, stored types have changed: raise the version, then note the new sum.
-    assert_eq!((SNAPSHOT_VERSION, bytes.len(), sum), (1, 597, 13_736_880_558_562_861_177));
+    assert_eq!((SNAPSHOT_VERSION, bytes.len(), sum), (2, 593, 9_590_490_625_349_943_579));
 }
 
 #[test]
@@ -126,43 +128,8 @@ fn a_clock_that_was_ahead_holds_nothing_up() {
     world.exchange(half, 100, 200);
     world.pass(1);
     let now = world.now.minus(Duration::from_secs(86_400));
-    let (graph, _) = resumed(&world.graph, now);
+    let graph = resumed(&world.graph, now);
     let mut world = World { graph, now };
     world.pass(15);
     assert_eq!(world.series().len(), 1);
-}
-
-#[test]
-fn nobody_has_caught_up_before_all_halves_are_told() {
-    let mut world = World::new();
-    let a = world.node("a", "10.0.0.1");
-    let peers = ["10.0.0.2", "10.0.0.3"].map(global);
-    for peer in peers {
-        world.client(a, "web", global("10.0.0.1"), peer, 80);
-    }
-    let (graph, connected) = resumed(&world.graph, world.now);
-    let mut world = World { graph, now: world.now };
-    assert_eq!(connected, [a]);
-    assert!(!world.graph.has_caught_up(a));
-    world.connect("a", incarnation(1, 1, 1)).unwrap();
-    world.client(a, "web", global("10.0.0.1"), peers[0], 80);
-    assert!(!world.graph.has_caught_up(a));
-    world.client(a, "web", global("10.0.0.1"), peers[1], 80);
-    assert!(world.graph.has_caught_up(a));
-}
-
-#[test]
-fn while_it_is_held_nothing_is_published() {
-    let mut world = World::new();
-    let a = world.node("a", "10.0.0.1");
-    let half = world.client(a, "web", global("10.0.0.1"), global("10.0.0.2"), 80);
-    world.exchange(half, 100, 200);
-    world.graph.hold(true);
-    world.pass(15);
-    assert!(world.series().is_empty());
-    assert!(!world.graph.has_settled(world.now));
-    world.graph.hold(false);
-    world.pass(1);
-    assert_eq!(world.series().len(), 1);
-    assert!(world.graph.has_settled(world.now));
 }

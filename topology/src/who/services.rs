@@ -25,7 +25,7 @@ const LABELS: usize = 32;
 pub struct WorkloadIx(pub(crate) Key<WorkloadEntry>);
 
 /// Which service a workload is part of.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct WorkloadEntry {
     pub(crate) node: NodeIx,
     pub(crate) service: ServiceIx,
@@ -37,7 +37,7 @@ pub(crate) struct WorkloadEntry {
 pub(crate) type ServiceIx = Key<Service>;
 
 /// All workloads of one kind, namespace and name.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Service {
     pub(crate) kind: WorkloadKind,
     pub(crate) namespace: Arc<str>,
@@ -95,6 +95,16 @@ pub(crate) struct Services {
 }
 
 impl Services {
+    /// What has to be stored; the rest follows from it.
+    pub(crate) fn stored(&self) -> Self {
+        Services {
+            services: self.services.clone(),
+            by_key: HashMap::new(),
+            workloads: self.workloads.clone(),
+            by_workload: HashMap::new(),
+        }
+    }
+
     /// Finishes what was read back.
     pub(crate) fn resume(&mut self) {
         let key =

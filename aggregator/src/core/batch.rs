@@ -1,4 +1,4 @@
-//! Reading a batch, before the graph is held.
+//! Reading a batch, before the state is held.
 
 use bytes::Bytes;
 use prost::Message;
@@ -15,7 +15,7 @@ use topology::model::{Address, NodeAddress, Program};
 
 /// Bytes that are not what their section's kind says. The stream ends.
 #[derive(Debug, Error)]
-pub(super) enum BatchError {
+pub(crate) enum BatchError {
     #[error("section of kind {kind}: {source}")]
     Section { kind: u32, source: prost::DecodeError },
     #[error("{0}")]
@@ -52,17 +52,30 @@ pub(super) struct Status {
 }
 
 /// A batch, ready to be added to the graph.
-pub(super) struct Prepared {
+pub(crate) struct Prepared {
+    /// Its number.
+    pub(super) seq: u64,
+    /// It comes before the batches of its stream, and only says what they rely on.
+    pub(super) preface: bool,
+    /// When it was sent, by the agent's clock, in nanoseconds since the epoch; 0 when that was not said.
+    pub(super) sent_unix_ns: u64,
     pub(super) parts: Vec<Part>,
     /// Things the domain has no place for. They are left out and counted.
     pub(super) refused: u64,
     /// Sections of an unknown kind.
-    pub(super) unknown: u64,
+    pub(crate) unknown: u64,
 }
 
 impl Prepared {
-    pub(super) fn read(batch: v1::Batch) -> Result<Self, BatchError> {
-        let mut prepared = Self { parts: Vec::new(), refused: 0, unknown: 0 };
+    pub(crate) fn read(batch: v1::Batch) -> Result<Self, BatchError> {
+        let mut prepared = Self {
+            seq: batch.seq,
+            preface: batch.preface,
+            sent_unix_ns: batch.sent_unix_ns,
+            parts: Vec::new(),
+            refused: 0,
+            unknown: 0,
+        };
         for section in batch.sections {
             match prepared.section(section.kind, section.payload)? {
                 Some(part) => prepared.parts.push(part),

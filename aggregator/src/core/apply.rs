@@ -19,7 +19,7 @@ const REFUSED: &str = "aggregator_definitions_refused";
 
 /// What happened to the parts of a batch.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     records: u64,
     undefined: u64,
     refused: u64,
@@ -36,7 +36,7 @@ impl Tally {
     }
 
     /// Counts for the aggregator's own metrics.
-    pub(super) fn count(self, metrics: &Metrics) {
+    pub(crate) fn count(self, metrics: &Metrics) {
         metrics.records.inc_by(self.records);
         metrics.records_undefined.inc_by(self.undefined);
         metrics.definitions_refused.inc_by(self.refused);
@@ -55,10 +55,9 @@ pub(super) struct Applier<'a> {
 }
 
 impl Applier<'_> {
-    /// Adds a batch. One that an earlier stream has brought already (`replayed`) defines the ids of
-    /// this stream all the same, but its numbers have been counted: increments for good, and totals,
-    /// because those of a half that has been retired since would begin anew.
-    pub(super) fn batch(&mut self, prepared: Prepared, replayed: bool) -> Result<(), BatchError> {
+    /// Adds a batch. One whose numbers have been counted (`known`) defines the ids of this stream all the
+    /// same; its totals are left out, too, because those of a half that has been retired since would begin anew.
+    pub(super) fn batch(&mut self, prepared: Prepared, known: bool) -> Result<(), BatchError> {
         self.tally.refused += prepared.refused;
         let mut retired = Vec::new();
         for part in prepared.parts {
@@ -67,7 +66,7 @@ impl Applier<'_> {
                     retired.append(&mut definitions.retired);
                     self.define(definitions);
                 }
-                Part::Totals(_) | Part::Increments(_) if replayed => {}
+                Part::Totals(_) | Part::Increments(_) if known => {}
                 Part::Totals(columns) => {
                     let (graph, halves) = (&mut *self.graph, &self.tables.halves);
                     let mut visitor = Totals { to: Record::new(graph, halves) };

@@ -1,10 +1,11 @@
 //! What the ids of one stream stand for.
 
 use proto::MAX_ID;
+use serde::{Deserialize, Serialize};
 use topology::{HalfIx, WorkloadIx, model::Address};
 
 /// What the ids of one stream stand for.
-#[derive(Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct Tables {
     pub(super) workloads: Table<WorkloadIx>,
     pub(super) addresses: Table<Address>,
@@ -12,6 +13,7 @@ pub(super) struct Tables {
 }
 
 /// An array that grows to the largest id defined.
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Table<T>(Vec<Option<T>>);
 
 impl<T> Default for Table<T> {

@@ -1,0 +1,287 @@
+//! The state of the aggregator: the graph, and how far each agent has come.
+//!
+//! It changes by [`Entry`]s only, each of which is in the journal before its effect can be seen. The same
+//! entries make the same state, whether they come from agents or, after a restart, from the journal.
+//!
+//! - `entry` is what the journal consists of,
+//! - `batch` reads a batch, `apply` adds it to the graph, `tables` knows its ids.
+
+mod apply;
+mod batch;
+mod entry;
+mod tables;
+
+use std::sync::Arc;
+
+use prost::Message;
+use proto::v1;
+use serde::{Deserialize, Serialize};
+use topology::{
+    AgentFacts, Config, ConnectError, Connection, Graph, Incarnation, NodeIx, Snapshot, Timestamp,
+    View, Window, model::Tuple,
+};
+
+pub(crate) use apply::Tally;
+pub(crate) use batch::{BatchError, Prepared};
+pub(crate) use entry::{BadEntry, ENTRY_VERSION, Entry};
+
+use crate::store::Journal;
+use apply::Applier;
+use tables::Tables;
+
+/// The cause under which numbers are counted that an agent has left out.
+const MISSING: &str = "batches_missing";
+
+/// The state of the aggregator.
+pub struct Core {
+    graph: Graph,
+    /// By [`NodeIx::index`]. Each shared with a stored copy until it is written to.
+    agents: Vec<Arc<Agent>>,
+    /// `None` while the state is made from the journal.
+    journal: Option<Arc<Journal>>,
+    scratch: Vec<u8>,
+}
+
+/// How far an agent has come.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Agent {
+    session: u64,
+    /// Its last batch that was taken over.
+    applied: u64,
+    /// The last batch of the stream, 0 before the first.
+    seen: u64,
+    /// What the stream's preface stands for, if it had one.
+    preface: u64,
+    tables: Tables,
+}
+
+/// The state as of one moment, to be stored.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Frozen {
+    graph: Snapshot,
+    agents: Vec<Arc<Agent>>,
+}
+
+/// What came of a batch.
+pub(crate) struct Applied {
+    /// What happened to its parts.
+    pub(crate) tally: Tally,
+    /// It had been taken over before.
+    pub(crate) replayed: bool,
+    /// The number up to which batches are taken over now.
+    pub(crate) seq: u64,
+    /// What the graph wants to know of this node.
+    pub(crate) questions: Vec<Tuple>,
+    /// Where the journal has it.
+    pub(crate) position: u64,
+}
+
+/// Why a batch was not taken over.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    /// The stream is not the node's any more.
+    #[error("a later stream of this agent took its place")]
+    Replaced,
+    /// Batches come by their numbers, prefaces before all others.
+    #[error("batch {0} is out of order")]
+    Order(u64),
+    /// It makes no sense.
+    #[error("batch {0} cannot be read: {1}")]
+    Unreadable(u64, BatchError),
+}
+
+impl Core {
+    /// A state with nothing in it.
+    pub(crate) fn new(config: Config) -> Self {
+        Self { graph: Graph::new(config), agents: Vec::new(), journal: None, scratch: Vec::new() }
+    }
+
+    /// Goes on where a state was stored.
+    pub(crate) fn resume(config: Config, Frozen { graph, agents }: Frozen) -> Self {
+        let graph = Graph::resume(config, graph);
+        Self { graph, agents, journal: None, scratch: Vec::new() }
+    }
+
+    /// The state as it is now; making it costs next to nothing.
+    pub(crate) fn freeze(&self) -> Frozen {
+        Frozen { graph: self.graph.snapshot(), agents: self.agents.clone() }
+    }
+
+    /// Writes whatever changes from now on to a journal.
+    pub(crate) fn keep(&mut self, journal: Arc<Journal>) {
+        self.journal = Some(journal);
+    }
+
+    /// The graph, to be read.
+    #[must_use]
+    pub const fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Where the journal has everything of this state.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.journal.as_ref().map_or(0, |journal| journal.position())
+    }
+
+    /// Does again what the journal says.
+    pub(crate) fn replay(&mut self, bytes: &[u8]) -> Result<(), BadEntry> {
+        let (at, entry, rest) = Entry::read(bytes)?;
+        match entry {
+            Entry::Started => self.started(at),
+            Entry::Connected { node, incarnation, facts } => {
+                // Who was refused is not in the journal.
+                let _ = self.connect(&node, incarnation, facts, at);
+            }
+            Entry::Disconnected { connection } => self.disconnect(connection, at),
+            Entry::Batch { connection, certificate_expires_unix_s } => {
+                let wire = v1::Batch::decode(rest)
+                    .map_err(|_| BadEntry::from(postcard::Error::DeserializeBadEncoding))?;
+                // What could not be read then cannot be read now, and changed as much of the state.
+                if let Ok(prepared) = Prepared::read(wire) {
+                    let _ = self.batch(connection, prepared, rest, certificate_expires_unix_s, at);
+                }
+            }
+            Entry::Asked { node } => drop(self.take_questions(node, at)),
+            Entry::Tick => self.tick(at),
+        }
+        Ok(())
+    }
+
+    /// The aggregator starts: no stream is left.
+    pub(crate) fn started(&mut self, at: Timestamp) {
+        self.record(&Entry::Started, &[], at);
+        self.graph.restarted(at);
+    }
+
+    /// Lets an agent in; also returns the last batch of its session that was taken over.
+    pub(crate) fn connect(
+        &mut self,
+        node: &str,
+        incarnation: Incarnation,
+        facts: AgentFacts,
+        at: Timestamp,
+    ) -> Result<(Connection, u64), ConnectError> {
+        let connection = self.graph.node_connected(node, incarnation, facts.clone(), at)?;
+        self.record(&Entry::Connected { node: node.to_owned(), incarnation, facts }, &[], at);
+        let index = connection.node.index();
+        if index >= self.agents.len() {
+            self.agents.resize_with(index + 1, Arc::default);
+        }
+        let agent = Arc::make_mut(&mut self.agents[index]);
+        if agent.session != incarnation.session {
+            *agent = Agent { session: incarnation.session, ..Agent::default() };
+        }
+        (agent.seen, agent.preface, agent.tables) = (0, 0, Tables::default());
+        Ok((connection, agent.applied))
+    }
+
+    /// A stream has ended.
+    pub(crate) fn disconnect(&mut self, connection: Connection, at: Timestamp) {
+        if self.graph.is_current(connection) {
+            self.record(&Entry::Disconnected { connection }, &[], at);
+            self.graph.node_disconnected(connection, at);
+        }
+    }
+
+    /// Takes over a batch, which `bytes` are the encoding of.
+    pub(crate) fn batch(
+        &mut self,
+        connection: Connection,
+        batch: Prepared,
+        bytes: &[u8],
+        certificate_expires_unix_s: i64,
+        at: Timestamp,
+    ) -> Result<Applied, Refused> {
+        if !self.graph.is_current(connection) {
+            return Err(Refused::Replaced);
+        }
+        let entry = Entry::Batch { connection, certificate_expires_unix_s };
+        let position = self.record(&entry, bytes, at);
+        let node = connection.node;
+        let Some(agent) = self.agents.get_mut(node.index()) else { return Err(Refused::Replaced) };
+        let agent = Arc::make_mut(agent);
+        let (seq, preface) = (batch.seq, batch.preface);
+        if seq == 0 || (preface && agent.seen > 0) {
+            return Err(Refused::Order(seq));
+        }
+        let skew = skew_seconds(batch.sent_unix_ns, at.unix_ns());
+        self.graph.node_heard(node, skew, at);
+        let mut applied = Applied {
+            tally: Tally::default(),
+            replayed: seq <= agent.applied,
+            seq: agent.applied,
+            questions: Vec::new(),
+            position,
+        };
+        if !preface && seq <= agent.seen {
+            return Ok(applied);
+        }
+        if preface {
+            agent.preface = agent.preface.max(seq);
+        } else {
+            // What a preface stands for has all come, now that it is over. What came on an earlier stream is
+            // not missing, and a stream without a preface may begin anywhere: it begins with totals.
+            agent.applied = agent.applied.max(agent.preface);
+            let known = agent.seen.max(agent.applied);
+            if agent.seen > 0 && seq - 1 > known {
+                self.graph.add_loss(node, MISSING, seq - 1 - known);
+            }
+        }
+        let mut applier = Applier {
+            graph: &mut self.graph,
+            tables: &mut agent.tables,
+            node,
+            now: at,
+            certificate_expires_unix_s,
+            tally: Tally::default(),
+        };
+        let outcome = applier.batch(batch, applied.replayed);
+        applied.tally = applier.tally;
+        applied.tally.report(&mut self.graph, node);
+        outcome.map_err(|error| Refused::Unreadable(seq, error))?;
+        if !preface {
+            agent.seen = seq;
+            agent.applied = agent.applied.max(seq);
+        }
+        applied.seq = agent.applied;
+        applied.questions = self.graph.take_questions(node);
+        Ok(applied)
+    }
+
+    /// What the graph wants to know of a node.
+    pub(crate) fn take_questions(&mut self, node: NodeIx, at: Timestamp) -> Vec<Tuple> {
+        if !self.graph.has_questions(node) {
+            return Vec::new();
+        }
+        self.record(&Entry::Asked { node }, &[], at);
+        self.graph.take_questions(node)
+    }
+
+    /// Lets time pass.
+    pub fn tick(&mut self, at: Timestamp) {
+        self.record(&Entry::Tick, &[], at);
+        self.graph.tick(at);
+    }
+
+    /// The graph over a window of time, as of now.
+    pub fn view(&mut self, window: Window, now: Timestamp) -> View {
+        // A view begins with a tick.
+        self.record(&Entry::Tick, &[], now);
+        self.graph.view(window, now)
+    }
+
+    /// Notes a change; returns where the journal has it.
+    fn record(&mut self, entry: &Entry, rest: &[u8], at: Timestamp) -> u64 {
+        let Some(journal) = &self.journal else { return 0 };
+        self.scratch.clear();
+        self.scratch = entry.write(at, std::mem::take(&mut self.scratch));
+        journal.append(&self.scratch, rest)
+    }
+}
+
+/// How far the agent's clock is ahead, `None` when it did not say.
+fn skew_seconds(sent_unix_ns: u64, now_unix_ns: u64) -> Option<f64> {
+    let ahead = i128::from(sent_unix_ns) - i128::from(now_unix_ns);
+    (sent_unix_ns != 0).then_some(ahead as f64 / 1e9)
+}

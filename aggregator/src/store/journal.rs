@@ -1,0 +1,284 @@
+//! The journal: entries in memory, and the thread that writes them down.
+//!
+//! Entries are appended while the state is held, so that they stand in the order in which they happened; they
+//! are written and synced in groups, by a thread of its own. Whoever has to know that something will not be
+//! forgotten waits for its position.
+//!
+//! When nothing can be written, counting goes on. What happens then is not written later: only a snapshot has
+//! it, and the journal goes on from there.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+
+use super::{
+    segment::{self, Segment},
+    sync_dir,
+};
+use crate::metrics::StoreMetrics;
+
+/// How long an entry may wait for others to be written with.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// Bytes that do not wait for more.
+const ENOUGH: usize = 1 << 20;
+
+/// Bytes that may wait to be written. A disk that is slower than what comes in, for as long as that takes, is
+/// treated like one that is full.
+const MOST: usize = 64 << 20;
+
+/// A file is not made longer than this.
+const FILE: u64 = 32 << 20;
+
+/// The journal.
+pub struct Journal {
+    dir: PathBuf,
+    instance: u64,
+    pending: Mutex<Pending>,
+    work: Condvar,
+    durable: watch::Sender<u64>,
+    metrics: StoreMetrics,
+}
+
+struct Pending {
+    bytes: Vec<u8>,
+    /// Position behind the last entry.
+    end: u64,
+    mode: Mode,
+    /// What is written next begins a file.
+    new_file: bool,
+    /// When the first of the waiting entries came.
+    since: Option<Instant>,
+    /// Somebody waits for what there is.
+    hurry: bool,
+    closed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Writing,
+    /// Nothing can be written: entries are dropped.
+    Failing,
+    /// A snapshot is being written from which the journal will go on: entries wait for it.
+    Held,
+}
+
+/// The thread that writes. Dropping it has the rest written.
+pub(crate) struct Writer {
+    journal: Arc<Journal>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.journal.pending().closed = true;
+        self.journal.work.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // It has nothing to say but that it panicked, which was logged.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Journal {
+    /// A journal that goes on at a position, in a new file.
+    pub(super) fn start(
+        dir: &Path,
+        instance: u64,
+        position: u64,
+        metrics: StoreMetrics,
+    ) -> io::Result<(Arc<Self>, Writer)> {
+        let file = Segment::create(dir, instance, position)?;
+        sync_dir(dir)?;
+        let pending = Pending {
+            bytes: Vec::new(),
+            end: position,
+            mode: Mode::Writing,
+            new_file: false,
+            since: None,
+            hurry: false,
+            closed: false,
+        };
+        let journal = Arc::new(Self {
+            dir: dir.to_path_buf(),
+            instance,
+            pending: Mutex::new(pending),
+            work: Condvar::new(),
+            durable: watch::Sender::new(position),
+            metrics,
+        });
+        let writing = Arc::clone(&journal);
+        let thread = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || writing.write_all(file))?;
+        Ok((Arc::clone(&journal), Writer { journal, thread: Some(thread) }))
+    }
+
+    /// Appends an entry, given in two parts; returns the position behind it.
+    pub(crate) fn append(&self, entry: &[u8], rest: &[u8]) -> u64 {
+        let mut pending = self.pending();
+        let before = pending.bytes.len();
+        segment::put_frame(entry, rest, &mut pending.bytes);
+        let after = pending.bytes.len();
+        pending.end += (after - before) as u64;
+        if pending.mode == Mode::Failing {
+            pending.bytes.clear();
+        } else if after > MOST {
+            self.fail(&mut pending, &io::Error::other("it takes in less than has to be written"));
+        } else if pending.since.is_none() {
+            pending.since = Some(Instant::now());
+            self.work.notify_one();
+        } else if before < ENOUGH && after >= ENOUGH {
+            self.work.notify_one();
+        }
+        pending.end
+    }
+
+    /// The position behind the last entry.
+    pub(crate) fn position(&self) -> u64 {
+        self.pending().end
+    }
+
+    /// The position up to which nothing will be forgotten.
+    pub(crate) fn durable(&self) -> watch::Receiver<u64> {
+        self.durable.subscribe()
+    }
+
+    /// Whether entries are dropped.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.pending().mode != Mode::Writing
+    }
+
+    /// Has what there is written at once.
+    pub(crate) fn hurry(&self) {
+        self.pending().hurry = true;
+        self.work.notify_one();
+    }
+
+    /// A snapshot is about to be made of the state, which is held. Returns its position.
+    pub(super) fn begin_snapshot(&self) -> u64 {
+        let mut pending = self.pending();
+        pending.new_file = true;
+        if pending.mode == Mode::Failing {
+            pending.mode = Mode::Held;
+        }
+        pending.end
+    }
+
+    /// The snapshot of this position was written, or was not.
+    pub(super) fn end_snapshot(&self, position: u64, written: bool) {
+        let mut pending = self.pending();
+        if pending.mode == Mode::Held {
+            if written {
+                pending.mode = Mode::Writing;
+                self.metrics.journal_failing.set(0);
+                tracing::info!("the journal can be written again");
+                self.work.notify_one();
+            } else {
+                pending.mode = Mode::Failing;
+                pending.bytes.clear();
+                pending.since = None;
+            }
+        }
+        if written {
+            self.raise(position);
+        }
+    }
+
+    fn raise(&self, position: u64) {
+        self.durable.send_if_modified(|durable| {
+            let higher = position > *durable;
+            *durable = position.max(*durable);
+            higher
+        });
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fail(&self, pending: &mut Pending, error: &io::Error) {
+        pending.mode = Mode::Failing;
+        pending.bytes = Vec::new();
+        pending.since = None;
+        self.metrics.journal_failing.set(1);
+        self.metrics.journal_failures.inc();
+        tracing::error!(
+            "the journal cannot be written, agents keep what they report from now on: {error}"
+        );
+    }
+
+    fn write_all(&self, mut file: File) {
+        let mut length = 0;
+        while let Some(Group { bytes, from, new_file }) = self.next_group() {
+            let timer = self.metrics.journal_write_seconds.start_timer();
+            let written = (|| {
+                if new_file || length > FILE {
+                    file = Segment::create(&self.dir, self.instance, from)?;
+                    sync_dir(&self.dir)?;
+                    length = 0;
+                }
+                file.write_all(&bytes)?;
+                file.sync_data()
+            })();
+            timer.observe_duration();
+            length += bytes.len() as u64;
+            match written {
+                Ok(()) => {
+                    self.metrics.journal_bytes.inc_by(bytes.len() as u64);
+                    self.raise(from + bytes.len() as u64);
+                }
+                Err(error) => {
+                    let mut pending = self.pending();
+                    if pending.mode == Mode::Writing {
+                        self.fail(&mut pending, &error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for something to write; `None` when there will be nothing more.
+    fn next_group(&self) -> Option<Group> {
+        let mut pending = self.pending();
+        loop {
+            let waited = pending.since.map(|since| since.elapsed());
+            match waited {
+                Some(waited) if pending.mode == Mode::Writing => {
+                    let enough = pending.hurry || pending.closed || pending.bytes.len() >= ENOUGH;
+                    if enough || waited >= GATHER {
+                        break;
+                    }
+                    let wait = self.work.wait_timeout(pending, GATHER - waited);
+                    pending = wait.unwrap_or_else(PoisonError::into_inner).0;
+                }
+                _ if pending.closed => return None,
+                _ => {
+                    pending.hurry = false;
+                    let wait = self.work.wait(pending);
+                    pending = wait.unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+        pending.since = None;
+        pending.hurry = false;
+        let bytes = std::mem::take(&mut pending.bytes);
+        let from = pending.end - bytes.len() as u64;
+        Some(Group { bytes, from, new_file: std::mem::take(&mut pending.new_file) })
+    }
+}
+
+/// Entries that are written together.
+struct Group {
+    bytes: Vec<u8>,
+    /// Position of the first.
+    from: u64,
+    new_file: bool,
+}
