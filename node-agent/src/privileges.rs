@@ -14,8 +14,8 @@ pub const USED: [(Capability, &str); 5] = [
     (Capability::CAP_SYS_PTRACE, "read the names of processes"),
 ];
 
-/// What looking alone takes: maps and iterators before 5.19, the network namespaces of
-/// containers, and the processes of other users in `/proc`.
+/// What looking alone takes: maps and iterators on kernels before 5.19 (where `SYS_ADMIN` is
+/// not held), the network namespaces of containers, and the processes of other users in `/proc`.
 pub const KEPT: [Capability; 3] =
     [Capability::CAP_BPF, Capability::CAP_SYS_ADMIN, Capability::CAP_SYS_PTRACE];
 
@@ -74,5 +74,43 @@ mod tests {
             assert!(caps::read(None, CapSet::Effective).unwrap().is_empty(), "nothing comes back");
         });
         in_thread.join().unwrap();
+    }
+
+    /// Does `work` in a thread that keeps only these.
+    fn with<T: Send>(kept: &[Capability], work: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                keep_only(kept);
+                work()
+            });
+            thread.join().unwrap()
+        })
+    }
+
+    #[test]
+    fn what_is_kept_is_needed() {
+        if !missing().is_empty() {
+            return crate::testing::skipped("not all capabilities are held: not root?");
+        }
+        let enter = || {
+            let namespace = std::fs::File::open("/proc/thread-self/ns/net").unwrap();
+            nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).is_ok()
+        };
+        let mut other = std::process::Command::new("sleep");
+        let mut other =
+            std::os::unix::process::CommandExt::uid(other.arg("60"), 65_534).spawn().unwrap();
+        let executable = format!("/proc/{}/exe", other.id());
+        let name = || std::fs::read_link(&executable).is_ok();
+        let without = |left_out: Capability| {
+            KEPT.into_iter().filter(|kept| *kept != left_out).collect::<Vec<_>>()
+        };
+        let outcome = (
+            with(&KEPT, || (enter(), name())),
+            with(&without(Capability::CAP_SYS_ADMIN), || (enter(), name())),
+            with(&without(Capability::CAP_SYS_PTRACE), || (enter(), name())),
+        );
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert_eq!(outcome, ((true, true), (false, true), (true, false)));
     }
 }
