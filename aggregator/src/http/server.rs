@@ -43,6 +43,9 @@ const PATIENCE: Patience = Patience {
 /// How long running requests may go on once the aggregator stops.
 const DRAIN: Duration = Duration::from_secs(3);
 
+/// How long a connection may still be used once there are new certificates.
+const AFTER_CHANGE: Duration = Duration::from_secs(1);
+
 /// How long to wait when the system refuses a connection.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
@@ -129,8 +132,12 @@ impl Reader {
         match timeout(self.patience.handshake, handshake).await {
             Ok(Ok(stream)) => {
                 let certificate = tls::reader(stream.get_ref().1.peer_certificates());
-                // Whom the new files would not let in is to notice.
-                let changed = async move { tls.changed().await.is_ok() };
+                // Whom the new files would not let in is to notice; but who has just come in is to
+                // have an answer first.
+                let changed = async move {
+                    let _ = tls.changed().await;
+                    sleep(AFTER_CHANGE).await;
+                };
                 self.serve(stream, certificate, changed).await;
             }
             Ok(Err(error)) => tracing::debug!(%address, %error, "a reader's handshake failed"),
@@ -143,7 +150,7 @@ impl Reader {
         mut self,
         stream: S,
         certificate: Option<Certificate>,
-        changed: impl Future<Output = bool>,
+        changed: impl Future<Output = ()>,
     ) {
         let router = self.router.map_request(move |mut request: Request<_>| {
             if let Some(certificate) = &certificate {
@@ -160,7 +167,7 @@ impl Reader {
             // A reader that goes away in the middle is its own business.
             _ = connection.as_mut() => return,
             _ = self.shutdown.wait_for(|stop| *stop) => {}
-            _ = changed => {}
+            () = changed => {}
         }
         connection.as_mut().graceful_shutdown();
         let _ = connection.await;

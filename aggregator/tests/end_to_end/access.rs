@@ -101,7 +101,7 @@ async fn ask(
     wrote.map_err(|error| error.to_string())?;
     stream.read_to_end(&mut answer).await.map_err(|error| error.to_string())?;
     let answer = String::from_utf8(answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     Ok((status, head.to_lowercase(), body.to_owned()))
 }
@@ -228,4 +228,17 @@ async fn plain_http_is_not_answered_where_tls_is_spoken() {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
     assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_too_large_is_not_waited_for() {
+    let fleet = Fleet::start().await;
+    let mut stream = TcpStream::connect(fleet.aggregator.http_address).await.unwrap();
+    let request = "GET /api/v1/topology HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = [0; 400];
+    let length = stream.read(&mut answer).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer[..length]).to_lowercase();
+    assert!(answer.starts_with("http/1.1 413"), "{answer}");
+    assert!(answer.contains("content-type: application/problem+json"), "{answer}");
 }
