@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use rustls::ServerConfig;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
@@ -19,13 +18,14 @@ use tokio::{
 
 use crate::{
     clock,
-    config::Config,
+    config::{Config, HttpAccess},
     data_dir::{DataDir, DataDirError},
     http, ingest,
     metrics::Metrics,
     state::Shared,
     store::{self, Settings, Store},
     ticker,
+    tls::Keeper,
 };
 
 /// How long streams and requests may take to end once the aggregator stops.
@@ -71,7 +71,8 @@ pub enum AppError {
 pub struct App {
     agents: TcpListener,
     readers: TcpListener,
-    tls: watch::Sender<Arc<ServerConfig>>,
+    tls: Keeper,
+    access: HttpAccess,
     trust_domain: Option<String>,
     shared: Arc<Shared>,
     _data_dir: DataDir,
@@ -80,7 +81,7 @@ pub struct App {
 impl App {
     /// Takes the data directory, reads the certificates and listens.
     pub async fn bind(config: Config) -> Result<Self, AppError> {
-        let tls = proto::tls::server_config(&config.tls)?;
+        let tls = Keeper::new(&config)?;
         let data_dir = DataDir::open(&config.data_dir)?;
         let agents = listen(config.grpc_listen, "agents").await?;
         let readers = listen(config.http_listen, "readers").await?;
@@ -99,7 +100,8 @@ impl App {
         Ok(Self {
             agents,
             readers,
-            tls: watch::Sender::new(Arc::new(tls)),
+            tls,
+            access: config.http,
             trust_domain: config.trust_domain,
             shared: Arc::new(shared),
             _data_dir: data_dir,
@@ -121,15 +123,18 @@ impl App {
         let shared = self.shared;
         let (stop, stopping) = watch::channel(false);
         let ticking = tokio::spawn(ticker::run(Arc::clone(&shared), stopping.clone()));
-        let reading =
-            tokio::spawn(http::serve(self.readers, Arc::clone(&shared), stopping.clone()));
+        let entrance =
+            http::Entrance { listener: self.readers, access: self.access, tls: self.tls.readers() };
+        let reading = tokio::spawn(http::serve(entrance, Arc::clone(&shared), stopping.clone()));
         let mut serving = tokio::spawn(ingest::serve(
             self.agents,
-            self.tls.subscribe(),
+            self.tls.agents(),
+            self.tls.admitted(),
             self.trust_domain,
             Arc::clone(&shared),
             stopping.clone(),
         ));
+        let keeping = tokio::spawn(self.tls.run(Arc::clone(&shared), stopping.clone()));
         let saving = tokio::spawn(store::keep_checkpoints(Arc::clone(&shared), stopping));
         shared.set_ready(true);
         tokio::select! {
@@ -148,6 +153,7 @@ impl App {
             ticking.await?;
             reading.await?;
             saving.await?;
+            keeping.await?;
             Ok(())
         };
         let ended = timeout(DRAIN, ended).await;

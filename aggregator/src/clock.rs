@@ -11,3 +11,9 @@ pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_unix_ns(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
+
+/// The same, in seconds since the epoch.
+#[must_use]
+pub fn unix_s() -> i64 {
+    i64::try_from(now().unix_ns() / 1_000_000_000).unwrap_or(i64::MAX)
+}

@@ -1,5 +1,6 @@
 //! Settings: flags, then environment (`WEFT_…`), then a TOML file, then defaults.
 
+mod access;
 mod cli;
 mod layers;
 mod values;
@@ -11,6 +12,8 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use thiserror::Error;
 
+pub(crate) use access::TokenEntry;
+pub use access::{Grant, HttpAccess, HttpFiles, Role, Token};
 pub use cli::{Cli, Command, Pki};
 pub use layers::{Flags, Layers, Repeated};
 
@@ -38,6 +41,12 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Readers could come from anywhere, and nothing keeps them out.
+    #[error(
+        "--http-listen {0} is not loopback: add --http-tls-cert, --http-tls-key and either \
+         [[http-tokens]] in the config file or --http-client-ca; or --http-insecure"
+    )]
+    Unguarded(SocketAddr),
     /// The file cannot be used.
     #[error("config file {}: {reason}", path.display())]
     File {
@@ -55,12 +64,16 @@ pub struct Config {
     pub grpc_listen: SocketAddr,
     /// Where readers connect.
     pub http_listen: SocketAddr,
+    /// How readers are let in.
+    pub http: HttpAccess,
     /// What the aggregator keeps on disk.
     pub data_dir: PathBuf,
     /// How large the history may get on disk.
     pub history_max_bytes: u64,
     /// PEM files: the CA of the agents, and this side's certificate and key.
     pub tls: proto::tls::Files,
+    /// PEM file with the revocation lists of the agents' CA.
+    pub tls_crl: Option<PathBuf>,
     /// Trust domain that agents must be of; any that the CA vouches for when `None`.
     pub trust_domain: Option<String>,
     /// Nodes that are missed when they do not report.
@@ -81,9 +94,16 @@ impl Config {
         let or = |name, default: &str, parse: fn(&str) -> Result<SocketAddr, String>| {
             layers.get_or(name, default).parse_with(parse)
         };
+        let http_listen = or("http-listen", "127.0.0.1:7480", values::address)?;
+        let http = http_access(layers)?;
+        let insecure = layers.get_or("http-insecure", "false").parse_with(values::switch)?;
+        if !http_listen.ip().is_loopback() && !http.is_safe() && !insecure {
+            return Err(ConfigError::Unguarded(http_listen));
+        }
         Ok(Self {
             grpc_listen: or("grpc-listen", "[::]:7443", values::address)?,
-            http_listen: or("http-listen", "127.0.0.1:7480", values::address)?,
+            http_listen,
+            http,
             data_dir: layers
                 .get_or("data-dir", "/var/lib/weft-aggregator")
                 .parse_with(values::path)?,
@@ -95,6 +115,10 @@ impl Config {
                 cert: file("tls-cert")?,
                 key: file("tls-key")?,
             },
+            tls_crl: layers
+                .get("tls-crl")
+                .map(|raw| raw.parse_with(values::readable_file))
+                .transpose()?,
             trust_domain: layers
                 .get("trust-domain")
                 .map(|raw| raw.parse_with(values::trust_domain))
@@ -110,4 +134,18 @@ impl Config {
             log: layers.get_or("log", "info").parse_with(values::log_filter)?,
         })
     }
+}
+
+fn http_access(layers: &Layers) -> Result<HttpAccess, ConfigError> {
+    let file = |name| layers.get(name).map(|raw| raw.parse_with(values::readable_file)).transpose();
+    let (cert, key) = (file("http-tls-cert")?, file("http-tls-key")?);
+    let client_ca = file("http-client-ca")?;
+    let tls = match (cert, key) {
+        (Some(cert), Some(key)) => Some(HttpFiles { cert, key, client_ca }),
+        (Some(_), None) => return Err(layers::missing("http-tls-key")),
+        (None, Some(_)) => return Err(layers::missing("http-tls-cert")),
+        (None, None) if client_ca.is_some() => return Err(layers::missing("http-tls-cert")),
+        (None, None) => None,
+    };
+    Ok(HttpAccess { tls, tokens: layers.tokens()? })
 }

@@ -1,11 +1,13 @@
 //! Taking in what agents report.
 //!
 //! - `acceptor` accepts connections and does TLS, `connection` is one of them,
+//! - `admitted` knows all of them, so that those whose certificate is no longer good can be ended,
 //! - `service` opens a stream, `stream` is the task of it, `streams` knows which there are.
 //!
 //! What a batch does is `core`'s matter.
 
 mod acceptor;
+mod admitted;
 mod connection;
 mod service;
 mod stream;
@@ -13,8 +15,7 @@ mod streams;
 
 use std::{sync::Arc, time::Duration};
 
-use proto::v1::ingest_server::IngestServer;
-use rustls::ServerConfig;
+use proto::{tls::Server as Tls, v1::ingest_server::IngestServer};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -22,6 +23,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 
+pub use admitted::Admitted;
 pub use streams::Streams;
 
 use crate::state::Shared;
@@ -42,13 +44,14 @@ const STREAMS_PER_CONNECTION: u32 = 4;
 /// Serves agents until `shutdown` says so, then ends their streams.
 pub async fn serve(
     listener: TcpListener,
-    tls: watch::Receiver<Arc<ServerConfig>>,
+    tls: watch::Receiver<Arc<Tls>>,
+    admitted: Arc<Admitted>,
     trust_domain: Option<String>,
     shared: Arc<Shared>,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
     let (accepted, connections) = mpsc::channel(ACCEPTED);
-    let acceptor = Acceptor::new(listener, tls, Arc::clone(&shared), accepted);
+    let acceptor = Acceptor::new(listener, tls, admitted, Arc::clone(&shared), accepted);
     let accepting = tokio::spawn(acceptor.run(wait(shutdown.clone())));
     let service = IngestServer::new(IngestService::new(shared, trust_domain, shutdown.clone()))
         .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)

@@ -16,6 +16,8 @@ pub mod pki;
 mod state;
 mod store;
 mod ticker;
+mod tls;
+pub mod token;
 
 pub use app::{App, AppError, Running};
 pub use config::Config;

@@ -6,7 +6,7 @@ use std::{future::Future, io::Write, process::ExitCode};
 use aggregator::{
     App, AppError, Config,
     config::{Cli, Command, EXIT_USAGE, Layers, Pki},
-    pki,
+    pki, token,
 };
 use clap::{Parser, error::ErrorKind};
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            return fail("a subcommand of `pki` is missing: init or node", EXIT_USAGE);
+            return fail("a subcommand of `pki` is missing: init, node or revoke", EXIT_USAGE);
         }
         Err(error) => {
             let text = error.to_string();
@@ -30,6 +30,12 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Some(Command::Pki(command)) => make(&command),
+        Some(Command::Token { name, role, namespace }) => {
+            match token::make(&name, role, &namespace) {
+                Ok(text) => print(&text),
+                Err(error) => fail(format!("cannot make a token: {error}"), 1),
+            }
+        }
         None => serve(cli),
     }
 }
@@ -65,6 +71,10 @@ fn serve(cli: Cli) -> ExitCode {
 
 async fn run(config: Config) -> anyhow::Result<()> {
     let stop = stop_signal()?;
+    if !config.http_listen.ip().is_loopback() && !config.http.is_safe() {
+        let address = config.http_listen;
+        tracing::warn!(%address, "--http-insecure: anybody who reaches this address can read all");
+    }
     let app = App::bind(config).await?;
     tracing::info!(agents = %app.grpc_address()?, readers = %app.http_address()?, "listening");
     Ok(app.run(stop).await?)
@@ -86,6 +96,7 @@ fn make(command: &Pki) -> ExitCode {
     let made = match command {
         Pki::Init { dir, trust_domain, san } => pki::init(dir, trust_domain, san),
         Pki::Node { dir, name } => pki::node(dir, name),
+        Pki::Revoke { dir, name } => pki::revoke(dir, name).map(|list| vec![list]),
     };
     match made {
         Ok(paths) => {
@@ -97,6 +108,13 @@ fn make(command: &Pki) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error @ pki::PkiError::Name(..)) => fail(error, EXIT_USAGE),
+        Err(error) => fail(error, 1),
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error, 1),
     }
 }

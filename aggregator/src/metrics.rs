@@ -1,9 +1,13 @@
 //! The aggregator's own metrics. Handles are made once; hot paths only add.
 
+mod tls;
+
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 use topology::Stats;
+
+pub use tls::TlsMetrics;
 
 /// The aggregator's own metrics.
 pub struct Metrics {
@@ -12,8 +16,8 @@ pub struct Metrics {
     pub streams: IntGauge,
     /// Streams that were refused, by reason.
     pub streams_refused: IntCounterVec,
-    /// TLS handshakes that failed.
-    pub handshakes_failed: IntCounter,
+    /// Certificates.
+    pub tls: TlsMetrics,
     /// Batches taken over.
     pub batches: IntCounter,
     /// Batches that had been taken over before.
@@ -60,8 +64,7 @@ impl Metrics {
                 "Streams of agents that were refused.",
                 &["reason"],
             )?,
-            handshakes_failed: made
-                .counter("tls_handshakes_failed_total", "TLS handshakes that failed.")?,
+            tls: TlsMetrics::new(&made)?,
             batches: made.counter("batches_total", "Batches taken over.")?,
             batches_replayed: made.counter(
                 "batches_replayed_total",

@@ -2,13 +2,14 @@
 
 mod authority;
 mod files;
+mod revoke;
 
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use authority::Authority;
-use files::write_all;
+use files::{replace, write_all};
 
 /// Why certificates were not made.
 #[derive(Debug, Error)]
@@ -35,6 +36,9 @@ pub enum PkiError {
     /// A name that cannot stand in a certificate.
     #[error("`{0}` is not {1}")]
     Name(String, &'static str),
+    /// The CA's key is not fit for use.
+    #[error(transparent)]
+    Key(#[from] proto::tls::TlsError),
     /// The certificate could not be made.
     #[error("cannot make the certificate: {0}")]
     Make(#[from] rcgen::Error),
@@ -71,6 +75,18 @@ pub fn node(dir: &Path, name: &str) -> Result<Vec<PathBuf>, PkiError> {
         dir,
         &[(&format!("{name}.crt"), &issued.certificate), (&format!("{name}.key"), &issued.key)],
     )
+}
+
+/// Revokes `NAME.crt` of `dir`: adds it to `crl.pem` there, which is made when there is none.
+/// Returns the path of the list, also when it had the certificate already.
+pub fn revoke(dir: &Path, name: &str) -> Result<PathBuf, PkiError> {
+    let authority = Authority::load(dir)?;
+    authority::check_node_name(name)?;
+    let (certificate, list) = (dir.join(format!("{name}.crt")), dir.join("crl.pem"));
+    if let Some(text) = revoke::add(&authority, &certificate, &list)? {
+        replace(&list, &text)?;
+    }
+    Ok(list)
 }
 
 /// This host's name, if it can stand in a certificate.

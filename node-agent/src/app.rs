@@ -18,7 +18,7 @@ use crate::{
     metrics::Metrics,
     owners::{Owners, ProcFs},
     source::{ProgramState, Source},
-    uplink::{EVENTS_WAITING, Event, Uplink, random},
+    uplink::{Credentials, EVENTS_WAITING, Event, Uplink, random},
 };
 
 /// Beyond [`DRAIN_TIME`], for the last look and for detaching the programs.
@@ -43,6 +43,7 @@ where
     L: FnOnce() -> anyhow::Result<S> + Send + 'static,
 {
     let metrics = Metrics::new().context("cannot set up the agent's own metrics")?;
+    let credentials = Credentials::read(config.tls.clone(), &config.node, metrics.clone())?;
     let health = Health::default();
     let stop_http = Arc::new(Notify::new());
     let stopped = Arc::clone(&stop_http);
@@ -63,7 +64,7 @@ where
     let stop_uplink = Arc::new(Notify::new());
     let uplink = generation.map(|generation| {
         let stopped = Arc::clone(&stop_uplink);
-        tokio::spawn(uplink(&config, generation, events, metrics).run(async move {
+        tokio::spawn(uplink(&config, credentials, generation, events, metrics).run(async move {
             stopped.notified().await;
         }))
     });
@@ -149,6 +150,7 @@ fn start_collector<S: Source>(
 
 fn uplink(
     config: &Config,
+    credentials: Credentials,
     generation: u64,
     events: mpsc::Sender<Event>,
     metrics: Metrics,
@@ -163,8 +165,8 @@ fn uplink(
         session: random(),
         interval_ns: u64::try_from(config.interval.as_nanos()).unwrap_or(u64::MAX),
     };
-    let (address, tls) = (config.aggregator.clone(), config.tls.clone());
-    Uplink { address, tls, hello, events, metrics }
+    let address = config.aggregator.clone();
+    Uplink { address, credentials, hello, events, metrics }
 }
 
 /// Loading needs some 30 MB for a moment, most of it for the kernel's types; the allocator would

@@ -11,13 +11,14 @@ use anyhow::Context as _;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    sync::oneshot,
 };
 
 use crate::{
     app,
     cgroup_fs::CgroupFs,
     config::{Command, Config, ConfigError, DoctorConfig, EXIT_USAGE, Layers, parse_command_line},
-    doctor,
+    doctor, privileges,
     source::Source,
 };
 
@@ -69,6 +70,7 @@ fn stream<S: Source>(
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();
+    privileges::forbid_gaining();
     let outcome = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -97,7 +99,24 @@ async fn stream_until_signal<S: Source>(
         .await
         .with_context(|| format!("--metrics-listen: cannot listen on {address}"))?;
     let cgroup = config.cgroup.clone();
-    app::run(config, move || load(&cgroup), listener, shutdown).await
+    let (loading, is_loading) = oneshot::channel();
+    let load = move || {
+        // This thread has its privileges, so the other one can do without.
+        let _ = loading.send(());
+        let source = load(&cgroup)?;
+        privileges::keep_only(&privileges::KEPT);
+        Ok(source)
+    };
+    let give_up = async move {
+        if is_loading.await.is_ok() {
+            privileges::keep_only(&[]);
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        ended = app::run(config, load, listener, shutdown) => ended,
+        never = give_up => never,
+    }
 }
 
 fn print(text: &str) -> ExitCode {

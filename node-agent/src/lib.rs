@@ -14,6 +14,7 @@ pub mod kernel;
 pub mod metrics;
 mod netns;
 pub mod owners;
+pub mod privileges;
 pub mod report;
 pub mod source;
 pub mod uplink;

@@ -27,6 +27,10 @@ pub struct Metrics {
     pub intervals_coalesced: IntCounter,
     /// Refreshes that the kernel refused.
     pub refresh_failures: IntCounter,
+    /// End of the node's certificate, in seconds since the epoch.
+    pub certificate_expiry: IntGauge,
+    /// 1 while what was read before holds, because the certificate's files cannot be used.
+    pub tls_stale: IntGauge,
     /// Halves in the report.
     pub halves: IntGauge,
     programs_attached: IntGauge,
@@ -65,6 +69,12 @@ impl Metrics {
         )?;
         let refresh_failures =
             counter("refresh_failures", "Looks at live sockets that the kernel refused.")?;
+        let certificate_expiry =
+            gauge("certificate_expiry_timestamp_seconds", "When the node's certificate expires.")?;
+        let tls_stale = gauge(
+            "tls_stale",
+            "1 while what was read before holds, because the certificate's files cannot be used.",
+        )?;
         let halves = gauge("halves", "Halves of edges known.")?;
         let programs_attached = gauge("programs_attached", "Kernel programs attached.")?;
         let slots_used = gauge("slots_used", "Kernel slots in use.")?;
@@ -92,6 +102,8 @@ impl Metrics {
             ack_seconds,
             intervals_coalesced,
             refresh_failures,
+            certificate_expiry,
+            tls_stale,
             halves,
             programs_attached,
             slots_used,

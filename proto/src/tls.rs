@@ -1,18 +1,26 @@
 //! The TLS both sides agree on: version 1.3, certificates on both ends, HTTP/2.
+//!
+//! - `files` reads PEM, `private` sees to it that a key is one,
+//! - `server` is the aggregator's side, `revocation` its lists,
+//! - `reload` notices that files have changed, `expiry` says ahead of time when one ends.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+mod expiry;
+mod files;
+mod private;
+mod reload;
+mod revocation;
+mod server;
 
-use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
-    crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
-    server::{NoServerSessionStorage, WebPkiClientVerifier},
-    version::TLS13,
-};
+use std::{path::PathBuf, sync::Arc};
+
+use rustls::{ClientConfig, crypto::CryptoProvider, version::TLS13};
 use thiserror::Error;
+
+pub use expiry::{ExpiryNotice, Urgency};
+pub use files::{last_expiry, read_certificates, read_key, read_roots};
+pub use private::read_private;
+pub use reload::{Outcome, Reloader};
+pub use server::Server;
 
 /// What keeps certificates or keys from being used.
 #[derive(Debug, Error)]
@@ -27,6 +35,17 @@ pub enum TlsError {
         /// Why not.
         reason: String,
     },
+    /// A private key that others than its owner can get at.
+    #[error(
+        "cannot use {} as a private key: with mode {mode:04o}, others than its owner can get at it; chmod 600",
+        path.display()
+    )]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// A CA certificate that cannot be trusted as one.
     #[error("{} holds a certificate that cannot be a root", path.display())]
     Root {
@@ -34,6 +53,24 @@ pub enum TlsError {
         path: PathBuf,
         /// Why not.
         source: rustls::Error,
+    },
+    /// A revocation list that is not what its CA signed.
+    #[error("{} holds a revocation list that cannot be used: {reason}", path.display())]
+    Revocations {
+        /// Where it came from.
+        path: PathBuf,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// A certificate that is not this program's to use.
+    #[error("{} holds the certificate of {found}, not of {wanted}", path.display())]
+    Other {
+        /// Where it came from.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Whose it should be.
+        wanted: String,
     },
     /// Certificate and key do not belong together, or are not fit for use.
     #[error("certificate and key cannot be used: {0}")]
@@ -54,39 +91,12 @@ pub struct Files {
     pub key: PathBuf,
 }
 
-/// Reads a chain of certificates, at least one.
-pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let error = |error| file_error("a certificate", path, error);
-    let certificates = CertificateDer::pem_file_iter(path).map_err(error)?;
-    let certificates = certificates.collect::<Result<Vec<_>, _>>().map_err(error)?;
-    if certificates.is_empty() {
-        return Err(error(pem::Error::NoItemsFound));
+impl Files {
+    /// All three, to be watched.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathBuf> {
+        vec![self.ca.clone(), self.cert.clone(), self.key.clone()]
     }
-    Ok(certificates)
-}
-
-/// Reads a private key.
-pub fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| file_error("a private key", path, error))
-}
-
-/// What the aggregator accepts connections with: only TLS 1.3, only clients with a certificate
-/// of the CA.
-pub fn server_config(files: &Files) -> Result<ServerConfig, TlsError> {
-    let provider = provider();
-    let roots = Arc::new(read_roots(&files.ca)?);
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider)).build()?;
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS13])?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(read_certificates(&files.cert)?, read_key(&files.key)?)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    // A resumed session would not show its certificate again, and nothing would notice that it
-    // has expired or was revoked in between.
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    Ok(config)
 }
 
 /// What an agent connects with.
@@ -100,59 +110,11 @@ pub fn client_config(files: &Files) -> Result<ClientConfig, TlsError> {
     Ok(config)
 }
 
-fn provider() -> Arc<CryptoProvider> {
+/// The one cryptography library here.
+#[must_use]
+pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-fn read_roots(path: &Path) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in read_certificates(path)? {
-        roots
-            .add(certificate)
-            .map_err(|source| TlsError::Root { path: path.to_path_buf(), source })?;
-    }
-    Ok(roots)
-}
-
-fn file_error(what: &'static str, path: &Path, error: pem::Error) -> TlsError {
-    let reason = match error {
-        pem::Error::Io(error) => error.to_string(),
-        pem::Error::NoItemsFound => "the file holds none".to_owned(),
-        _ => "the file is not valid PEM".to_owned(),
-    };
-    TlsError::File { what, path: path.to_path_buf(), reason }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_wrong_with_a_file_is_said_in_one_line() {
-        let folder = tempfile::tempdir().unwrap();
-        let empty = folder.path().join("empty.pem");
-        std::fs::write(&empty, "").unwrap();
-        for path in [empty, folder.path().join("absent.pem"), folder.path().to_path_buf()] {
-            let message = read_certificates(&path).unwrap_err().to_string();
-            assert!(message.contains(&path.display().to_string()), "{message}");
-            assert!(!message.contains('\n'), "{message}");
-            assert!(read_key(&path).is_err());
-        }
-    }
-
-    #[test]
-    fn the_key_must_be_the_certificates() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        for name in ["a", "b"] {
-            let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
-            std::fs::write(path(&format!("{name}.crt")), made.cert.pem()).unwrap();
-            std::fs::write(path(&format!("{name}.key")), made.signing_key.serialize_pem()).unwrap();
-        }
-        let files = |key: &str| Files { ca: path("a.crt"), cert: path("a.crt"), key: path(key) };
-        assert!(client_config(&files("a.key")).is_ok());
-        assert!(server_config(&files("a.key")).is_ok());
-        assert!(client_config(&files("b.key")).is_err());
-        assert!(server_config(&files("b.key")).is_err());
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@ mod matrix;
 mod measure;
 mod options;
 mod process;
+mod sbom;
 mod terminal;
 mod test;
 
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         Command::Bpf { check: true } => bpf::check(&workspace()),
         Command::Bpf { check: false } => bpf::build(&workspace()),
         Command::Lint => lint::run_all(),
+        Command::Sbom => sbom::write_all(),
         Command::Matrix(options) => matrix::run(&workspace(), &options.into()),
         Command::Measure(options) => measure::run_all(&options),
     };

@@ -30,6 +30,8 @@ pub enum Command {
     },
     /// Format, clippy and licence checks, as in CI.
     Lint,
+    /// Write down what the programs are made of: CycloneDX files in target/sbom.
+    Sbom,
     /// Boot other kernels under QEMU and check what works on them.
     Matrix(Matrix),
     /// Measure what Weft costs, with optimised builds: the figures of docs/PERFORMANCE.md.

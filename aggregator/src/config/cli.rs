@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::{Flags, Repeated};
+use super::{Flags, Repeated, Role};
 
 /// Merges what the agents of a fleet count into one graph of services, and serves it
 #[derive(Clone, Debug, Parser)]
@@ -37,6 +37,17 @@ pub enum Command {
     /// Make the certificates of a fleet
     #[command(subcommand)]
     Pki(Pki),
+    /// Make a token for a reader: prints it, and the lines of the config file that let it in
+    Token {
+        /// Whose it is
+        name: String,
+        /// What its holder may do
+        #[arg(long, value_enum, default_value_t)]
+        role: Role,
+        /// Let its holder see only this namespace; may be given several times
+        #[arg(long, value_name = "NAME")]
+        namespace: Vec<String>,
+    },
 }
 
 /// Making certificates.
@@ -57,6 +68,13 @@ pub enum Pki {
     /// Make the certificate of a node with the CA in DIR: NAME.crt NAME.key
     Node {
         /// Where the CA is and where to write
+        dir: PathBuf,
+        /// Name of the node
+        name: String,
+    },
+    /// Revoke the certificate of a node: crl.pem in DIR is made or added to, for --tls-crl
+    Revoke {
+        /// Where the CA and the certificate are
         dir: PathBuf,
         /// Name of the node
         name: String,

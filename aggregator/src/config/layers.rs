@@ -7,7 +7,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::ConfigError;
+use super::{ConfigError, Token, TokenEntry};
 
 /// Settings as text, of one origin.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args, Deserialize)]
@@ -19,6 +19,18 @@ pub struct Flags {
     /// Address for readers: API, metrics [default: 127.0.0.1:7480]
     #[arg(long, value_name = "ADDRESS")]
     pub http_listen: Option<String>,
+    /// Certificate for readers (PEM); plain HTTP without
+    #[arg(long, value_name = "FILE")]
+    pub http_tls_cert: Option<String>,
+    /// Private key of it (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub http_tls_key: Option<String>,
+    /// CA of readers who show a certificate instead of a token (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub http_client_ca: Option<String>,
+    /// Let readers from anywhere in without TLS or without asking who they are [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub http_insecure: Option<String>,
     /// Directory for what must survive a restart [default: /var/lib/weft-aggregator]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
@@ -34,6 +46,9 @@ pub struct Flags {
     /// CA that issued the agents' certificates (PEM)
     #[arg(long, value_name = "FILE")]
     pub tls_client_ca: Option<String>,
+    /// Revocation lists of that CA (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub tls_crl: Option<String>,
     /// Trust domain that agents must be of [default: any of the CA]
     #[arg(long, value_name = "NAME")]
     pub trust_domain: Option<String>,
@@ -58,6 +73,7 @@ pub struct Repeated {
 #[serde(rename_all = "kebab-case", default)]
 struct FileLayer {
     expected_node: Vec<String>,
+    http_tokens: Vec<TokenEntry>,
     #[serde(flatten)]
     flags: toml::Table,
 }
@@ -70,7 +86,15 @@ pub struct Layers {
     flags: Flags,
     repeated: Repeated,
     environment: Environment,
-    file: Option<(PathBuf, Flags, Vec<String>)>,
+    file: Option<FileSettings>,
+}
+
+/// What the file held.
+struct FileSettings {
+    path: PathBuf,
+    flags: Flags,
+    expected_nodes: Vec<String>,
+    tokens: Vec<TokenEntry>,
 }
 
 /// A setting's text and its origin in words.
@@ -117,7 +141,7 @@ impl Layers {
             let text = text.into_string().map_err(|_| "is not UTF-8".to_owned());
             return Some(Raw { text, origin: variable });
         }
-        let (path, flags, _) = self.file.as_ref()?;
+        let FileSettings { path, flags, .. } = self.file.as_ref()?;
         flags.get(name).map(|text| Raw { text: Ok(text.to_owned()), origin: in_file(name, path) })
     }
 
@@ -146,9 +170,19 @@ impl Layers {
             };
         }
         match &self.file {
-            Some((path, _, nodes)) => raws(nodes, &in_file(name, path)),
+            Some(file) => raws(&file.expected_nodes, &in_file(name, &file.path)),
             None => Vec::new(),
         }
+    }
+
+    /// The tokens in the file, the only place for them.
+    pub(super) fn tokens(&self) -> Result<Vec<Token>, ConfigError> {
+        let Some(FileSettings { path, tokens, .. }) = &self.file else { return Ok(Vec::new()) };
+        let read = |entry: &TokenEntry| {
+            Token::try_from(entry.clone())
+                .map_err(|reason| ConfigError::File { path: path.clone(), reason })
+        };
+        tokens.iter().map(read).collect()
     }
 }
 
@@ -157,11 +191,16 @@ impl Flags {
         let value = match name {
             "grpc-listen" => &self.grpc_listen,
             "http-listen" => &self.http_listen,
+            "http-tls-cert" => &self.http_tls_cert,
+            "http-tls-key" => &self.http_tls_key,
+            "http-client-ca" => &self.http_client_ca,
+            "http-insecure" => &self.http_insecure,
             "data-dir" => &self.data_dir,
             "history-max-bytes" => &self.history_max_bytes,
             "tls-cert" => &self.tls_cert,
             "tls-key" => &self.tls_key,
             "tls-client-ca" => &self.tls_client_ca,
+            "tls-crl" => &self.tls_crl,
             "trust-domain" => &self.trust_domain,
             "service-graph-metrics" => &self.service_graph_metrics,
             "log" => &self.log,
@@ -179,20 +218,24 @@ fn in_file(name: &str, path: &Path) -> String {
     format!("`{name}` in {}", path.display())
 }
 
-fn read_file(path: PathBuf) -> Result<(PathBuf, Flags, Vec<String>), ConfigError> {
+fn read_file(path: PathBuf) -> Result<FileSettings, ConfigError> {
     let read = std::fs::read_to_string(&path).map_err(|error| error.to_string());
     let parsed = read.and_then(|text| {
         let mut layer: FileLayer = toml::from_str(&text).map_err(|error| at_line(&error, &text))?;
-        // A switch reads better without quotes.
-        if let Some(toml::Value::Boolean(on)) = layer.flags.get("service-graph-metrics") {
-            let text = on.to_string();
-            layer.flags.insert("service-graph-metrics".to_owned(), toml::Value::String(text));
+        for switch in ["service-graph-metrics", "http-insecure"] {
+            // A switch reads better without quotes.
+            if let Some(toml::Value::Boolean(on)) = layer.flags.get(switch) {
+                let text = on.to_string();
+                layer.flags.insert(switch.to_owned(), toml::Value::String(text));
+            }
         }
-        let flags = layer.flags.try_into().map_err(|error| first_line(&error))?;
-        Ok((flags, layer.expected_node))
+        let flags: Flags = layer.flags.try_into().map_err(|error| first_line(&error))?;
+        Ok((flags, layer.expected_node, layer.http_tokens))
     });
     match parsed {
-        Ok((flags, nodes)) => Ok((path, flags, nodes)),
+        Ok((flags, expected_nodes, tokens)) => {
+            Ok(FileSettings { path, flags, expected_nodes, tokens })
+        }
         Err(reason) => Err(ConfigError::File { path, reason }),
     }
 }

@@ -102,6 +102,71 @@ fn what_is_wrong_is_one_line_that_names_its_origin() {
     assert!(message(resolve(&good, &[], Some(Path::new("/absent")))).contains("/absent"));
 }
 
+#[test]
+fn readers_from_elsewhere_must_say_who_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weft.toml");
+    let (cert, key) = (folder.path().join("tls-cert"), folder.path().join("tls-key"));
+    let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
+    let good = files(folder.path());
+    let with = |extra: &[&str], text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let extra = extra.iter().map(ToString::to_string);
+        resolve(&good.iter().cloned().chain(extra).collect::<Vec<_>>(), &[], Some(&file))
+    };
+    let tokens = format!("[[http-tokens]]\nname = \"a\"\nsha256 = \"{}\"\n", "0a".repeat(32));
+    let everywhere = ["--http-listen", "0.0.0.0:7480"];
+    let tls = ["--http-tls-cert", cert, "--http-tls-key", key];
+    let both = [&everywhere[..], &tls].concat();
+
+    for (extra, text) in
+        [(&everywhere[..], ""), (&everywhere[..], &tokens), (&both[..], ""), (&everywhere[..], "")]
+    {
+        let error = with(extra, text).unwrap_err();
+        assert!(matches!(error, ConfigError::Unguarded(_)), "{error}");
+        assert!(!error.to_string().contains('\n'), "{error}");
+    }
+    let config = with(&both, &tokens).unwrap();
+    assert_eq!(config.http.tokens[0].sha256, [10; 32]);
+    assert_eq!(config.http.tokens[0].grant.role, Role::Read);
+    let ca = [&both[..], &["--http-client-ca", cert]].concat();
+    assert!(with(&ca, "").unwrap().http.is_safe());
+    assert!(with(&[&everywhere[..], &["--http-insecure"]].concat(), "").is_ok());
+    assert!(with(&everywhere, "http-insecure = true").is_ok());
+    assert!(with(&[], &tokens).unwrap().http.is_guarded(), "on loopback, too");
+
+    for (extra, text, part) in [
+        (&tls[..2], "", "--http-tls-key is missing"),
+        (&["--http-client-ca", cert][..], "", "--http-tls-cert is missing"),
+        (&[][..], "[[http-tokens]]\nname = \"a\"\nsha256 = \"xy\"", "64 hexadecimal digits"),
+        (&[][..], &format!("{tokens}namespaces = []"), "could see nothing"),
+        (&[][..], &format!("{tokens}role = \"king\""), "king"),
+        (&[][..], &format!("{tokens}secret = 1"), "secret"),
+    ] {
+        let error = with(extra, text).unwrap_err().to_string();
+        assert!(error.contains(part) && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn a_new_token_is_let_in_by_the_lines_printed_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weft.toml");
+    let made = crate::token::make("web \"team\"", Role::Admin, &["shop".to_owned()]).unwrap();
+    let (token, lines) = made.split_once('\n').unwrap();
+    assert!(token.starts_with("weft_") && token.len() == 69 && !lines.contains(token), "{made}");
+    std::fs::write(&file, lines).unwrap();
+    let config = resolve(&files(folder.path()), &[], Some(&file)).unwrap();
+    let known = &config.http.tokens[0];
+    assert_eq!(known.sha256, crate::token::sha256(token));
+    let grant = Grant {
+        name: "web \"team\"".to_owned(),
+        role: Role::Admin,
+        namespaces: Some(["shop".to_owned()].into()),
+    };
+    assert_eq!(*known.grant, grant);
+}
+
 proptest! {
     #[test]
     fn any_file_is_settings_or_an_error(text in "\\PC{0,60}|[a-z-]{1,12} = [^\n]{0,20}") {

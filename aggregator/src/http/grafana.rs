@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     Json,
-    extract::{Query as Extract, State},
+    extract::{Extension, Query as Extract, State},
     response::Response,
 };
 use serde::Serialize;
@@ -17,8 +17,8 @@ use serde_json::{Map, Value};
 use topology::{Id, Measure, View};
 
 use self::columns::{Column, EDGES, EdgeFacts, Field, NODES, NodeFacts, Sum};
-use super::{answer, problem::Problem, query};
-use crate::{clock, state::Shared};
+use super::{answer, problem::Problem, query, restrict::restrict};
+use crate::{clock, config::Grant, state::Shared};
 
 /// Nodes shown unless asked otherwise; the panel shows 200 at first.
 const DEFAULT_LIMIT: usize = 200;
@@ -49,11 +49,12 @@ pub(super) async fn fields() -> Json<Fields> {
 /// The graph over a window, its busiest nodes.
 pub(super) async fn data(
     State(shared): State<Arc<Shared>>,
+    Extension(grant): Extension<Arc<Grant>>,
     Extract(query): Extract<query::Query>,
 ) -> Result<Response, Problem> {
     let window = query::window(&query, clock::now())?;
     let limit = query::limit(&query, DEFAULT_LIMIT, MAX_LIMIT)?;
-    answer::document(shared, window, move |view| frames(view.fold(limit))).await
+    answer::document(shared, window, move |view| frames(restrict(view, &grant).fold(limit))).await
 }
 
 fn frames(view: View) -> Data {

@@ -16,11 +16,15 @@ use tower_http::{
 };
 
 use super::{
+    access::{Door, Guard, guard},
     grafana, health, metrics, nodes,
     problem::{self, Problem},
     topology,
 };
-use crate::state::Shared;
+use crate::{
+    config::{HttpAccess, Role},
+    state::Shared,
+};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -36,16 +40,26 @@ const HEADERS: [(HeaderName, &str); 4] = [
     (header::REFERRER_POLICY, "no-referrer"),
 ];
 
-pub(super) fn router(shared: Arc<Shared>) -> Router {
-    let router = Router::new()
+pub(super) fn router(shared: Arc<Shared>, access: &HttpAccess) -> Router {
+    let door = Arc::new(Door::new(access));
+    let guarded = |router: Router<_>, unrestricted| {
+        let door = Arc::clone(&door);
+        let asked = Guard { door, role: Role::Read, unrestricted };
+        router.route_layer(middleware::from_fn_with_state(asked, guard))
+    };
+    let whole = Router::new()
         .route("/metrics", get(metrics::metrics).layer(CompressionLayer::new()))
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
+        .route("/api/v1/nodes", get(nodes::nodes));
+    let parts = Router::new()
         .route("/api/v1/topology", get(topology::topology))
-        .route("/api/v1/nodes", get(nodes::nodes))
         .route("/api/graph/fields", get(grafana::fields))
         .route("/api/graph/data", get(grafana::data))
-        .route("/api/health", get(health::healthz))
+        .route("/api/health", get(health::healthz));
+    let router = Router::new()
+        .merge(guarded(whole, true))
+        .merge(guarded(parts, false))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing here"))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this can only be read: GET or HEAD")

@@ -3,15 +3,15 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
-    extract::{Query as Extract, State},
+    extract::{Extension, Query as Extract, State},
     response::Response,
 };
 use common::HistogramKind;
 use serde::Serialize;
 use topology::{Coverage, EdgeTotals, Measure, View, ViewEdge, ViewNode};
 
-use super::{answer, problem::Problem, query, time::rfc3339};
-use crate::{clock, state::Shared};
+use super::{answer, problem::Problem, query, restrict::restrict, time::rfc3339};
+use crate::{clock, config::Grant, state::Shared};
 
 /// The answer.
 #[derive(Serialize)]
@@ -100,10 +100,11 @@ struct QuantilesJson {
 /// The graph over a window.
 pub(super) async fn topology(
     State(shared): State<Arc<Shared>>,
+    Extension(grant): Extension<Arc<Grant>>,
     Extract(query): Extract<query::Query>,
 ) -> Result<Response, Problem> {
     let window = query::window(&query, clock::now())?;
-    answer::document(shared, window, Topology::from).await
+    answer::document(shared, window, move |view| Topology::from(restrict(view, &grant))).await
 }
 
 impl From<View> for Topology {

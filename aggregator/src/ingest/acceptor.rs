@@ -3,8 +3,7 @@
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use proto::identity::Identity;
-use rustls::ServerConfig;
+use proto::{identity::Identity, tls::Server};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
@@ -12,7 +11,10 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::connection::{Connection, Peer};
+use super::{
+    admitted::{Admission, Admitted},
+    connection::{Connection, Peer},
+};
 use crate::state::Shared;
 
 /// Connections there may be at a time, those in their handshake included.
@@ -36,7 +38,8 @@ pub(super) struct Acceptor {
 
 #[derive(Clone)]
 struct Handshake {
-    tls: watch::Receiver<Arc<ServerConfig>>,
+    tls: watch::Receiver<Arc<Server>>,
+    admitted: Arc<Admitted>,
     shared: Arc<Shared>,
     accepted: mpsc::Sender<io::Result<Connection>>,
 }
@@ -44,13 +47,14 @@ struct Handshake {
 impl Acceptor {
     pub(super) fn new(
         listener: TcpListener,
-        tls: watch::Receiver<Arc<ServerConfig>>,
+        tls: watch::Receiver<Arc<Server>>,
+        admitted: Arc<Admitted>,
         shared: Arc<Shared>,
         accepted: mpsc::Sender<io::Result<Connection>>,
     ) -> Self {
         Self {
             listener,
-            handshake: Handshake { tls, shared, accepted },
+            handshake: Handshake { tls, admitted, shared, accepted },
             places: Arc::new(Semaphore::new(CONNECTIONS)),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
         }
@@ -106,16 +110,26 @@ impl Handshake {
         place: OwnedSemaphorePermit,
     ) -> io::Result<Connection> {
         stream.set_nodelay(true)?;
-        let config = Arc::clone(&self.tls.borrow());
-        let stream = TlsAcceptor::from(config).accept(stream).await?;
-        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let certificate = certificate.ok_or_else(|| io::Error::other("no client certificate"))?;
-        let identity = Identity::of(certificate).map_err(io::Error::other)?;
-        Ok(Connection { stream, peer: Peer { address, identity }, _place: place })
+        let server = Arc::clone(&self.tls.borrow());
+        let stream = TlsAcceptor::from(Arc::clone(&server.config)).accept(stream).await?;
+        let chain = stream.get_ref().1.peer_certificates();
+        let chain = chain.filter(|chain| !chain.is_empty());
+        let chain = chain.ok_or_else(|| io::Error::other("no client certificate"))?;
+        let identity = Identity::of(&chain[0]).map_err(io::Error::other)?;
+        let chain = chain.iter().map(|one| one.clone().into_owned()).collect();
+        let peer = Peer { address, identity };
+        let admission = self.admitted.admit(Admission::new(&peer, chain));
+        // Whoever comes in while the files change is looked at by the new ones too: here, or by
+        // those who go through all that are admitted.
+        let current = Arc::clone(&self.tls.borrow());
+        if !Arc::ptr_eq(&server, &current) {
+            current.verify(&admission.chain).map_err(io::Error::other)?;
+        }
+        Ok(Connection { stream, peer, admission, _place: place })
     }
 
     fn failed(&self, address: SocketAddr, error: &io::Error) {
-        self.shared.metrics.handshakes_failed.inc();
+        self.shared.metrics.tls.handshakes_failed.inc();
         tracing::info!(%address, %error, "an agent's TLS handshake failed");
     }
 }

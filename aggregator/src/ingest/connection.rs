@@ -16,6 +16,8 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
+use super::admitted::Ticket;
+
 /// Who is at the other end, as its verified certificate says.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
@@ -27,6 +29,7 @@ pub(super) struct Peer {
 pub(super) struct Connection {
     pub(super) stream: TlsStream<TcpStream>,
     pub(super) peer: Peer,
+    pub(super) admission: Ticket,
     pub(super) _place: OwnedSemaphorePermit,
 }
 
@@ -44,6 +47,9 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.admission.is_over(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

@@ -11,6 +11,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType, string::Ia5String,
 };
+use sha2::{Digest, Sha256};
 use x509_parser::{extensions::GeneralName, pem::parse_x509_pem};
 
 use super::PkiError;
@@ -36,13 +37,13 @@ pub(super) struct Issued {
 
 impl Authority {
     pub(super) fn make(trust_domain: &str) -> Result<Self, PkiError> {
-        let mut params = params(&format!("Weft CA of {trust_domain}"), CA_VALIDITY);
+        let key = KeyPair::generate()?;
+        let mut params = params(&ca_name(trust_domain, &key), CA_VALIDITY);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         // The CA's own SPIFFE id is its trust domain; nodes made later read it from there.
         check_trust_domain(trust_domain)?;
         params.subject_alt_names = vec![uri(format!("spiffe://{trust_domain}"))?];
-        let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?.pem();
         let issuer = Issuer::new(params, key);
         Ok(Self { issuer, certificate, trust_domain: trust_domain.to_owned() })
@@ -59,13 +60,17 @@ impl Authority {
             reason: reason.to_owned(),
         };
         let certificate = read(&certificate_path)?;
-        let key = KeyPair::from_pem(&read(&key_path)?)
-            .map_err(|_| error(&key_path, "is not a private key"))?;
+        let key = String::from_utf8(proto::tls::read_private(&key_path)?).unwrap_or_default();
+        let key = KeyPair::from_pem(&key).map_err(|_| error(&key_path, "is not a private key"))?;
         let trust_domain = trust_domain_of(&certificate)
             .ok_or_else(|| error(&certificate_path, "is not a CA made by `pki init`"))?;
         let issuer = Issuer::from_ca_cert_pem(&certificate, key)
             .map_err(|_| error(&certificate_path, "is not a CA's certificate"))?;
         Ok(Self { issuer, certificate, trust_domain })
+    }
+
+    pub(super) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
     }
 
     pub(super) fn certificate(&self) -> &str {
@@ -92,10 +97,7 @@ impl Authority {
     }
 
     pub(super) fn node(&self, name: &str) -> Result<Issued, PkiError> {
-        if !is_node_name(name) {
-            let expected = "a node's name: letters, digits, `.`, `-` and `_`, at most 253";
-            return Err(PkiError::Name(name.to_owned(), expected));
-        }
+        check_node_name(name)?;
         let san = uri(spiffe_id(&self.trust_domain, name))?;
         // The common name is for people and has room for 64 characters.
         let common_name: String = name.chars().take(64).collect();
@@ -131,6 +133,22 @@ pub(super) fn is_dns_name(name: &str) -> bool {
             && !label.ends_with('-')
     };
     name.len() <= 253 && name.strip_prefix("*.").unwrap_or(name).split('.').all(label)
+}
+
+pub(super) fn check_node_name(name: &str) -> Result<(), PkiError> {
+    if is_node_name(name) {
+        return Ok(());
+    }
+    let expected = "a node's name: letters, digits, `.`, `-` and `_`, at most 253";
+    Err(PkiError::Name(name.to_owned(), expected))
+}
+
+/// A name that no other CA has: when two of them are trusted for a while, the name says whose a
+/// revocation list is.
+fn ca_name(trust_domain: &str, key: &KeyPair) -> String {
+    let digest = Sha256::digest(key.public_key_raw());
+    let digits: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("Weft CA of {trust_domain} {digits}")
 }
 
 fn check_trust_domain(name: &str) -> Result<(), PkiError> {

@@ -28,6 +28,19 @@ pub(super) fn write_all(dir: &Path, files: &[(&str, &str)]) -> Result<Vec<PathBu
     Ok(paths)
 }
 
+/// Writes a file in place of the one before; whoever reads it sees either the one or the other.
+pub(super) fn replace(path: &Path, text: &str) -> Result<(), PkiError> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{}", std::process::id()));
+    let draft = PathBuf::from(draft);
+    let written = write(&draft, text, 0o644).and_then(|()| std::fs::rename(&draft, path));
+    written.map_err(|source| {
+        // The first failure is the one to report.
+        let _ = std::fs::remove_file(&draft);
+        PkiError::Io { path: path.to_path_buf(), source }
+    })
+}
+
 fn write(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());

@@ -56,3 +56,60 @@ fn wrong_names_and_places_are_refused_in_one_line() {
         assert!(matches!(node(dir, name), Err(PkiError::Name(..))), "{name}");
     }
 }
+
+#[test]
+fn revoked_certificates_are_listed_once_and_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    init(dir, "weft.local", &[]).unwrap();
+    for name in ["a", "b", "c"] {
+        node(dir, name).unwrap();
+    }
+    let files = tls::Files {
+        ca: dir.join("ca.crt"),
+        cert: dir.join("aggregator.crt"),
+        key: dir.join("aggregator.key"),
+    };
+    let refused = |list: &Path| {
+        let server = tls::Server::read(&files, Some(list)).unwrap();
+        let chain = |name| tls::read_certificates(&dir.join(format!("{name}.crt"))).unwrap();
+        ["a", "b", "c"].map(|name| server.verify(&chain(name)).is_err())
+    };
+    let list = revoke(dir, "a").unwrap();
+    assert_eq!(list, dir.join("crl.pem"));
+    assert_eq!(refused(&list), [true, false, false]);
+    revoke(dir, "b").unwrap();
+    let before = std::fs::read(&list).unwrap();
+    revoke(dir, "b").unwrap();
+    assert_eq!(std::fs::read(&list).unwrap(), before, "it was there already");
+    assert_eq!(refused(&list), [true, true, false]);
+    assert_eq!(std::fs::read_dir(dir).unwrap().count(), 11, "no draft is left");
+}
+
+#[test]
+fn only_what_the_ca_has_issued_can_be_revoked() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (dir, other) = (folder.path(), other.path());
+    for dir in [dir, other] {
+        init(dir, "weft.local", &[]).unwrap();
+        node(dir, "a").unwrap();
+    }
+    assert!(matches!(revoke(dir, "b"), Err(PkiError::Io { .. })));
+    assert!(matches!(revoke(dir, "../a"), Err(PkiError::Name(..))));
+    std::fs::copy(other.join("a.crt"), dir.join("b.crt")).unwrap();
+    let error = revoke(dir, "b").unwrap_err().to_string();
+    assert!(error.contains("b.crt") && error.contains("of this CA"), "{error}");
+    std::fs::copy(revoke(other, "a").unwrap(), dir.join("crl.pem")).unwrap();
+    let error = revoke(dir, "a").unwrap_err().to_string();
+    assert!(error.contains("crl.pem") && error.contains("of this CA"), "{error}");
+}
+
+#[test]
+fn the_cas_key_must_be_private() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    init(dir, "weft.local", &[]).unwrap();
+    std::fs::set_permissions(dir.join("ca.key"), PermissionsExt::from_mode(0o640)).unwrap();
+    let error = node(dir, "a").unwrap_err().to_string();
+    assert!(error.contains("ca.key") && error.contains("0640"), "{error}");
+}

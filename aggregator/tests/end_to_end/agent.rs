@@ -17,7 +17,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, PATIENCE};
 
 pub struct Agent {
     to: mpsc::Sender<AgentMessage>,
@@ -145,13 +145,16 @@ impl Agent {
 
     /// Waits for the stream to end; returns how it did.
     pub async fn ended(&mut self) -> Status {
-        loop {
-            match self.from.message().await {
-                Ok(Some(_)) => {}
-                Ok(None) => return Status::ok(""),
-                Err(status) => return status,
+        let end = async {
+            loop {
+                match self.from.message().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return Status::ok(""),
+                    Err(status) => return status,
+                }
             }
-        }
+        };
+        tokio::time::timeout(PATIENCE, end).await.unwrap_or_else(|_| panic!("the stream goes on"))
     }
 }
 

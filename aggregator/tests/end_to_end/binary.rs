@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Command, Output, Stdio},
 };
@@ -95,6 +96,10 @@ fn a_wrong_setting_is_one_line_and_exit_code_64() {
     let (ca, cert, key) = (path("ca.crt"), path("aggregator.crt"), path("n1.key"));
     let tls = |key| ["--tls-client-ca", &ca, "--tls-cert", &cert, "--tls-key", key];
     let not_an_address = ["--grpc-listen", "here"];
+    let aggregator_key = path("aggregator.key");
+    let exposed = path("exposed.key");
+    std::fs::copy(&key, &exposed).unwrap();
+    std::fs::set_permissions(&exposed, PermissionsExt::from_mode(0o640)).unwrap();
     for (arguments, part) in [
         (vec![], "--tls-client-ca is missing"),
         (vec!["--no-such-flag"], "--no-such-flag"),
@@ -105,6 +110,12 @@ fn a_wrong_setting_is_one_line_and_exit_code_64() {
         // A key that is not the certificate's, and a file that is none.
         (tls(&key).to_vec(), "certificate and key"),
         (tls(&cert).to_vec(), "private key"),
+        (tls(&exposed).to_vec(), "mode 0640"),
+        (
+            ["--http-listen", "0.0.0.0:0"].into_iter().chain(tls(&aggregator_key)).collect(),
+            "--http-listen 0.0.0.0:0 is not loopback",
+        ),
+        (vec!["token", "a", "--role", "king"], "king"),
         (vec!["--config", "/absent.toml"], "/absent.toml"),
         (vec!["pki", "node", folder.path().to_str().unwrap(), "a b"], "`a b`"),
     ] {

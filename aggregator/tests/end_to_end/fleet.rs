@@ -16,7 +16,7 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::Value;
 
 /// How long to wait for what takes a few seconds: two until a link has gathered its halves.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Fleet {
     pub aggregator: Running,
@@ -40,6 +40,7 @@ pub fn config(pki: &Path, data_dir: PathBuf) -> Config {
     Config {
         grpc_listen: ([127, 0, 0, 1], 0).into(),
         http_listen: ([127, 0, 0, 1], 0).into(),
+        http: Default::default(),
         data_dir,
         history_max_bytes: 1_000_000_000,
         tls: proto::tls::Files {
@@ -47,6 +48,7 @@ pub fn config(pki: &Path, data_dir: PathBuf) -> Config {
             cert: pki.join("aggregator.crt"),
             key: pki.join("aggregator.key"),
         },
+        tls_crl: None,
         trust_domain: None,
         expected_nodes: Vec::new(),
         service_graph_metrics: true,

@@ -3,8 +3,10 @@
 // Helpers of tests may panic as the tests may.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod access;
 mod agent;
 mod binary;
+mod certificates;
 mod faults;
 mod fleet;
 mod ingest;

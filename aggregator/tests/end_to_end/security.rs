@@ -16,14 +16,14 @@ use crate::{
 };
 
 /// How an attempt with a TLS configuration fails: while connecting, or at the first message.
-async fn attempt(fleet: &Fleet, tls: ClientConfig) -> Result<(), String> {
+pub async fn attempt(fleet: &Fleet, tls: ClientConfig) -> Result<(), String> {
     let channel = channel(fleet.aggregator.grpc_address, tls).await?;
     let opened = open(channel, vec![Body::Hello(hello("a", 1))]).await;
     let (_to, mut from) = opened.map_err(|status| format!("{status:?}"))?;
     from.message().await.map(|_| ()).map_err(|status| format!("{status:?}"))
 }
 
-fn without_certificate(fleet: &Fleet) -> ClientConfig {
+pub fn without_certificate(fleet: &Fleet) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     for root in proto::tls::read_certificates(&fleet.pki().join("ca.crt")).unwrap() {
         roots.add(root).unwrap();

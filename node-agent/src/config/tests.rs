@@ -116,6 +116,10 @@ fn the_certificate_must_be_the_nodes() {
     let error = check("n1", "aggregator.key").unwrap_err();
     assert!(error.starts_with("--tls-ca, --tls-cert, --tls-key: "), "{error}");
     assert_eq!(error.lines().count(), 1);
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o604);
+    std::fs::set_permissions(pki.path().join("node.key"), readable).unwrap();
+    let error = check("n1", "node.key").unwrap_err();
+    assert!(error.contains("with mode 0604, others than its owner"), "{error}");
 }
 
 #[test]

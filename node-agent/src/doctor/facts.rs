@@ -1,6 +1,8 @@
 //! What this host offers.
 
-use crate::cgroup_fs::CgroupFs;
+use caps::Capability;
+
+use crate::{cgroup_fs::CgroupFs, privileges};
 
 /// One thing that matters, and what to do about it if it is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,23 +21,13 @@ const OLDEST_KERNEL: (u32, u32) = (5, 10);
 /// From here on the RTT callback carries the sample.
 const RAW_RTT_KERNEL: (u32, u32) = (6, 10);
 
-/// Capabilities the agent uses: bit, name, what for.
-const CAPABILITIES: [(u32, &str, &str); 5] = [
-    (39, "CAP_BPF", "load programs"),
-    (38, "CAP_PERFMON", "attach to tracepoints"),
-    (12, "CAP_NET_ADMIN", "attach to cgroups"),
-    (21, "CAP_SYS_ADMIN", "enter network namespaces"),
-    (19, "CAP_SYS_PTRACE", "read the names of processes"),
-];
-
 pub(super) fn all(cgroup: &CgroupFs) -> Vec<Fact> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     vec![
         kernel(&crate::app::kernel_release()),
         rtt(&crate::app::kernel_release()),
         Fact { name: "cgroup v2", value: cgroup.dir().display().to_string(), advice: None },
         btf(std::path::Path::new(KERNEL_BTF).exists()),
-        capabilities(effective(&status).unwrap_or(0)),
+        capabilities(&privileges::missing()),
     ]
 }
 
@@ -65,20 +57,15 @@ fn btf(there: bool) -> Fact {
     Fact { name: "BTF", value, advice }
 }
 
-fn capabilities(effective: u64) -> Fact {
-    let has = |bit: u32| effective >> bit & 1 == 1;
-    let missing: Vec<_> = CAPABILITIES.iter().filter(|(bit, ..)| !has(*bit)).collect();
-    let value = if missing.is_empty() {
-        "all that are used".to_owned()
+fn capabilities(missing: &[(Capability, &str)]) -> Fact {
+    let names: Vec<_> = missing.iter().map(|(name, _)| name.to_string()).collect();
+    let uses: Vec<_> = missing.iter().map(|(name, what)| format!("{name} (to {what})")).collect();
+    let (value, advice) = if missing.is_empty() {
+        ("all that are used".to_owned(), None)
     } else {
-        let names: Vec<_> = missing.iter().map(|(_, name, _)| *name).collect();
-        format!("without {}", names.join(", "))
+        let advice = format!("run as root, or with {}", uses.join(", "));
+        (format!("without {}", names.join(", ")), Some(advice))
     };
-    let advice = missing.first().map(|_| {
-        let uses: Vec<_> =
-            missing.iter().map(|(_, name, what)| format!("{name} (to {what})")).collect();
-        format!("run as root, or with {}", uses.join(", "))
-    });
     Fact { name: "capabilities", value, advice }
 }
 
@@ -86,12 +73,6 @@ fn capabilities(effective: u64) -> Fact {
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-/// Effective capabilities in `/proc/self/status`.
-fn effective(status: &str) -> Option<u64> {
-    let digits = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(digits.trim(), 16).ok()
 }
 
 #[cfg(test)]
@@ -112,9 +93,8 @@ mod tests {
 
     #[test]
     fn missing_capabilities_are_named_with_their_use() {
-        assert_eq!(effective("Name:\tx\nCapEff:\t000001ffffffffff\n"), Some(0x1ff_ffff_ffff));
-        assert_eq!(capabilities(u64::MAX).advice, None);
-        let fact = capabilities(!(1 << 39));
+        assert_eq!(capabilities(&[]).advice, None);
+        let fact = capabilities(&[(Capability::CAP_BPF, "load programs")]);
         assert_eq!(fact.value, "without CAP_BPF");
         assert!(fact.advice.unwrap().contains("CAP_BPF (to load programs)"));
     }

@@ -55,7 +55,7 @@ impl Aggregator {
             cert: pki.path().join("aggregator.crt"),
             key: pki.path().join("aggregator.key"),
         };
-        let acceptor = TlsAcceptor::from(Arc::new(tls::server_config(&files).unwrap()));
+        let acceptor = TlsAcceptor::from(tls::Server::read(&files, None).unwrap().config);
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let connections = TcpListenerStream::new(listener).then(move |stream| {

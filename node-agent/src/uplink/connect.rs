@@ -3,13 +3,8 @@
 use std::{io, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
-use proto::{
-    MAX_MESSAGE_BYTES,
-    identity::Identity,
-    tls::{self, TlsError},
-    v1::ingest_client::IngestClient,
-};
-use rustls::pki_types::ServerName;
+use proto::{MAX_MESSAGE_BYTES, v1::ingest_client::IngestClient};
+use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint};
@@ -22,26 +17,18 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
-    #[error(transparent)]
-    Tls(#[from] TlsError),
     #[error("`{0}` cannot be the name in a certificate")]
     ServerName(String),
     #[error("{}", chain(.0))]
     Transport(#[from] tonic::transport::Error),
 }
 
-/// A client and when its certificate expires, in seconds since the epoch.
-pub(super) struct Connection {
-    pub(super) client: IngestClient<Channel>,
-    pub(super) certificate_expires_unix_s: i64,
-}
-
-/// Connects. The PEM files are read each time, so that new ones count from the next stream on.
+/// Connects.
 pub(super) async fn connect(
     address: &AggregatorAddress,
-    files: &tls::Files,
-) -> Result<Connection, ConnectError> {
-    let connector = TlsConnector::from(Arc::new(tls::client_config(files)?));
+    tls: Arc<ClientConfig>,
+) -> Result<IngestClient<Channel>, ConnectError> {
+    let connector = TlsConnector::from(tls);
     let name = ServerName::try_from(address.host.clone())
         .map_err(|_| ConnectError::ServerName(address.host.clone()))?;
     // The scheme is for the transport, which must not bring TLS of its own.
@@ -55,10 +42,9 @@ pub(super) async fn connect(
         async move { dial(&target, &connector, name).await.map(TokioIo::new) }
     });
     let channel = endpoint.connect_with_connector(dial).await?;
-    let client = IngestClient::new(channel)
+    Ok(IngestClient::new(channel)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    Ok(Connection { client, certificate_expires_unix_s: expiry(files)? })
+        .max_encoding_message_size(MAX_MESSAGE_BYTES))
 }
 
 async fn dial(
@@ -69,13 +55,6 @@ async fn dial(
     let stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
     stream.set_nodelay(true)?;
     connector.connect(name, stream).await
-}
-
-/// End of the certificate, 0 when it cannot be read.
-fn expiry(files: &tls::Files) -> Result<i64, TlsError> {
-    let certificates = tls::read_certificates(&files.cert)?;
-    let identity = certificates.first().and_then(|first| Identity::of(first).ok());
-    Ok(identity.map_or(0, |identity| identity.not_after_unix_s))
 }
 
 /// An error with all its causes in one line, each said once.

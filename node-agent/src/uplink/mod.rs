@@ -6,13 +6,11 @@
 
 mod backoff;
 mod connect;
+mod credentials;
 
 use std::{fs::File, io::Read as _, time::Duration};
 
-use proto::{
-    tls,
-    v1::{self, agent_message, aggregator_message},
-};
+use proto::v1::{self, agent_message, aggregator_message};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout},
@@ -22,7 +20,9 @@ use topology::model::Tuple;
 
 use crate::{config::AggregatorAddress, metrics::Metrics};
 use backoff::Backoff;
-use connect::{ConnectError, Connection};
+use connect::ConnectError;
+
+pub use credentials::Credentials;
 
 /// Batches waiting for the network. The collector holds back what does not fit.
 const BATCHES_WAITING: usize = 4;
@@ -81,6 +81,8 @@ enum StreamError {
     Closed,
     #[error("batches were not acknowledged in time")]
     HungUp,
+    #[error("the node has a new certificate")]
+    Renewed,
     #[error("the collector is gone")]
     NoCollector,
 }
@@ -100,8 +102,8 @@ fn status_line(status: &tonic::Status) -> String {
 pub struct Uplink {
     /// Where to.
     pub address: AggregatorAddress,
-    /// PEM files of the agent.
-    pub tls: tls::Files,
+    /// Certificate, key and CA.
+    pub credentials: Credentials,
     /// First message of each stream.
     pub hello: v1::Hello,
     /// To the collector; of [`EVENTS_WAITING`].
@@ -112,7 +114,7 @@ pub struct Uplink {
 
 impl Uplink {
     /// Runs until `shutdown` resolves or the collector is gone.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         tokio::select! {
             () = self.keep_up() => {}
             () = shutdown => {}
@@ -120,7 +122,7 @@ impl Uplink {
         self.metrics.connected.set(0);
     }
 
-    async fn keep_up(&self) {
+    async fn keep_up(&mut self) {
         let mut backoff = Backoff::default();
         loop {
             let began = Instant::now();
@@ -131,25 +133,36 @@ impl Uplink {
                 Ok(never) => match never {},
             };
             self.metrics.connected.set(0);
-            self.metrics.disconnects.inc();
             if welcomed && self.events.send(Event::Down).await.is_err() {
                 return;
             }
+            if matches!(error, StreamError::Renewed) {
+                tracing::info!("the node has a new certificate: connecting with it");
+                continue;
+            }
+            self.metrics.disconnects.inc();
             if welcomed && began.elapsed() >= GOOD_STREAM {
                 backoff.reset();
             }
             let wait = backoff.next(random());
             let (aggregator, retry_ms) = (&self.address, wait.as_millis() as u64);
             tracing::warn!(%aggregator, retry_ms, "no stream to the aggregator: {error}");
-            tokio::time::sleep(wait).await;
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.credentials.renewed() => {}
+            }
         }
     }
 
     /// One stream, from the connection to its end.
-    async fn stream(&self, welcomed: &mut bool) -> Result<std::convert::Infallible, StreamError> {
-        let connection = timeout(CONNECT_TIME, connect::connect(&self.address, &self.tls)).await;
-        let Connection { mut client, certificate_expires_unix_s } =
-            connection.map_err(|_| StreamError::Silent(CONNECT_TIME))??;
+    async fn stream(
+        &mut self,
+        welcomed: &mut bool,
+    ) -> Result<std::convert::Infallible, StreamError> {
+        let certificate_expires_unix_s = self.credentials.expires_unix_s();
+        let connecting = connect::connect(&self.address, self.credentials.config());
+        let connected = timeout(CONNECT_TIME, connecting).await;
+        let mut client = connected.map_err(|_| StreamError::Silent(CONNECT_TIME))??;
         let (batches, outgoing) = mpsc::channel(BATCHES_WAITING);
         let hello = agent_message::Body::Hello(self.hello.clone());
         let hello = v1::AgentMessage { body: Some(hello) };
@@ -176,6 +189,7 @@ impl Uplink {
             let message = tokio::select! {
                 message = incoming.message() => message?.ok_or(StreamError::Closed)?,
                 _ = &mut hung_up => return Err(StreamError::HungUp),
+                () = self.credentials.renewed() => return Err(StreamError::Renewed),
             };
             match message.body {
                 Some(aggregator_message::Body::Ack(ack)) => {

@@ -1,6 +1,9 @@
 use std::sync::Arc;
 
-use proto::v1::{AgentMessage, Batch, Hello};
+use proto::{
+    tls,
+    v1::{AgentMessage, Batch, Hello},
+};
 use tokio::sync::Notify;
 
 use super::*;
@@ -27,16 +30,17 @@ impl Setup {
         let (sender, events) = mpsc::channel(EVENTS_WAITING);
         let metrics = Metrics::new().unwrap();
         let stop = Arc::new(Notify::new());
+        let files = tls::Files {
+            ca: server.path().join("ca.crt"),
+            cert: client.path().join("node.crt"),
+            key: client.path().join("node.key"),
+        };
         let uplink = Uplink {
             address: AggregatorAddress {
                 host: "localhost".to_owned(),
                 port: aggregator.address.port(),
             },
-            tls: tls::Files {
-                ca: server.path().join("ca.crt"),
-                cert: client.path().join("node.crt"),
-                key: client.path().join("node.key"),
-            },
+            credentials: Credentials::read(files, "n1", metrics.clone()).unwrap(),
             hello: Hello { node: "n1".to_owned(), ..Hello::default() },
             events: sender,
             metrics: metrics.clone(),
@@ -89,6 +93,27 @@ async fn a_stream_that_breaks_is_made_anew() {
     assert!(matches!(setup.next().await, Event::Down), "the collector broke it");
     assert!(matches!(setup.next().await, Event::Up(_)));
     assert_eq!(setup.metrics.disconnects.get(), 4);
+    setup.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_connected_with_at_once() {
+    let pki = Pki::new();
+    let mut setup = Setup::new(&pki, &pki, Vec::new()).await;
+    let Event::Up(first) = setup.next().await else { panic!("not up") };
+    assert!(matches!(setup.next().await, Event::Asked(_)));
+    // One that is somebody else's, or not whole, changes nothing.
+    std::fs::copy(pki.path().join("aggregator.crt"), pki.path().join("node.crt")).unwrap();
+    let metrics = setup.metrics.clone();
+    crate::testing::eventually("a complaint", || metrics.tls_stale.get() == 1).await;
+    assert!(setup.events.try_recv().is_err());
+    pki.renew_node();
+    assert!(matches!(setup.next().await, Event::Down));
+    drop(first);
+    let Event::Up(second) = setup.next().await else { panic!("not up again") };
+    assert!(!second.batches.is_closed());
+    assert_eq!((metrics.disconnects.get(), metrics.tls_stale.get()), (0, 0), "it is no failure");
+    assert!(metrics.certificate_expiry.get() > 1_700_000_000);
     setup.stop().await;
 }
 

@@ -15,6 +15,7 @@ mod hints;
 mod interfaces;
 mod older;
 mod payload;
+mod privileges;
 mod prometheus;
 mod resets;
 mod sharing;
