@@ -17,12 +17,13 @@ use tokio::{
 };
 
 use crate::{
+    clock,
     config::{Config, HttpAccess},
     data_dir::{DataDir, DataDirError},
     http, ingest,
     metrics::Metrics,
     state::Shared,
-    store::{self, Store},
+    store::{self, Settings, Store},
     ticker,
     tls::Keeper,
 };
@@ -32,6 +33,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// How long the last snapshot may take. A disk that hangs must not keep the process.
 const LAST_SNAPSHOT: Duration = Duration::from_secs(20);
+
+/// Steps of the history that are in memory: the window that is asked for most, and some more.
+const STEPS_IN_MEMORY: usize = 36;
 
 /// Why the aggregator does not run.
 #[derive(Debug, Error)]
@@ -82,11 +86,16 @@ impl App {
         let agents = listen(config.grpc_listen, "agents").await?;
         let readers = listen(config.http_listen, "readers").await?;
         let metrics = Metrics::new()?;
-        let settings = topology::Config {
+        let graph = topology::Config {
             expected_nodes: config.expected_nodes.clone(),
+            steps_kept: STEPS_IN_MEMORY,
+            hand_over_steps: true,
             ..topology::Config::default()
         };
-        let (core, store) = Store::open(&config.data_dir, settings, metrics.store.clone())?;
+        let history_max_bytes = config.history_max_bytes;
+        let (dir, now) = (&config.data_dir, clock::now());
+        let settings = Settings { dir, graph, history_max_bytes, now };
+        let (core, store) = Store::open(&settings, metrics.store.clone(), metrics.history.clone())?;
         let shared = Shared::new(core, store, metrics, &config);
         Ok(Self {
             agents,

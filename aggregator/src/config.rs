@@ -68,6 +68,8 @@ pub struct Config {
     pub http: HttpAccess,
     /// What the aggregator keeps on disk.
     pub data_dir: PathBuf,
+    /// How large the history may get on disk.
+    pub history_max_bytes: u64,
     /// PEM files: the CA of the agents, and this side's certificate and key.
     pub tls: proto::tls::Files,
     /// PEM file with the revocation lists of the agents' CA.
@@ -105,6 +107,9 @@ impl Config {
             data_dir: layers
                 .get_or("data-dir", "/var/lib/weft-aggregator")
                 .parse_with(values::path)?,
+            history_max_bytes: layers
+                .get_or("history-max-bytes", "2GB")
+                .parse_with(values::bytes)?,
             tls: proto::tls::Files {
                 ca: file("tls-client-ca")?,
                 cert: file("tls-cert")?,

@@ -11,7 +11,7 @@ mod batch;
 mod entry;
 mod tables;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prost::Message;
 use proto::v1;
@@ -25,7 +25,7 @@ pub(crate) use apply::Tally;
 pub(crate) use batch::{BatchError, Prepared};
 pub(crate) use entry::{BadEntry, ENTRY_VERSION, Entry};
 
-use crate::store::Journal;
+use crate::{history::Keeper, store::Journal};
 use apply::Applier;
 use tables::Tables;
 
@@ -39,6 +39,8 @@ pub struct Core {
     agents: Vec<Arc<Agent>>,
     /// `None` while the state is made from the journal.
     journal: Option<Arc<Journal>>,
+    /// Takes the steps that are over.
+    history: Arc<Keeper>,
     scratch: Vec<u8>,
 }
 
@@ -92,14 +94,19 @@ pub(crate) enum Refused {
 
 impl Core {
     /// A state with nothing in it.
-    pub(crate) fn new(config: Config) -> Self {
-        Self { graph: Graph::new(config), agents: Vec::new(), journal: None, scratch: Vec::new() }
+    pub(crate) fn new(config: Config, history: Arc<Keeper>) -> Self {
+        let graph = Graph::new(config);
+        Self { graph, agents: Vec::new(), journal: None, history, scratch: Vec::new() }
     }
 
     /// Goes on where a state was stored.
-    pub(crate) fn resume(config: Config, Frozen { graph, agents }: Frozen) -> Self {
+    pub(crate) fn resume(
+        config: Config,
+        Frozen { graph, agents }: Frozen,
+        history: Arc<Keeper>,
+    ) -> Self {
         let graph = Graph::resume(config, graph);
-        Self { graph, agents, journal: None, scratch: Vec::new() }
+        Self { graph, agents, journal: None, history, scratch: Vec::new() }
     }
 
     /// The state as it is now; making it costs next to nothing.
@@ -262,13 +269,47 @@ impl Core {
     pub fn tick(&mut self, at: Timestamp) {
         self.record(&Entry::Tick, &[], at);
         self.graph.tick(at);
+        self.hand_over();
     }
 
     /// The graph over a window of time, as of now.
     pub fn view(&mut self, window: Window, now: Timestamp) -> View {
         // A view begins with a tick.
         self.record(&Entry::Tick, &[], now);
-        self.graph.view(window, now)
+        let view = self.graph.view(window, now);
+        self.hand_over();
+        view
+    }
+
+    /// The graph over a window of time, as of now: from memory as far as that goes, else from the history, which is
+    /// read while the state is not held.
+    pub(crate) fn view_all(
+        core: &Mutex<Self>,
+        history: &Keeper,
+        asked: Window,
+        now: Timestamp,
+    ) -> View {
+        let held = || core.lock().unwrap_or_else(PoisonError::into_inner);
+        let remembered = held().graph.remembered_from();
+        let recent = Window { from: asked.from.max(remembered), to: asked.to.max(remembered) };
+        let view = held().view(recent, now);
+        if asked.from >= remembered {
+            return view;
+        }
+        let before = Window { from: asked.from, to: asked.to.min(remembered) };
+        view.with_older(history.older(before, remembered), asked)
+    }
+
+    /// Has steps that are over kept.
+    fn hand_over(&mut self) {
+        for step in self.graph.take_ended_steps() {
+            if self.journal.is_some() {
+                self.history.put(step);
+            } else {
+                // Nobody waits for the state yet, so it can wait.
+                self.history.put_patiently(step);
+            }
+        }
     }
 
     /// Notes a change; returns where the journal has it.

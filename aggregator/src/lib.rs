@@ -8,6 +8,7 @@ pub mod config;
 mod core;
 mod data_dir;
 mod exposition;
+mod history;
 mod http;
 mod ingest;
 mod metrics;

@@ -40,6 +40,8 @@ pub struct Metrics {
     pub batch_bytes: IntCounter,
     /// What is written to the data directory.
     pub store: StoreMetrics,
+    /// The history in it.
+    pub history: HistoryMetrics,
     graph_size: IntGaugeVec,
     /// Records for halves that the graph had forgotten, as it counts them itself.
     records_stale: IntCounter,
@@ -54,6 +56,7 @@ impl Metrics {
         let build =
             made.gauges("build_info", "Always 1; the version is in the label.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let store = StoreMetrics::new(&made)?;
         Ok(Self {
             streams: made.gauge("streams", "Streams of agents that are open.")?,
             streams_refused: made.counters(
@@ -88,7 +91,8 @@ impl Metrics {
             )?,
             batch_bytes: made
                 .counter("batch_bytes_total", "Bytes of batches, as the journal has them.")?,
-            store: StoreMetrics::new(&made)?,
+            history: HistoryMetrics::new(&made, &store)?,
+            store,
             records_stale: made
                 .counter("records_stale_total", "Records of halves that were no longer known.")?,
             halves_refused: made
@@ -189,6 +193,40 @@ impl StoreMetrics {
                 "answers_ahead_of_journal_total",
                 "Answers that were given before the journal had all they said.",
             )?,
+        })
+    }
+}
+
+/// The history.
+#[derive(Clone)]
+pub struct HistoryMetrics {
+    /// Seconds it takes to write a step.
+    pub write_seconds: Histogram,
+    /// 1 while the history cannot be written.
+    pub failing: IntGauge,
+    /// Steps that are in memory only, and will be forgotten.
+    pub steps_lost: IntCounter,
+    /// Questions that could not be answered from the history.
+    pub read_failures: IntCounter,
+    /// Files that could not be read and were put aside.
+    pub files_put_aside: IntCounter,
+}
+
+impl HistoryMetrics {
+    fn new(made: &Make<'_>, store: &StoreMetrics) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            write_seconds: made
+                .histogram("history_write_seconds", "Time to write a step of the history.")?,
+            failing: made.gauge("history_failing", "1 while the history cannot be written.")?,
+            steps_lost: made.counter(
+                "history_steps_lost_total",
+                "Steps that could not be written and will be forgotten.",
+            )?,
+            read_failures: made.counter(
+                "history_read_failures_total",
+                "Questions that could not be answered from the history.",
+            )?,
+            files_put_aside: store.files_put_aside.clone(),
         })
     }
 }

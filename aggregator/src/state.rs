@@ -9,6 +9,7 @@ use std::{
 };
 
 use tokio::{sync::Semaphore, time::timeout};
+use topology::{Timestamp, View, Window};
 
 use crate::{config::Config, core::Core, ingest::Streams, metrics::Metrics, store::Store};
 
@@ -75,6 +76,12 @@ impl Shared {
         if waited.is_err() {
             self.metrics.store.answers_ahead.inc();
         }
+    }
+
+    /// The graph over a window of time, as of now: from memory as far as that goes, else from the history, which is
+    /// read while nothing is held.
+    pub fn view(&self, asked: Window, now: Timestamp) -> View {
+        Core::view_all(&self.core, self.store.history(), asked, now)
     }
 
     /// Whether agents can connect and what was stored is back.

@@ -23,25 +23,49 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 pub(crate) use checkpoint::{run as keep_checkpoints, write as checkpoint};
 pub use journal::Journal;
 
-use crate::{clock, core::Core, data_dir::DataDirError, metrics::StoreMetrics};
+use topology::Timestamp;
+
+use crate::{
+    core::Core,
+    data_dir::DataDirError,
+    history::Keeper,
+    metrics::{HistoryMetrics, StoreMetrics},
+};
 use frame::Stored;
 use journal::Writer;
 use segment::Segment;
+
+/// How long steps of the history may take to be written.
+const HISTORY_FLUSH: Duration = Duration::from_secs(30);
 
 /// Names of snapshots, before their position.
 const SNAPSHOT: &str = "snapshot-";
 const UNFINISHED: &str = "unfinished";
 
-/// The journal and the snapshots of one state.
+/// Where and how a state is kept.
+pub(crate) struct Settings<'a> {
+    /// The data directory.
+    pub(crate) dir: &'a Path,
+    /// How the graph settles, remembers and forgets.
+    pub(crate) graph: topology::Config,
+    /// How large the history may get.
+    pub(crate) history_max_bytes: u64,
+    /// The time at which it goes on.
+    pub(crate) now: Timestamp,
+}
+
+/// The journal, the snapshots and the history of one state.
 pub(crate) struct Store {
     dir: PathBuf,
     instance: u64,
     journal: Arc<Journal>,
+    history: Arc<Keeper>,
     /// Position of the last snapshot, and its size in bytes.
     last: AtomicU64,
     last_bytes: AtomicU64,
@@ -53,21 +77,25 @@ pub(crate) struct Store {
 impl Store {
     /// Reads what there is in a data directory; the state goes on from it, and whatever happens next is kept.
     pub(crate) fn open(
-        dir: &Path,
-        config: topology::Config,
+        settings: &Settings<'_>,
         metrics: StoreMetrics,
+        history: HistoryMetrics,
     ) -> Result<(Core, Self), DataDirError> {
+        let dir = settings.dir;
         let unusable = |source| DataDirError::Unusable { path: dir.to_path_buf(), source };
-        let found = recovery::read(dir, config, &metrics)?;
+        let found = recovery::read(settings, &metrics, history)?;
         let started = Journal::start(dir, found.instance, found.position, metrics.clone());
         let (journal, writer) = started.map_err(unusable)?;
         let mut core = found.core;
         core.keep(Arc::clone(&journal));
-        core.started(clock::now());
+        core.started(settings.now);
+        // Questions about the last minutes are answered from it.
+        found.history.flush(HISTORY_FLUSH);
         let store = Self {
             dir: dir.to_path_buf(),
             instance: found.instance,
             journal,
+            history: found.history,
             last: AtomicU64::new(found.snapshot),
             last_bytes: AtomicU64::new(0),
             one_at_a_time: Mutex::new(()),
@@ -85,6 +113,11 @@ impl Store {
     /// The journal.
     pub(crate) fn journal(&self) -> &Arc<Journal> {
         &self.journal
+    }
+
+    /// The history.
+    pub(crate) fn history(&self) -> &Arc<Keeper> {
+        &self.history
     }
 
     /// Bytes of the journal that a restart would read.
@@ -117,6 +150,8 @@ impl Store {
         let bytes = frame::write(&stored, size).map_err(io::Error::other)?;
         // Pages that were shared are the state's own again.
         drop(stored);
+        // A restart makes again only the steps that end after the snapshot.
+        self.history.flush(HISTORY_FLUSH);
         let unfinished = self.dir.join(UNFINISHED);
         let target = self.dir.join(format!("{SNAPSHOT}{position:016x}"));
         let written = put(&unfinished, &bytes).and_then(|()| fs::rename(&unfinished, &target));

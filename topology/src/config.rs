@@ -17,6 +17,8 @@ pub struct Config {
     pub step: Duration,
     /// How many steps are kept.
     pub steps_kept: usize,
+    /// Whether steps that are over are given out by [`crate::Graph::take_ended_steps`].
+    pub hand_over_steps: bool,
     /// How long a published edge without gains and open connections is shown. What it
     /// counted is remembered.
     pub edge_idle_expiry: Duration,
@@ -41,6 +43,7 @@ impl Default for Config {
             gather_for: Duration::from_secs(2),
             step: Duration::from_secs(10),
             steps_kept: 360,
+            hand_over_steps: false,
             edge_idle_expiry: Duration::from_secs(3600),
             half_linger: Duration::from_secs(60),
             node_return: Duration::from_secs(60),

@@ -31,7 +31,13 @@ pub use base::{
     totals::{EdgeTotals, MEASURES, Measure},
 };
 pub use config::Config;
-pub use count::{half::HalfIx, series::Series};
+pub use count::{
+    edges::{PROTOCOL, Seen},
+    half::HalfIx,
+    history::Lost,
+    packed::{Entry, Packer, Unpacker},
+    series::Series,
+};
 pub use error::{Claim, ConnectError, DefineError};
 pub use graph::{
     Graph,
@@ -41,7 +47,9 @@ pub use model::{Counter, HistogramKind};
 pub use nodes::{AgentFacts, Connection, Incarnation, Node, NodeIx, StreamId};
 pub use show::{
     coverage::Coverage,
+    older::Older,
     stats::Stats,
+    step::{EndedStep, StepEdge},
     view::{SeenBy, View, ViewEdge, ViewNode},
 };
 pub use who::services::WorkloadIx;

@@ -34,6 +34,9 @@ pub struct Flags {
     /// Directory for what must survive a restart [default: /var/lib/weft-aggregator]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
+    /// How large the history may get, as 500MB or 2GB [default: 2GB]
+    #[arg(long, value_name = "SIZE")]
+    pub history_max_bytes: Option<String>,
     /// Certificate of the aggregator (PEM)
     #[arg(long, value_name = "FILE")]
     pub tls_cert: Option<String>,
@@ -193,6 +196,7 @@ impl Flags {
             "http-client-ca" => &self.http_client_ca,
             "http-insecure" => &self.http_insecure,
             "data-dir" => &self.data_dir,
+            "history-max-bytes" => &self.history_max_bytes,
             "tls-cert" => &self.tls_cert,
             "tls-key" => &self.tls_key,
             "tls-client-ca" => &self.tls_client_ca,

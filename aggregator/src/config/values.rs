@@ -34,6 +34,22 @@ pub(super) fn trust_domain(text: &str) -> Result<String, String> {
     Err(format!("`{text}` is not a trust domain: lowercase letters, digits, `.`, `-` and `_`"))
 }
 
+/// `500MB`, `2GB` or a number of bytes.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(at);
+    let factor = match unit {
+        "" | "B" => Some(1),
+        "kB" | "KB" => Some(1_000),
+        "MB" => Some(1_000_000),
+        "GB" => Some(1_000_000_000),
+        _ => None,
+    };
+    let number = number.parse::<u64>().ok();
+    let bytes = number.zip(factor).and_then(|(number, factor)| number.checked_mul(factor));
+    bytes.ok_or_else(|| format!("`{text}` is not a size such as 500MB or 2GB"))
+}
+
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text {
         "true" | "on" | "1" => Ok(true),

@@ -34,7 +34,7 @@ pub(super) async fn document<T: Serialize>(
     make: impl FnOnce(View) -> T + Send + 'static,
 ) -> Result<Response, Problem> {
     let made = blocking(shared, move |shared| {
-        let view = shared.core().view(window, clock::now());
+        let view = shared.view(window, clock::now());
         serde_json::to_vec(&make(view))
     });
     let body = made.await?.map_err(|_| Problem::internal("the answer could not be written"))?;

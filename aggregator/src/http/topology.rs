@@ -112,7 +112,7 @@ impl From<View> for Topology {
         Self {
             window: WindowJson { from: rfc3339(view.window.from), to: rfc3339(view.window.to) },
             coverage: view.coverage.into(),
-            nodes: view.nodes.into_iter().map(NodeJson::from).collect(),
+            nodes: view.nodes.iter().map(|node| NodeJson::from(node.as_ref())).collect(),
             edges: view.edges.iter().map(EdgeJson::from).collect(),
         }
     }
@@ -135,15 +135,15 @@ impl From<Coverage> for CoverageJson {
     }
 }
 
-impl From<ViewNode> for NodeJson {
-    fn from(node: ViewNode) -> Self {
+impl From<&ViewNode> for NodeJson {
+    fn from(node: &ViewNode) -> Self {
         Self {
             id: node.id.to_string(),
-            name: node.name,
-            namespace: node.namespace,
+            name: node.name.clone(),
+            namespace: node.namespace.clone(),
             kind: node.kind.name(),
-            hosts: node.hosts,
-            labels: node.labels,
+            hosts: node.hosts.clone(),
+            labels: node.labels.clone(),
         }
     }
 }

@@ -3,10 +3,11 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
-    UNFINISHED,
+    Settings, UNFINISHED,
     frame::{self, Stored},
     segment::{Contents, Segment},
     snapshots,
@@ -15,12 +16,14 @@ use crate::{
     clock,
     core::Core,
     data_dir::{self, DataDirError},
-    metrics::StoreMetrics,
+    history::Keeper,
+    metrics::{HistoryMetrics, StoreMetrics},
 };
 
 /// A state that goes on.
 pub(super) struct Found {
     pub(super) core: Core,
+    pub(super) history: Arc<Keeper>,
     pub(super) instance: u64,
     /// Where the journal goes on.
     pub(super) position: u64,
@@ -30,12 +33,11 @@ pub(super) struct Found {
 
 /// Reads the last snapshot and does again what the journal says after it.
 pub(super) fn read(
-    dir: &Path,
-    config: topology::Config,
+    settings: &Settings<'_>,
     metrics: &StoreMetrics,
+    history: HistoryMetrics,
 ) -> Result<Found, DataDirError> {
-    let reading = Reading { dir, metrics };
-    reading.run(config)
+    Reading { dir: settings.dir, metrics }.run(settings, history)
 }
 
 struct Reading<'a> {
@@ -44,20 +46,22 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn run(&self, config: topology::Config) -> Result<Found, DataDirError> {
+    fn run(&self, settings: &Settings<'_>, history: HistoryMetrics) -> Result<Found, DataDirError> {
         let _ = fs::remove_file(self.dir.join(UNFINISHED));
         let segments = Segment::list(self.dir).map_err(|error| self.unusable(error))?;
-        let mut found = match self.snapshot()? {
-            Some(Stored { instance, position, state }) => {
-                Found { core: Core::resume(config, state), instance, position, snapshot: position }
-            }
-            None => Found {
-                core: Core::new(config),
-                instance: self.first_instance(&segments)?,
-                position: 0,
-                snapshot: 0,
-            },
+        let (instance, position, state) = match self.snapshot()? {
+            Some(Stored { instance, position, state }) => (instance, position, Some(state)),
+            None => (self.first_instance(&segments)?, 0, None),
         };
+        let history = Keeper::start(self.dir, instance, settings.history_max_bytes, history)
+            .map_err(|error| self.unusable(io::Error::other(error)))?;
+        let history = Arc::new(history);
+        let config = settings.graph.clone();
+        let core = match state {
+            Some(state) => Core::resume(config, state, Arc::clone(&history)),
+            None => Core::new(config, Arc::clone(&history)),
+        };
+        let mut found = Found { core, history, instance, position, snapshot: position };
         for (at, segment) in segments.iter().enumerate() {
             let next = segments.get(at + 1);
             if next.is_some_and(|next| next.from <= found.position) {

@@ -40,6 +40,9 @@ fn event() -> impl Strategy<Value = Event> {
 /// An aggregator without a network, and two agents at the ends of one link.
 struct Run {
     folder: tempfile::TempDir,
+    /// The history of no state.
+    nowhere: Arc<Keeper>,
+    _elsewhere: tempfile::TempDir,
     core: Mutex<Core>,
     store: Option<Store>,
     now: Timestamp,
@@ -48,18 +51,34 @@ struct Run {
     totals: [u64; 2],
 }
 
-fn open(dir: &Path) -> (Core, Store) {
-    let metrics = Metrics::new().unwrap().store;
-    Store::open(dir, Config::default(), metrics).unwrap()
+fn open(dir: &Path, now: Timestamp) -> (Core, Store) {
+    let metrics = Metrics::new().unwrap();
+    let graph = Config { steps_kept: 3, hand_over_steps: true, ..Config::default() };
+    let settings = Settings { dir, graph, history_max_bytes: 1 << 30, now };
+    Store::open(&settings, metrics.store, metrics.history).unwrap()
 }
 
 impl Run {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (core, store) = open(folder.path());
-        let now = clock::now();
+        let now = Timestamp::from_unix_ns(1_800_000_003_000_000_000);
+        let (core, store) = open(folder.path(), now);
         let (core, store) = (Mutex::new(core), Some(store));
-        Self { folder, core, store, now, streams: [None; 2], next: [1; 2], totals: [0; 2] }
+        let elsewhere = tempfile::tempdir().unwrap();
+        let metrics = Metrics::new().unwrap().history;
+        let nowhere = Keeper::start(elsewhere.path(), 0, 1 << 20, metrics).unwrap().into();
+        let _elsewhere = elsewhere;
+        Self {
+            folder,
+            nowhere,
+            _elsewhere,
+            core,
+            store,
+            now,
+            streams: [None; 2],
+            next: [1; 2],
+            totals: [0; 2],
+        }
     }
 
     fn happen(&mut self, event: Event) {
@@ -70,6 +89,8 @@ impl Run {
                 for _ in 0..seconds {
                     self.now = self.now.plus(std::time::Duration::from_secs(1));
                     self.core.get_mut().unwrap().tick(self.now);
+                    // Time flies here: no step shall be lost because it cannot be written so fast.
+                    self.store.as_ref().unwrap().history().flush(HISTORY_FLUSH);
                 }
             }
             Event::Snapshot => self.store.as_ref().unwrap().checkpoint(&self.core).unwrap(),
@@ -79,12 +100,30 @@ impl Run {
 
     /// What was appended is written, as it is before anybody hears of it; then it starts again.
     fn kill(&mut self) {
-        let before = shown(&self.core.lock().unwrap());
+        let before = self.shown();
         self.store = None;
-        let (core, store) = open(self.folder.path());
-        assert_eq!(shown(&core), before);
+        self.core = Mutex::new(Core::new(Config::default(), self.nowhere.clone()));
+        let (core, store) = open(self.folder.path(), self.now);
         (self.core, self.store) = (Mutex::new(core), Some(store));
+        assert_eq!(self.shown(), before);
         self.streams = [None; 2];
+    }
+
+    /// The published series, and everything there ever was as readers see it.
+    fn shown(&self) -> (Vec<String>, Vec<topology::ViewEdge>) {
+        // The window first: it begins with a tick.
+        let edges = self.edges();
+        (series(&self.core.lock().unwrap()), edges)
+    }
+
+    fn edges(&self) -> Vec<topology::ViewEdge> {
+        let store = self.store.as_ref().unwrap();
+        store.history().flush(HISTORY_FLUSH);
+        let all = topology::Window { from: Timestamp::default(), to: self.now };
+        let mut edges = Core::view_all(&self.core, store.history(), all, self.now).edges;
+        // Whose word counts for what is open depends on who is connected, and now nobody is.
+        edges.iter_mut().for_each(|edge| edge.connections_open = 0);
+        edges
     }
 
     fn connect(&mut self, node: usize) {
@@ -172,8 +211,12 @@ fn definitions(node: usize) -> v1::Section {
 }
 
 /// Everything that was published.
-fn shown(core: &Core) -> Vec<String> {
-    let mut shown: Vec<_> = core.graph().published().map(|series| format!("{series:?}")).collect();
+fn series(core: &Core) -> Vec<String> {
+    let mut shown: Vec<_> = core
+        .graph()
+        .published()
+        .map(|series| format!("{} {} {:?}", series.client(), series.server(), series.totals()))
+        .collect();
     shown.sort();
     shown
 }

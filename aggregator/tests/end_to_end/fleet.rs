@@ -42,6 +42,7 @@ pub fn config(pki: &Path, data_dir: PathBuf) -> Config {
         http_listen: ([127, 0, 0, 1], 0).into(),
         http: Default::default(),
         data_dir,
+        history_max_bytes: 1_000_000_000,
         tls: proto::tls::Files {
             ca: pki.join("ca.crt"),
             cert: pki.join("aggregator.crt"),

@@ -60,7 +60,7 @@ fn nanoseconds(duration: Duration) -> u64 {
 }
 
 /// A stretch of time: from `from` inclusive to `to` exclusive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Window {
     /// Its begin.
     pub from: Timestamp,

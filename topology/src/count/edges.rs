@@ -18,17 +18,20 @@ use crate::{
 pub(crate) type EdgeIx = Key<Edge>;
 
 /// The one protocol so far.
-pub(crate) const PROTOCOL: &str = "tcp";
+pub const PROTOCOL: &str = "tcp";
 
 /// Which sides of an edge reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Seen {
-    pub(crate) client: bool,
-    pub(crate) server: bool,
+pub struct Seen {
+    /// The client's.
+    pub client: bool,
+    /// The server's.
+    pub server: bool,
 }
 
 impl Seen {
-    pub(crate) fn merge(&mut self, other: Seen) {
+    /// Adds what another part of the edge was seen by.
+    pub fn merge(&mut self, other: Seen) {
         self.client |= other.client;
         self.server |= other.server;
     }
@@ -172,8 +175,9 @@ impl Edges {
         Some(edge)
     }
 
-    /// Ends the running step: `put` gets every edge with gains or open connections, by index.
-    pub(crate) fn end_step(&mut self, now: Timestamp, mut put: impl FnMut(usize, &Edge)) {
+    /// Ends the running step: `put` gets every edge with gains or open connections, by index, and may take the
+    /// gains.
+    pub(crate) fn end_step(&mut self, now: Timestamp, mut put: impl FnMut(usize, &mut Edge)) {
         self.running.sort_unstable();
         let mut still_open = Vec::new();
         for ix in std::mem::take(&mut self.running) {

@@ -5,21 +5,25 @@ use std::{collections::VecDeque, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    edges::Edges,
+    edges::{Edge, Edges},
     packed::{Entry, Packer, Unpacker},
 };
 use crate::base::time::{Timestamp, Window};
 
 /// What was lost, by what it does to the numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Lost {
-    pub(crate) events: u64,
-    pub(crate) batches: u64,
-    pub(crate) inserts: u64,
+pub struct Lost {
+    /// Events.
+    pub events: u64,
+    /// Batches.
+    pub batches: u64,
+    /// Inserts that a full table refused.
+    pub inserts: u64,
 }
 
 impl Lost {
-    pub(crate) fn merge(&mut self, other: Lost) {
+    /// Adds what was lost elsewhere.
+    pub fn merge(&mut self, other: Lost) {
         self.events = self.events.saturating_add(other.events);
         self.batches = self.batches.saturating_add(other.batches);
         self.inserts = self.inserts.saturating_add(other.inserts);
@@ -39,6 +43,9 @@ pub(crate) struct Snapped {
     /// It has the running step, too, as it is now.
     pub(crate) running: bool,
 }
+
+/// Steps that may be dropped while somebody looks.
+const LEAVING: usize = 3;
 
 /// The steps that are kept, and the running one.
 pub(crate) struct History {
@@ -100,13 +107,15 @@ impl History {
         }
     }
 
-    /// Ends the running step if it is over; returns whether it was.
-    pub(crate) fn advance(&mut self, now: Timestamp, edges: &mut Edges) -> bool {
+    /// Ends the running step if it is over; returns it then, with its edges handed to `hand_over`.
+    pub(crate) fn advance(
+        &mut self,
+        now: Timestamp,
+        edges: &mut Edges,
+        mut hand_over: impl FnMut(&mut Edge),
+    ) -> Option<(Window, Lost)> {
         let begin = now.floor(self.step);
-        let Some(running) = &mut self.running else { return false };
-        if running.from >= begin {
-            return false;
-        }
+        let running = self.running.as_mut().filter(|running| running.from < begin)?;
         let window =
             Window { from: running.from, to: running.from.floor(self.step).plus(self.step) };
         let lost = std::mem::take(&mut running.lost);
@@ -115,13 +124,20 @@ impl History {
         edges.end_step(now, |index, edge| {
             if edge.open > 0 || !edge.running.is_zero() {
                 packer.put(index, &edge.running, edge.seen, edge.open);
+                hand_over(edge);
             }
         });
         self.steps.push_back(Step { window, edges: packer.finish(), lost });
         while self.steps.len() > self.kept || self.too_old(now) {
             self.steps.pop_front();
         }
-        true
+        Some((window, lost))
+    }
+
+    /// From when on windows can be told from memory, for some steps to come.
+    pub(crate) fn remembered_from(&self) -> Option<Timestamp> {
+        let lasting = self.steps.get(LEAVING).map(|step| step.window.from);
+        lasting.or_else(|| self.running.as_ref().map(|running| running.from))
     }
 
     fn too_old(&self, now: Timestamp) -> bool {

@@ -11,22 +11,27 @@ const OPEN: u64 = 1 << 29;
 
 /// What an edge has in a step.
 #[derive(Debug, Default)]
-pub(crate) struct Entry {
-    pub(crate) index: usize,
-    pub(crate) totals: EdgeTotals,
-    pub(crate) seen: Seen,
-    pub(crate) open: u64,
+pub struct Entry {
+    /// Which edge, by a number that means something to whoever packed it.
+    pub index: usize,
+    /// What it gained.
+    pub totals: EdgeTotals,
+    /// Who reported it.
+    pub seen: Seen,
+    /// Connections open at the end of the step.
+    pub open: u64,
 }
 
 /// Writes entries in ascending order of their index.
 #[derive(Debug, Default)]
-pub(crate) struct Packer {
+pub struct Packer {
     bytes: Vec<u8>,
     last: u64,
 }
 
 impl Packer {
-    pub(crate) fn put(&mut self, index: usize, totals: &EdgeTotals, seen: Seen, open: u64) {
+    /// Adds an entry.
+    pub fn put(&mut self, index: usize, totals: &EdgeTotals, seen: Seen, open: u64) {
         let index = index as u64;
         self.number(index.wrapping_sub(self.last));
         self.last = index;
@@ -69,24 +74,29 @@ impl Packer {
         self.bytes.push(value as u8);
     }
 
-    pub(crate) fn finish(self) -> Box<[u8]> {
+    /// The bytes.
+    #[must_use]
+    pub fn finish(self) -> Box<[u8]> {
         self.bytes.into_boxed_slice()
     }
 }
 
 /// Reads what a [`Packer`] wrote.
-pub(crate) struct Unpacker<'a> {
+pub struct Unpacker<'a> {
     bytes: &'a [u8],
     last: u64,
 }
 
 impl<'a> Unpacker<'a> {
-    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
+    /// Begins at the first entry.
+    #[must_use]
+    pub const fn new(bytes: &'a [u8]) -> Self {
         Unpacker { bytes, last: 0 }
     }
 
-    /// The next entry, added to `entry`'s numbers once `choose` has picked where they go.
-    pub(crate) fn next(&mut self, entry: &mut Entry) -> Option<()> {
+    /// Reads the next entry into `entry`; `None` at the end, and where bytes make no sense.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self, entry: &mut Entry) -> Option<()> {
         self.last = self.last.wrapping_add(self.number()?);
         entry.index = self.last as usize;
         entry.totals.clear();

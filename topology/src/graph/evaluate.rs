@@ -10,6 +10,7 @@ use crate::{
         link::{Link, LinkKey, Row},
         pairing::{Pairing, Pairings, Sides},
     },
+    show::step::{EndedStep, StepEdge},
     who::{evidence::Answer, place::Place, services::ServiceIx},
 };
 
@@ -45,9 +46,36 @@ impl Graph {
                 self.links.enqueue(ix);
             }
         }
-        if self.history.advance(now, &mut self.edges) {
+        if self.end_step(now) {
             self.expire(now);
         }
+    }
+
+    /// Ends the running step if it is over; returns whether it was.
+    fn end_step(&mut self, now: Timestamp) -> bool {
+        let hand_over = self.config.hand_over_steps;
+        let (services, nodes) = (&mut self.services, &self.nodes);
+        let mut edges = Vec::new();
+        let ended = self.history.advance(now, &mut self.edges, |edge| {
+            let ends =
+                (services.view_node(edge.key.0, nodes), services.view_node(edge.key.1, nodes));
+            if let (true, (Some(source), Some(target))) = (hand_over, ends) {
+                edges.push(StepEdge {
+                    id: edge.id,
+                    source,
+                    target,
+                    server_port: edge.key.2,
+                    seen: edge.seen,
+                    connections_open: edge.open,
+                    totals: std::mem::take(&mut edge.running),
+                });
+            }
+        });
+        let Some((window, lost)) = ended else { return false };
+        if hand_over {
+            self.ended.push(EndedStep { window, lost, edges });
+        }
+        true
     }
 
     fn evaluate(&mut self, link: &mut Link, now: Timestamp) -> Next {

@@ -23,6 +23,7 @@ use crate::{
     error::ConnectError,
     model::{HostSignal, NodeAddress, Program},
     nodes::{AgentFacts, Connection, Incarnation, Node, NodeIx, Nodes},
+    show::step::EndedStep,
     who::{evidence::Evidence, services::Services},
 };
 
@@ -41,6 +42,8 @@ pub struct Graph {
     pub(crate) edges: Edges,
     pub(crate) history: History,
     pub(crate) halves_refused: u64,
+    /// Steps that are over and were not taken yet.
+    ended: Vec<EndedStep>,
     signals: signals::Signals,
     questions: questions::Questions,
     forgetting: expire::Forgetting,
@@ -61,6 +64,7 @@ impl Graph {
             links: Links::default(),
             edges: Edges::default(),
             halves_refused: 0,
+            ended: Vec::new(),
             signals: signals::Signals::default(),
             questions: questions::Questions::default(),
             forgetting: expire::Forgetting::default(),
@@ -249,6 +253,17 @@ impl Graph {
     /// The published series, no two with the same labels. Each only ever gains.
     pub fn published(&self) -> impl Iterator<Item = &Series> {
         self.edges.series.shown()
+    }
+
+    /// The steps that have ended since they were last taken, if [`Config::hand_over_steps`] says so.
+    pub fn take_ended_steps(&mut self) -> Vec<EndedStep> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// From when on [`view`](Self::view) has every step, now and for some steps to come.
+    #[must_use]
+    pub fn remembered_from(&self) -> Timestamp {
+        self.history.remembered_from().unwrap_or(self.clock)
     }
 
     /// Takes note of the time.

@@ -1,12 +1,20 @@
 //! What an answer may be missing.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
+use super::view::{SeenBy, ViewEdge, ViewNode};
 use crate::{
     Graph,
-    base::time::{Timestamp, Window},
+    base::{
+        id::Id,
+        time::{Timestamp, Window},
+        totals::Measure,
+    },
     count::history::Lost,
-    model::ProgramState,
+    model::{ProgramState, WorkloadKind},
 };
 
 /// What an answer may be missing.
@@ -35,6 +43,39 @@ pub struct Coverage {
     pub edges_one_sided: usize,
     /// How far back the history goes.
     pub history_from: Timestamp,
+    /// A program of a connected node should count and does not.
+    pub programs_failed: bool,
+}
+
+impl Coverage {
+    /// Sets what follows from the rest.
+    pub(super) fn conclude(&mut self, asked: Window, window: Window) {
+        self.complete = self.nodes_silent.is_empty()
+            && (self.events_lost, self.batches_lost, self.inserts_refused) == (0, 0, 0)
+            && self.edges_one_sided == 0
+            && asked.to >= self.history_from
+            && window.from >= self.history_from
+            && !self.programs_failed;
+    }
+}
+
+/// How many edges only one side has seen, although the other is covered.
+pub(super) fn one_sided(nodes: &[Arc<ViewNode>], edges: &[ViewEdge]) -> usize {
+    let external: HashSet<Id> = nodes
+        .iter()
+        .filter(|node| node.kind == WorkloadKind::External)
+        .map(|node| node.id)
+        .collect();
+    let is_one_sided = |edge: &&ViewEdge| {
+        let missing = match edge.seen_by {
+            SeenBy::Both => return false,
+            SeenBy::Client => edge.target,
+            SeenBy::Server => edge.source,
+        };
+        let connected = edge.connections_open > 0 || edge.totals.get(Measure::Connections) > 0;
+        !edge.pending && connected && !external.contains(&missing)
+    };
+    edges.iter().filter(is_one_sided).count()
 }
 
 impl Graph {
@@ -55,14 +96,8 @@ impl Graph {
             node.connected()
                 && node.programs().iter().any(|program| program.state == ProgramState::Failed)
         };
-        let history_from = self.history.from().unwrap_or(self.clock);
-        Coverage {
-            complete: nodes_silent.is_empty()
-                && lost == Lost::default()
-                && edges_one_sided == 0
-                && asked.to >= history_from
-                && window.from >= history_from
-                && !self.nodes().any(failed),
+        let mut coverage = Coverage {
+            complete: false,
             nodes_expected: expected.len(),
             nodes_reporting,
             nodes_silent,
@@ -71,7 +106,10 @@ impl Graph {
             inserts_refused: lost.inserts,
             series_folded: 0,
             edges_one_sided,
-            history_from,
-        }
+            history_from: self.history.from().unwrap_or(self.clock),
+            programs_failed: self.nodes().any(failed),
+        };
+        coverage.conclude(asked, window);
+        coverage
     }
 }

@@ -1,6 +1,9 @@
 //! Keeps an answer small without losing anything of its totals.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use super::view::{View, ViewEdge, ViewNode};
 use crate::{base::id::Id, model::WorkloadKind};
@@ -52,15 +55,16 @@ impl View {
             edges.push(edge);
         }
         edges.sort_unstable_by_key(|edge| edge.id);
-        let hosts: BTreeSet<String> = folded.into_iter().flat_map(|node| node.hosts).collect();
-        self.nodes.push(ViewNode {
+        let hosts: BTreeSet<String> =
+            folded.iter().flat_map(|node| node.hosts.iter().cloned()).collect();
+        self.nodes.push(Arc::new(ViewNode {
             id: other,
             kind: WorkloadKind::Other,
             namespace: String::new(),
             name: OTHER.to_owned(),
             hosts: hosts.into_iter().collect(),
             labels: BTreeMap::new(),
-        });
+        }));
         self.nodes.sort_unstable_by_key(|node| node.id);
         View { edges, ..self }
     }

@@ -2,5 +2,7 @@
 
 pub mod coverage;
 mod fold;
+pub mod older;
 pub mod stats;
+pub mod step;
 pub mod view;

@@ -1,21 +1,24 @@
 //! The graph over a window of time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
-use super::coverage::Coverage;
+use super::coverage::{Coverage, one_sided};
 use crate::{
     Graph,
     base::{
         id::Id,
         time::{Timestamp, Window},
-        totals::{EdgeTotals, Measure},
+        totals::EdgeTotals,
     },
     count::{
         agreement::Lead,
         edges::{EdgeKey, PROTOCOL, Seen},
     },
     model::WorkloadKind,
-    who::services::{Service, ServiceIx},
+    who::services::ServiceIx,
 };
 
 /// The graph over a window of time.
@@ -26,7 +29,7 @@ pub struct View {
     /// What may be missing.
     pub coverage: Coverage,
     /// The ends of all edges, by id.
-    pub nodes: Vec<ViewNode>,
+    pub nodes: Vec<Arc<ViewNode>>,
     /// Edges that moved something in the window or have a connection open at its end, by id.
     pub edges: Vec<ViewEdge>,
 }
@@ -70,7 +73,9 @@ impl SeenBy {
         }
     }
 
-    pub(crate) const fn of(seen: Seen) -> Self {
+    /// What it is by the sides that reported.
+    #[must_use]
+    pub const fn of(seen: Seen) -> Self {
         match (seen.client, seen.server) {
             (true, true) => SeenBy::Both,
             (_, false) => SeenBy::Client,
@@ -149,18 +154,17 @@ impl Graph {
             self.add_pending(&mut sums, now);
         }
         sums.retain(|sum| sum.open > 0 || !sum.totals.is_zero());
-        let one_sided = sums.iter().filter(|sum| self.is_one_sided(sum)).count();
         let window = snapped.window;
-        let coverage = self.coverage(asked, window, lost, one_sided);
         let mut edges: Vec<_> = sums.into_iter().filter_map(|sum| self.view_edge(sum)).collect();
         edges.sort_unstable_by_key(|(edge, ..)| edge.id);
         let ends = edges.iter().flat_map(|(_, client, server)| [*client, *server]);
-        let services: BTreeMap<Id, &Service> = ends
-            .filter_map(|ix: ServiceIx| self.services.get(ix))
-            .map(|service| (service.id, service))
-            .collect();
-        let nodes = services.into_values().map(|service| self.view_node(service)).collect();
-        let edges = edges.into_iter().map(|(edge, ..)| edge).collect();
+        let ends: BTreeSet<ServiceIx> = ends.collect();
+        let (services, all) = (&mut self.services, &self.nodes);
+        let mut nodes: Vec<_> =
+            ends.into_iter().filter_map(|ix| services.view_node(ix, all)).collect();
+        nodes.sort_unstable_by_key(|node| node.id);
+        let edges: Vec<_> = edges.into_iter().map(|(edge, ..)| edge).collect();
+        let coverage = self.coverage(asked, window, lost, one_sided(&nodes, &edges));
         View { window, coverage, nodes, edges }
     }
 
@@ -193,19 +197,6 @@ impl Graph {
         }
     }
 
-    /// Whether a covered node should have seen the other half of an edge.
-    fn is_one_sided(&self, sum: &Sum) -> bool {
-        let missing = match SeenBy::of(sum.seen) {
-            SeenBy::Both => return false,
-            SeenBy::Client => sum.key.1,
-            SeenBy::Server => sum.key.0,
-        };
-        let covered = |service: &Service| service.kind != WorkloadKind::External;
-        !sum.pending
-            && (sum.open > 0 || sum.totals.get(Measure::Connections) > 0)
-            && self.services.get(missing).is_some_and(covered)
-    }
-
     fn view_edge(&self, sum: Sum) -> Option<(ViewEdge, ServiceIx, ServiceIx)> {
         let (client, server, server_port) = sum.key;
         let (source, target) = (self.services.get(client)?.id, self.services.get(server)?.id);
@@ -221,23 +212,5 @@ impl Graph {
             totals: sum.totals,
         };
         Some((edge, client, server))
-    }
-
-    fn view_node(&self, service: &Service) -> ViewNode {
-        let mut hosts: Vec<_> = service
-            .hosts
-            .iter()
-            .filter_map(|ix| self.nodes.get(*ix))
-            .map(|node| node.name().to_owned())
-            .collect();
-        hosts.sort_unstable();
-        ViewNode {
-            id: service.id,
-            kind: service.kind,
-            namespace: service.namespace.to_string(),
-            name: service.name.to_string(),
-            hosts,
-            labels: service.labels.clone(),
-        }
     }
 }

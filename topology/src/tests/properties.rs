@@ -59,7 +59,8 @@ fn report() -> impl Strategy<Value = Report> {
 }
 
 /// The settled graph.
-type Settled = (Vec<ViewNode>, Vec<ViewEdge>, BTreeMap<(String, String, u16), EdgeTotals>);
+type Settled =
+    (Vec<std::sync::Arc<ViewNode>>, Vec<ViewEdge>, BTreeMap<(String, String, u16), EdgeTotals>);
 
 fn settled(world: &mut World) -> Settled {
     world.pass(45);

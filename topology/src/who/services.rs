@@ -14,7 +14,8 @@ use crate::{
         id::Id,
     },
     model::{Workload, WorkloadKind},
-    nodes::{NodeIx, StreamId},
+    nodes::{NodeIx, Nodes, StreamId},
+    show::view::ViewNode,
 };
 
 /// How many labels a service has at most.
@@ -43,8 +44,11 @@ pub(crate) struct Service {
     pub(crate) namespace: Arc<str>,
     pub(crate) name: Arc<str>,
     pub(crate) id: Id,
-    pub(crate) hosts: BTreeSet<NodeIx>,
-    pub(crate) labels: BTreeMap<String, String>,
+    hosts: BTreeSet<NodeIx>,
+    labels: BTreeMap<String, String>,
+    /// What is told of it, until that changes.
+    #[serde(skip)]
+    told: Option<Arc<ViewNode>>,
 }
 
 impl Service {
@@ -58,6 +62,7 @@ impl Service {
             id: Id::of_node(kind, "", ""),
             hosts: BTreeSet::new(),
             labels: BTreeMap::new(),
+            told: None,
         }
     }
 
@@ -69,6 +74,10 @@ impl Service {
     /// Of two values of a label the smaller one stays: the order of arrival tells nothing.
     fn label(&mut self, labels: &BTreeMap<String, String>) {
         for (name, value) in labels {
+            if self.labels.get(name) == Some(value) {
+                continue;
+            }
+            self.told = None;
             let room = self.labels.len() < LABELS;
             match self.labels.get_mut(name) {
                 Some(old) if value < old => old.clone_from(value),
@@ -119,6 +128,27 @@ impl Services {
         self.services.get(ix)
     }
 
+    /// What is told of a service.
+    pub(crate) fn view_node(&mut self, ix: ServiceIx, nodes: &Nodes) -> Option<Arc<ViewNode>> {
+        let told = &self.services.get(ix)?.told;
+        if told.is_some() {
+            return told.clone();
+        }
+        let service = self.services.get_mut(ix)?;
+        let hosts = service.hosts.iter().filter_map(|ix| nodes.get(*ix));
+        let mut hosts: Vec<_> = hosts.map(|node| node.name().to_owned()).collect();
+        hosts.sort_unstable();
+        service.told = Some(Arc::new(ViewNode {
+            id: service.id,
+            kind: service.kind,
+            namespace: service.namespace.to_string(),
+            name: service.name.to_string(),
+            hosts,
+            labels: service.labels.clone(),
+        }));
+        service.told.clone()
+    }
+
     pub(crate) fn workload(&self, ix: WorkloadIx) -> Option<&WorkloadEntry> {
         self.workloads.get(ix.0)
     }
@@ -155,13 +185,16 @@ impl Services {
                     id: Id::of_node(kind, namespace, name),
                     hosts: BTreeSet::new(),
                     labels: BTreeMap::new(),
+                    told: None,
                 });
                 self.by_key.insert(key, ix);
                 ix
             }
         };
-        if let (Some(node), Some(service)) = (node, self.services.get_mut(ix)) {
-            service.hosts.insert(node);
+        if let (Some(node), Some(service)) = (node, self.services.get_mut(ix))
+            && service.hosts.insert(node)
+        {
+            service.told = None;
         }
         ix
     }

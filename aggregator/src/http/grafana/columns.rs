@@ -1,6 +1,6 @@
 //! The columns of the two frames: name, type, and how to get there.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use common::HistogramKind;
 use serde::Serialize;
@@ -45,7 +45,7 @@ impl Sum {
 
 /// What a row of the nodes frame is made of.
 pub(super) struct NodeFacts {
-    pub(super) node: ViewNode,
+    pub(super) node: Arc<ViewNode>,
     pub(super) sum: Sum,
     pub(super) span: Duration,
 }

@@ -4,11 +4,14 @@ use proptest::prelude::*;
 use topology::{AgentFacts, Incarnation, Timestamp};
 
 use super::*;
-use crate::core::Core;
+use crate::{core::Core, history::Keeper, metrics::Metrics};
 
 fn snapshot() -> Vec<u8> {
     let now = Timestamp::from_unix_ns(1_000_000_000);
-    let mut core = Core::new(topology::Config::default());
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = Metrics::new().unwrap().history;
+    let history = Keeper::start(folder.path(), 42, 1 << 20, metrics).unwrap();
+    let mut core = Core::new(topology::Config::default(), history.into());
     let incarnation = Incarnation { boot_id: [1; 16], generation: 2, session: 3 };
     core.connect("n1", incarnation, AgentFacts::default(), now).unwrap();
     write(&Stored { instance: 42, position: 7, state: core.freeze() }, 0).unwrap()

@@ -1,0 +1,393 @@
+//! Writing and reading the history.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use redb::{ReadableDatabase, ReadableTable, Table, WriteTransaction};
+use thiserror::Error;
+use topology::{
+    EdgeTotals, EndedStep, Entry, Id, Lost, Older, PROTOCOL, Seen, SeenBy, StepEdge, Timestamp,
+    ViewEdge, ViewNode, Window,
+};
+
+use super::{
+    table::{self, EDGES, Edge, META, SERVICES, STEPS, Service, StepBytes, VERSION},
+    tiers::{self, SHARES, TIERS},
+};
+use crate::clock;
+
+const FILE: &str = "history.redb";
+
+/// Memory for pages of the file, in bytes.
+const CACHE: usize = 16 << 20;
+
+/// Why the history cannot be written or read.
+#[derive(Debug, Error)]
+pub(crate) enum HistoryError {
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Open(#[from] redb::DatabaseError),
+    /// No transaction can begin.
+    #[error(transparent)]
+    Begin(#[from] redb::TransactionError),
+    /// A table.
+    #[error(transparent)]
+    Table(#[from] redb::TableError),
+    /// Reading or writing.
+    #[error(transparent)]
+    Storage(#[from] redb::StorageError),
+    /// What was written cannot be made to last.
+    #[error(transparent)]
+    Commit(#[from] redb::CommitError),
+    /// What is in it.
+    #[error("the history's contents make no sense: {0}")]
+    Contents(#[from] postcard::Error),
+    /// A file.
+    #[error(transparent)]
+    File(#[from] std::io::Error),
+}
+
+/// The history.
+pub(crate) struct Database {
+    database: redb::Database,
+    max_bytes: u64,
+}
+
+/// The numbers of what is in the database.
+#[derive(Default)]
+pub(super) struct Numbers {
+    services: HashMap<Id, (u32, Service)>,
+    edges: HashMap<Id, u32>,
+    next_service: u32,
+    next_edge: u32,
+}
+
+impl Database {
+    /// Opens the history of a state. One that is another state's, or that cannot be read, is put aside.
+    pub(crate) fn open(
+        dir: &Path,
+        instance: u64,
+        max_bytes: u64,
+    ) -> Result<(Self, Option<PathBuf>), HistoryError> {
+        let path = dir.join(FILE);
+        let opened = Self::at(&path, instance, max_bytes);
+        let Err(error) = opened else { return Ok((opened?, None)) };
+        if !path.exists() {
+            return Err(error);
+        }
+        let aside = dir.join(format!("broken-{}-{FILE}", clock::now().unix_ns()));
+        fs::rename(&path, &aside)?;
+        tracing::error!(kept_as = %aside.display(), "the history cannot be used, it starts afresh: {error}");
+        Ok((Self::at(&path, instance, max_bytes)?, Some(aside)))
+    }
+
+    fn at(path: &Path, instance: u64, max_bytes: u64) -> Result<Self, HistoryError> {
+        let database = redb::Builder::new().set_cache_size(CACHE).create(path)?;
+        let writing = database.begin_write()?;
+        {
+            let mut meta = writing.open_table(META)?;
+            for (name, value) in [("version", VERSION), ("instance", instance)] {
+                let known = meta.get(name)?.map(|known| known.value());
+                match known {
+                    None => drop(meta.insert(name, value)?),
+                    Some(known) if known == value => {}
+                    Some(_) => {
+                        return Err(std::io::Error::other(format!("its {name} is another")).into());
+                    }
+                }
+            }
+            writing.open_table(SERVICES)?;
+            writing.open_table(EDGES)?;
+            writing.open_table(STEPS)?;
+        }
+        writing.commit()?;
+        Ok(Self { database, max_bytes })
+    }
+
+    /// The numbers of everything in the database.
+    pub(super) fn numbers(&self) -> Result<Numbers, HistoryError> {
+        let reading = self.database.begin_read()?;
+        let mut numbers = Numbers::default();
+        let mut ids = HashMap::new();
+        for row in reading.open_table(SERVICES)?.iter()? {
+            let (number, bytes) = row?;
+            let service: Service = postcard::from_bytes(bytes.value())?;
+            let (number, id) = (number.value(), service.id());
+            ids.insert(number, id);
+            numbers.services.insert(id, (number, service));
+            numbers.next_service = numbers.next_service.max(number + 1);
+        }
+        for row in reading.open_table(EDGES)?.iter()? {
+            let (number, bytes) = row?;
+            let edge: Edge = postcard::from_bytes(bytes.value())?;
+            if let (Some(source), Some(target)) = (ids.get(&edge.source), ids.get(&edge.target)) {
+                let id = Id::of_edge(*source, *target, edge.server_port, PROTOCOL);
+                numbers.edges.insert(id, number.value());
+            }
+            numbers.next_edge = numbers.next_edge.max(number.value() + 1);
+        }
+        Ok(numbers)
+    }
+
+    /// Writes a step that is over, merges those before it where that is due, and makes room.
+    pub(super) fn write(
+        &self,
+        step: &EndedStep,
+        numbers: &mut Numbers,
+    ) -> Result<(), HistoryError> {
+        let writing = self.database.begin_write()?;
+        let written = (|| {
+            let mut entries = Vec::with_capacity(step.edges.len());
+            for edge in &step.edges {
+                entries.push((numbers.edge(&writing, edge)?, edge));
+            }
+            entries.sort_unstable_by_key(|(number, _)| *number);
+            let packed = entries
+                .iter()
+                .map(|(number, edge)| (*number, &edge.totals, edge.seen, edge.connections_open));
+            let bytes = table::pack(step.window.to, step.lost, packed)?;
+            let mut steps = Steps::open(&writing)?;
+            steps.put(0, step.window.from, &bytes)?;
+            steps.make_room(self.max_bytes)?;
+            steps.close(&writing)
+        })();
+        match written {
+            Ok(()) => Ok(writing.commit()?),
+            Err(error) => {
+                // What has been numbered since is not in the database.
+                writing.abort()?;
+                *numbers = self.numbers()?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Bytes of the steps of a tier.
+    #[cfg(test)]
+    pub(super) fn bytes(&self, tier: usize) -> Result<u64, HistoryError> {
+        let meta = self.database.begin_read()?.open_table(META)?;
+        Ok(meta.get(bytes_of(tier).as_str())?.map_or(0, |bytes| bytes.value()))
+    }
+
+    /// What is stored of a window, in steps that end by `limit`.
+    pub(crate) fn older(&self, asked: Window, limit: Timestamp) -> Result<Older, HistoryError> {
+        let reading = self.database.begin_read()?;
+        let table = reading.open_table(STEPS)?;
+        let mut stored: [Vec<Window>; TIERS.len()] = Default::default();
+        for (tier, windows) in stored.iter_mut().enumerate() {
+            *windows = windows_of(&table, tier)?;
+        }
+        let mut older = Older {
+            stored_from: stored.iter().filter_map(|windows| windows.first()).map(|w| w.from).min(),
+            ..Older::default()
+        };
+        let mut sums: BTreeMap<u32, (EdgeTotals, Seen, u64)> = BTreeMap::new();
+        let mut entry = Entry::default();
+        let picked = tiers::pick(asked, limit, tiers::tier_for(asked), &stored);
+        for (at, step) in picked.iter().enumerate() {
+            let from = step.window.from.unix_ns();
+            let Some(bytes) = table.get((step.tier as u8, from))? else { continue };
+            let mut bytes = StepBytes::read(from, bytes.value())?;
+            if older.window == Window::default() {
+                older.window.from = bytes.window.from;
+            }
+            older.window.to = bytes.window.to;
+            older.lost.merge(bytes.lost);
+            let last = at + 1 == picked.len();
+            while bytes.next(&mut entry) {
+                let (totals, seen, open) = sums.entry(entry.index as u32).or_default();
+                totals.merge(&entry.totals);
+                seen.merge(entry.seen);
+                *open = if last { entry.open } else { 0 };
+            }
+        }
+        let (services, edges) = (reading.open_table(SERVICES)?, reading.open_table(EDGES)?);
+        let mut nodes: HashMap<u32, std::sync::Arc<ViewNode>> = HashMap::new();
+        for (number, (totals, seen, connections_open)) in sums {
+            if connections_open == 0 && totals.is_zero() {
+                continue;
+            }
+            let Some(edge) = edges.get(number)? else { continue };
+            let edge: Edge = postcard::from_bytes(edge.value())?;
+            let mut ends = [edge.source, edge.target].into_iter().map(|number| {
+                if let Some(node) = nodes.get(&number) {
+                    return Ok::<_, HistoryError>(Some(node.id));
+                }
+                let Some(bytes) = services.get(number)? else { return Ok(None) };
+                let node = postcard::from_bytes::<Service>(bytes.value())?.node();
+                let id = node.id;
+                nodes.insert(number, node);
+                Ok(Some(id))
+            });
+            let (Some(Some(source)), Some(Some(target))) =
+                (ends.next().transpose()?, ends.next().transpose()?)
+            else {
+                continue;
+            };
+            older.edges.push(ViewEdge {
+                id: Id::of_edge(source, target, edge.server_port, PROTOCOL),
+                source,
+                target,
+                server_port: edge.server_port,
+                protocol: PROTOCOL,
+                seen_by: SeenBy::of(seen),
+                pending: false,
+                connections_open,
+                totals,
+            });
+        }
+        older.nodes = nodes.into_values().collect();
+        Ok(older)
+    }
+}
+
+/// The windows of a tier's steps, in order. A step lasts until its period is over, or as its head says; the key
+/// has its begin, and the end of a whole one follows from it.
+fn windows_of(
+    table: &impl ReadableTable<(u8, u64), &'static [u8]>,
+    tier: usize,
+) -> Result<Vec<Window>, HistoryError> {
+    let mut windows = Vec::new();
+    let tier_key = tier as u8;
+    for row in table.range((tier_key, 0)..=(tier_key, u64::MAX))? {
+        let from = Timestamp::from_unix_ns(row?.0.value().1);
+        windows.push(Window { from, to: from.floor(TIERS[tier]).plus(TIERS[tier]) });
+    }
+    Ok(windows)
+}
+
+impl Numbers {
+    fn service(
+        &mut self,
+        writing: &WriteTransaction,
+        node: &ViewNode,
+    ) -> Result<u32, HistoryError> {
+        let known = self.services.get(&node.id);
+        let service = Service::of(node);
+        let number = match known {
+            Some((number, known)) if *known == service => return Ok(*number),
+            Some((number, _)) => *number,
+            None => self.next_service,
+        };
+        writing.open_table(SERVICES)?.insert(number, postcard::to_stdvec(&service)?.as_slice())?;
+        self.next_service = self.next_service.max(number + 1);
+        self.services.insert(node.id, (number, service));
+        Ok(number)
+    }
+
+    fn edge(&mut self, writing: &WriteTransaction, edge: &StepEdge) -> Result<u32, HistoryError> {
+        if let Some(number) = self.edges.get(&edge.id) {
+            return Ok(*number);
+        }
+        let row = Edge {
+            source: self.service(writing, &edge.source)?,
+            target: self.service(writing, &edge.target)?,
+            server_port: edge.server_port,
+        };
+        let number = self.next_edge;
+        writing.open_table(EDGES)?.insert(number, postcard::to_stdvec(&row)?.as_slice())?;
+        self.next_edge += 1;
+        self.edges.insert(edge.id, number);
+        Ok(number)
+    }
+}
+
+/// The steps, while they are written.
+struct Steps<'a> {
+    table: Table<'a, (u8, u64), &'static [u8]>,
+    /// Bytes of each tier.
+    bytes: [u64; TIERS.len()],
+}
+
+impl<'a> Steps<'a> {
+    fn open(writing: &'a WriteTransaction) -> Result<Self, HistoryError> {
+        let meta = writing.open_table(META)?;
+        let mut bytes = [0; TIERS.len()];
+        for (tier, bytes) in bytes.iter_mut().enumerate() {
+            *bytes = meta.get(bytes_of(tier).as_str())?.map_or(0, |bytes| bytes.value());
+        }
+        drop(meta);
+        Ok(Self { table: writing.open_table(STEPS)?, bytes })
+    }
+
+    fn close(self, writing: &WriteTransaction) -> Result<(), HistoryError> {
+        let Self { table, bytes } = self;
+        drop(table);
+        let mut meta = writing.open_table(META)?;
+        for (tier, bytes) in bytes.into_iter().enumerate() {
+            meta.insert(bytes_of(tier).as_str(), bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Puts in a step. The first of a period has the period before merged.
+    fn put(&mut self, tier: usize, from: Timestamp, bytes: &[u8]) -> Result<(), HistoryError> {
+        let key = (tier as u8, from.unix_ns());
+        let before = self.table.range((key.0, 0)..key)?.next_back().transpose()?;
+        let before = before.map(|(key, _)| Timestamp::from_unix_ns(key.value().1));
+        if let Some(before) = before.and_then(|before| tiers::period(tier, before))
+            && from >= before.to
+        {
+            self.merge(tier, before)?;
+        }
+        let replaced = self.table.insert(key, bytes)?.map_or(0, |old| old.value().len());
+        self.bytes[tier] = (self.bytes[tier] + bytes.len() as u64).saturating_sub(replaced as u64);
+        Ok(())
+    }
+
+    /// Makes one step of the next tier of all that a period has.
+    fn merge(&mut self, tier: usize, period: Window) -> Result<(), HistoryError> {
+        let mut sums: BTreeMap<u32, (EdgeTotals, Seen, u64)> = BTreeMap::new();
+        let (mut lost, mut extent) = (Lost::default(), None::<Window>);
+        let mut entry = Entry::default();
+        let keys = (tier as u8, period.from.unix_ns())..(tier as u8, period.to.unix_ns());
+        for row in self.table.range(keys)? {
+            let (key, bytes) = row?;
+            let mut step = StepBytes::read(key.value().1, bytes.value())?;
+            lost.merge(step.lost);
+            let from = extent.map_or(step.window.from, |extent| extent.from);
+            extent = Some(Window { from, to: step.window.to });
+            // Whatever the last step does not mention is closed.
+            sums.values_mut().for_each(|(_, _, open)| *open = 0);
+            while step.next(&mut entry) {
+                let (totals, seen, open) = sums.entry(entry.index as u32).or_default();
+                totals.merge(&entry.totals);
+                seen.merge(entry.seen);
+                *open = entry.open;
+            }
+        }
+        let Some(extent) = extent else { return Ok(()) };
+        let packed =
+            sums.iter().map(|(number, (totals, seen, open))| (*number, totals, *seen, *open));
+        let bytes = table::pack(extent.to, lost, packed)?;
+        self.put(tier + 1, extent.from, &bytes)
+    }
+
+    /// Removes the oldest steps of each tier until it is within its share, always a whole period of the next.
+    fn make_room(&mut self, max_bytes: u64) -> Result<(), HistoryError> {
+        for (tier, share) in SHARES.into_iter().enumerate() {
+            while self.bytes[tier] > max_bytes / 100 * share {
+                let all = (tier as u8, 0)..=(tier as u8, u64::MAX);
+                let Some(first) = self.table.range(all)?.next().transpose()? else { break };
+                let from = Timestamp::from_unix_ns(first.0.value().1);
+                drop(first);
+                let until =
+                    tiers::period(tier, from).map_or(from.unix_ns(), |p| p.to.unix_ns() - 1);
+                let mut removed = 0;
+                self.table.retain_in((tier as u8, 0)..=(tier as u8, until), |_, bytes| {
+                    removed += bytes.len() as u64;
+                    false
+                })?;
+                self.bytes[tier] = self.bytes[tier].saturating_sub(removed);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn bytes_of(tier: usize) -> String {
+    format!("bytes.{tier}")
+}

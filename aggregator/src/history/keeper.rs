@@ -1,0 +1,160 @@
+//! The thread that writes the history.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use topology::{EndedStep, Older, Timestamp, Window};
+
+use super::{Database, HistoryError};
+use crate::metrics::HistoryMetrics;
+
+/// Steps that wait to be written; at ten seconds each, a disk that is slower than that is treated like one that is
+/// full.
+const WAITING: usize = 6;
+
+/// Writes steps that are over, and reads them.
+pub(crate) struct Keeper {
+    database: Arc<Database>,
+    steps: Option<SyncSender<EndedStep>>,
+    progress: Arc<Progress>,
+    thread: Option<JoinHandle<()>>,
+    metrics: HistoryMetrics,
+}
+
+/// How many steps were given and written, or lost.
+#[derive(Default)]
+struct Progress {
+    done: Mutex<(u64, u64)>,
+    changed: Condvar,
+}
+
+impl Progress {
+    fn note(&self, given: u64, written: u64) {
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        *done = (done.0 + given, done.1 + written);
+        self.changed.notify_all();
+    }
+}
+
+impl Keeper {
+    /// Opens the history of a state.
+    pub(crate) fn start(
+        dir: &Path,
+        instance: u64,
+        max_bytes: u64,
+        metrics: HistoryMetrics,
+    ) -> Result<Self, HistoryError> {
+        let (database, aside) = Database::open(dir, instance, max_bytes)?;
+        metrics.files_put_aside.inc_by(u64::from(aside.is_some()));
+        let database = Arc::new(database);
+        let (steps, waiting) = sync_channel(WAITING);
+        let progress = Arc::new(Progress::default());
+        let writer = Writer {
+            database: Arc::clone(&database),
+            progress: Arc::clone(&progress),
+            metrics: metrics.clone(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("history".to_owned())
+            .spawn(move || writer.run(&waiting))?;
+        let (steps, thread) = (Some(steps), Some(thread));
+        Ok(Self { database, steps, progress, thread, metrics })
+    }
+
+    /// Has a step written, if there is room.
+    pub(crate) fn put(&self, step: EndedStep) {
+        self.progress.note(1, 0);
+        let sent = self.steps.as_ref().map(|steps| steps.try_send(step));
+        if let Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) = sent {
+            self.progress.note(0, 1);
+            self.metrics.steps_lost.inc();
+        }
+    }
+
+    /// Has a step written, and waits for room.
+    pub(crate) fn put_patiently(&self, step: EndedStep) {
+        self.progress.note(1, 0);
+        if let Some(steps) = &self.steps
+            && steps.send(step).is_err()
+        {
+            self.progress.note(0, 1);
+        }
+    }
+
+    /// Waits until everything that was given is written, or lost.
+    pub(crate) fn flush(&self, at_most: Duration) {
+        let done = self.progress.done.lock().unwrap_or_else(PoisonError::into_inner);
+        let given = done.0;
+        // Whether in time or not, there is no more to do about it.
+        let _ = self.progress.changed.wait_timeout_while(done, at_most, |done| done.1 < given);
+    }
+
+    /// What is stored of a window, in steps that end by `limit`; nothing when it cannot be read, which is said.
+    pub(crate) fn older(&self, window: Window, limit: Timestamp) -> Older {
+        self.database.older(window, limit).unwrap_or_else(|error| {
+            self.metrics.read_failures.inc();
+            tracing::error!("the history cannot be read: {error}");
+            Older::default()
+        })
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.steps = None;
+        if let Some(thread) = self.thread.take() {
+            // It has nothing to say but that it panicked, which was logged.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Writer {
+    database: Arc<Database>,
+    progress: Arc<Progress>,
+    metrics: HistoryMetrics,
+}
+
+impl Writer {
+    fn run(&self, steps: &Receiver<EndedStep>) {
+        let mut numbers = None;
+        let mut failing = false;
+        for step in steps {
+            let timer = self.metrics.write_seconds.start_timer();
+            let written = self.write(&step, &mut numbers);
+            timer.observe_duration();
+            match &written {
+                Ok(()) if failing => tracing::info!("the history can be written again"),
+                Err(error) if !failing => {
+                    tracing::error!("the history cannot be written, windows will lack it: {error}");
+                }
+                _ => {}
+            }
+            failing = written.is_err();
+            self.metrics.steps_lost.inc_by(u64::from(failing));
+            self.metrics.failing.set(i64::from(failing));
+            self.progress.note(0, 1);
+        }
+    }
+
+    fn write(
+        &self,
+        step: &EndedStep,
+        numbers: &mut Option<super::database::Numbers>,
+    ) -> Result<(), HistoryError> {
+        let mut known = match numbers.take() {
+            Some(known) => known,
+            None => self.database.numbers()?,
+        };
+        self.database.write(step, &mut known)?;
+        *numbers = Some(known);
+        Ok(())
+    }
+}

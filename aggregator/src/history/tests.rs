@@ -1,0 +1,179 @@
+//! What was written comes back, whatever the tier, and never more of it than there may be.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use proptest::prelude::*;
+use topology::{
+    EdgeTotals, EndedStep, Id, Lost, Measure, Older, PROTOCOL, Seen, StepEdge, Timestamp, ViewNode,
+    Window, model::WorkloadKind,
+};
+
+use super::{Database, database::Numbers};
+
+const PLENTY: u64 = 1_000_000_000;
+const END: Timestamp = Timestamp::from_unix_ns(u64::MAX);
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_unix_ns(seconds * 1_000_000_000)
+}
+
+fn node(name: &str) -> Arc<ViewNode> {
+    let kind = WorkloadKind::Process;
+    Arc::new(ViewNode {
+        id: Id::of_node(kind, "", name),
+        kind,
+        namespace: String::new(),
+        name: name.to_owned(),
+        hosts: vec!["a".to_owned()],
+        labels: BTreeMap::new(),
+    })
+}
+
+/// An edge from `web` to a server, with its bytes and open connections in a step.
+fn edge(server: &str, bytes: u64, open: u64) -> StepEdge {
+    let (source, target) = (node("web"), node(server));
+    let mut totals = EdgeTotals::default();
+    totals.add(Measure::BytesToServer, bytes);
+    StepEdge {
+        id: Id::of_edge(source.id, target.id, 80, PROTOCOL),
+        source,
+        target,
+        server_port: 80,
+        seen: Seen { client: true, server: false },
+        connections_open: open,
+        totals,
+    }
+}
+
+fn step(from: u64, edges: Vec<StepEdge>) -> EndedStep {
+    let window = Window { from: at(from), to: at(from + 10) };
+    EndedStep { window, lost: Lost { events: 1, ..Lost::default() }, edges }
+}
+
+fn bytes(older: &Older) -> BTreeMap<String, u64> {
+    let name = |id: Id| older.nodes.iter().find(|node| node.id == id).unwrap().name.clone();
+    older
+        .edges
+        .iter()
+        .map(|edge| (name(edge.target), edge.totals.get(Measure::BytesToServer)))
+        .collect()
+}
+
+struct Written {
+    folder: tempfile::TempDir,
+    database: Database,
+    numbers: Numbers,
+}
+
+impl Written {
+    fn new(max_bytes: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (database, aside) = Database::open(folder.path(), 7, max_bytes).unwrap();
+        assert_eq!(aside, None);
+        Self { folder, database, numbers: Numbers::default() }
+    }
+
+    fn write(&mut self, step: &EndedStep) {
+        self.database.write(step, &mut self.numbers).unwrap();
+    }
+
+    fn reopened(self) -> Self {
+        let Self { folder, database, .. } = self;
+        drop(database);
+        let (database, aside) = Database::open(folder.path(), 7, PLENTY).unwrap();
+        assert_eq!(aside, None);
+        let numbers = database.numbers().unwrap();
+        Self { folder, database, numbers }
+    }
+}
+
+#[test]
+fn another_state_or_a_broken_file_starts_afresh() {
+    let mut written = Written::new(PLENTY);
+    written.write(&step(0, vec![edge("db", 5, 0)]));
+    let Written { folder, database, .. } = written;
+    drop(database);
+    let (database, aside) = Database::open(folder.path(), 8, PLENTY).unwrap();
+    assert!(aside.unwrap().exists());
+    assert_eq!(database.older(Window { from: at(0), to: at(99) }, END).unwrap().stored_from, None);
+    drop(database);
+    std::fs::write(folder.path().join("history.redb"), [7; 5_000]).unwrap();
+    let (_, aside) = Database::open(folder.path(), 8, PLENTY).unwrap();
+    assert!(aside.is_some());
+}
+
+#[test]
+fn open_connections_are_those_of_the_last_step() {
+    let mut written = Written::new(PLENTY);
+    written.write(&step(0, vec![edge("db", 5, 3), edge("cache", 1, 1)]));
+    written.write(&step(10, vec![edge("db", 5, 2)]));
+    let older = written.database.older(Window { from: at(0), to: at(20) }, END).unwrap();
+    let open: Vec<_> = older.edges.iter().map(|edge| edge.connections_open).collect();
+    assert_eq!((open.iter().sum::<u64>(), open.len()), (2, 2));
+    assert_eq!((older.lost.events, older.window), (2, Window { from: at(0), to: at(20) }));
+    // What is still in memory is not told twice.
+    let older = written.database.older(Window { from: at(0), to: at(20) }, at(10)).unwrap();
+    assert_eq!(bytes(&older)["db"], 5);
+}
+
+#[test]
+fn the_oldest_go_first_and_the_finest_of_them() {
+    let mut written = Written::new(20_000);
+    let servers: Vec<_> = (0..40).map(|n| format!("server-{n}")).collect();
+    for n in 0..400 {
+        let edges = servers.iter().map(|name| edge(name, 1 << 40, 0)).collect();
+        written.write(&step(10 * n, edges));
+    }
+    let all = Window { from: at(0), to: at(4_000) };
+    let older = written.database.older(all, END).unwrap();
+    assert!(older.stored_from.unwrap() > at(0));
+    // What is left has no gaps: each second has moved as much as every other.
+    let seconds = older.window.to.since(older.window.from).as_secs();
+    assert_eq!(older.window.to, at(4_000));
+    assert_eq!(bytes(&older)["server-7"], (1 << 40) * seconds / 10);
+    let stored: u64 = (0..3).map(|tier| written.database.bytes(tier).unwrap()).sum();
+    assert!(stored < 20_000, "{stored}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #[test]
+    fn a_window_has_what_was_in_its_steps(
+        gains in proptest::collection::vec((0..3_usize, 1..1_000_u64), 1..180),
+        (from, length) in (0..1_900_u64, 0..1_900_u64),
+        again in any::<prop::sample::Index>(),
+    ) {
+        let mut written = Written::new(PLENTY);
+        let servers = ["db", "cache", "mail"];
+        let steps: Vec<_> = (0..)
+            .zip(&gains)
+            .map(|(n, (server, bytes))| step(10 * n, vec![edge(servers[*server], *bytes, 0)]))
+            .collect();
+        steps.iter().for_each(|step| written.write(step));
+        // A crash, and some of them are made again.
+        let mut written = written.reopened();
+        for step in &steps[again.index(steps.len())..] {
+            written.write(step);
+        }
+        let asked = Window { from: at(from), to: at(from + length) };
+        let older = written.database.older(asked, END).unwrap();
+        let mut expected: BTreeMap<String, u64> = BTreeMap::new();
+        for (n, (server, bytes)) in (0..).zip(&gains) {
+            let touches = 10 * n + 10 > from && 10 * n < from + length;
+            if touches {
+                *expected.entry(servers[*server].to_owned()).or_default() += bytes;
+            }
+        }
+        prop_assert_eq!(bytes(&older), expected);
+    }
+
+    #[test]
+    fn no_bytes_panic(head: Vec<u8>, from: u64) {
+        if let Ok(mut step) = super::table::StepBytes::read(from, &head) {
+            let mut entry = topology::Entry::default();
+            while step.next(&mut entry) {}
+        }
+    }
+}
