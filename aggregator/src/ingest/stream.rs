@@ -195,7 +195,8 @@ impl StreamTask {
         if seq == 0 {
             return Err(Status::invalid_argument("batches are numbered from 1"));
         }
-        if seq <= open.seen {
+        let (preface, more) = (batch.preface, batch.more);
+        if seq <= open.seen && !preface {
             metrics.batches_replayed.inc();
             return Ok(vec![Body::Ack(Ack { seq: open.seen })]);
         }
@@ -212,9 +213,10 @@ impl StreamTask {
         graph.node_heard(connection.node, skew_seconds(sent_unix_ns, now.unix_ns()), now);
         let applied = self.shared.sessions.applied(&self.node, open.session);
         // What came on an earlier stream is not missing, and a stream may begin anywhere: it
-        // begins with totals.
+        // begins with totals, and what a preface passes over is in its totals.
         let missing = match open.seen {
             0 => 0,
+            _ if preface => 0,
             seen => (seq - 1).saturating_sub(seen.max(applied)),
         };
         if missing > 0 {
@@ -235,8 +237,10 @@ impl StreamTask {
         outcome.map_err(|error| {
             Status::invalid_argument(format!("batch {seq} cannot be read: {error}"))
         })?;
-        open.seen = seq;
-        self.shared.sessions.set_applied(&self.node, open.session, seq);
+        if !more {
+            open.seen = open.seen.max(seq);
+            self.shared.sessions.set_applied(&self.node, open.session, seq);
+        }
         drop(graph);
         timer.observe_duration();
         tally.count(metrics);
@@ -245,9 +249,8 @@ impl StreamTask {
         } else {
             metrics.batches.inc()
         }
-        let mut answers = vec![Body::Ack(Ack { seq })];
-        answers.extend(resolves(&questions));
-        Ok(answers)
+        let acknowledged = (!more).then_some(Body::Ack(Ack { seq: open.seen }));
+        Ok(acknowledged.into_iter().chain(resolves(&questions)).collect())
     }
 }
 

@@ -111,7 +111,7 @@ impl Agent {
         let sent_unix_ns =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos()
                 as u64;
-        let batch = Batch { seq, sent_unix_ns, age_ns: 0, sections };
+        let batch = Batch { seq, sent_unix_ns, sections, ..Batch::default() };
         let body = Some(agent_message::Body::Batch(batch));
         self.to
             .send(AgentMessage { body })

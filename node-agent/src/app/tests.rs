@@ -12,7 +12,6 @@ use topology::model::WorkloadKind;
 use super::*;
 use crate::{
     cgroup_fs::CgroupFs,
-    config::AggregatorAddress,
     kernel::Kernel,
     testing::{
         aggregator::{Aggregator, Manner},
@@ -42,13 +41,15 @@ impl Setup {
         let aggregator = Aggregator::start(&pki, manners, Receiver::default()).await;
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let http = listener.local_addr().unwrap();
-        let port = aggregator.address.port();
         let file = |name| pki.path().join(name);
         let config = Config {
-            aggregator: AggregatorAddress { host: "localhost".to_owned(), port },
+            aggregators: vec![aggregator.address()],
             node: "n1".to_owned(),
             cgroup,
             interval: Duration::from_millis(50),
+            queue_max_bytes: 1 << 20,
+            spool_dir: None,
+            spool_max_bytes: 1 << 20,
             tls: proto::tls::Files {
                 ca: file("ca.crt"),
                 cert: file("node.crt"),

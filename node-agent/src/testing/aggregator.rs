@@ -20,6 +20,7 @@ use tokio_stream::{Stream, StreamExt as _, wrappers::TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{pki::Pki, receiver::Receiver};
+use crate::config::AggregatorAddress;
 
 /// What an aggregator does with a stream, in the order of the streams.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +43,7 @@ struct Service {
 
 /// The test's handle.
 pub(crate) struct Aggregator {
-    pub(crate) address: SocketAddr,
+    pub(crate) listens: SocketAddr,
     pub(crate) hellos: mpsc::Receiver<Hello>,
     receiver: Arc<Mutex<Receiver>>,
 }
@@ -57,7 +58,7 @@ impl Aggregator {
         };
         let acceptor = TlsAcceptor::from(Arc::new(tls::server_config(&files).unwrap()));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listens = listener.local_addr().unwrap();
         let connections = TcpListenerStream::new(listener).then(move |stream| {
             let acceptor = acceptor.clone();
             async move {
@@ -79,7 +80,12 @@ impl Aggregator {
             let server = server.add_service(IngestServer::new(service));
             server.serve_with_incoming(connections.filter(Result::is_ok)).await
         });
-        Self { address, hellos, receiver }
+        Self { listens, hellos, receiver }
+    }
+
+    /// Its address, by the name in its certificate.
+    pub(crate) fn address(&self) -> AggregatorAddress {
+        AggregatorAddress { host: "localhost".to_owned(), port: self.listens.port() }
     }
 
     /// What it has received.
@@ -116,8 +122,8 @@ impl Ingest for Service {
                 let receiver = Arc::clone(&self.receiver);
                 let acks = incoming.filter_map(move |message| match message.ok()?.body? {
                     agent_message::Body::Batch(batch) => {
-                        receiver.lock().unwrap().apply(&batch);
-                        Some(ack(batch.seq))
+                        let acked = receiver.lock().unwrap().apply(&batch);
+                        (!batch.more).then(|| ack(acked))
                     }
                     agent_message::Body::Hello(_) => None,
                 });

@@ -28,16 +28,14 @@ impl Setup {
         let metrics = Metrics::new().unwrap();
         let stop = Arc::new(Notify::new());
         let uplink = Uplink {
-            address: AggregatorAddress {
-                host: "localhost".to_owned(),
-                port: aggregator.address.port(),
-            },
+            aggregators: vec![aggregator.address()],
             tls: tls::Files {
                 ca: server.path().join("ca.crt"),
                 cert: client.path().join("node.crt"),
                 key: client.path().join("node.key"),
             },
             hello: Hello { node: "n1".to_owned(), ..Hello::default() },
+            leftovers: VecDeque::new(),
             events: sender,
             metrics: metrics.clone(),
         };
