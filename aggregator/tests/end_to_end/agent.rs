@@ -112,11 +112,26 @@ impl Agent {
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos()
                 as u64;
         let batch = Batch { seq, sent_unix_ns, sections, ..Batch::default() };
+        self.send_batch(batch).await?;
+        self.acknowledged().await
+    }
+
+    /// Sends a batch of a preface.
+    pub async fn preface(&mut self, seq: u64, more: bool, sections: Vec<Section>) {
+        let batch = Batch { seq, sections, preface: true, more, ..Batch::default() };
+        self.send_batch(batch).await.unwrap();
+    }
+
+    async fn send_batch(&self, batch: Batch) -> Result<(), Status> {
         let body = Some(agent_message::Body::Batch(batch));
         self.to
             .send(AgentMessage { body })
             .await
-            .map_err(|_| Status::new(Code::Unknown, "the stream is closed"))?;
+            .map_err(|_| Status::new(Code::Unknown, "the stream is closed"))
+    }
+
+    /// Waits for an acknowledgement.
+    pub async fn acknowledged(&mut self) -> Result<u64, Status> {
         loop {
             match self.from.message().await?.and_then(|message| message.body) {
                 Some(Body::Ack(ack)) => return Ok(ack.seq),

@@ -33,6 +33,10 @@ pub(crate) enum Manner {
     Rude,
     /// Refuses.
     Refuses,
+    /// Refuses for its version.
+    Newer,
+    /// Welcomes, and finds fault with the first batch.
+    Finicky,
 }
 
 struct Service {
@@ -116,6 +120,13 @@ impl Ingest for Service {
         let ack = move |seq| say(aggregator_message::Body::Ack(Ack { seq }));
         Ok(Response::new(match manner {
             Manner::Refuses => return Err(Status::permission_denied("no such node\nat all")),
+            Manner::Newer => {
+                return Err(Status::failed_precondition("version 1, not 2: upgrade the agent"));
+            }
+            Manner::Finicky => {
+                let fault = incoming.map(|_| Err(Status::invalid_argument("no batch")));
+                Box::pin(tokio_stream::once(welcome).chain(fault))
+            }
             Manner::Closes => Box::pin(tokio_stream::once(welcome)),
             Manner::Rude => Box::pin(tokio_stream::once(ack(1))),
             Manner::Good => {

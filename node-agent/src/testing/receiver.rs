@@ -49,6 +49,11 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
+    /// One that has applied batches up to this one.
+    pub(crate) fn at(seq: u64) -> Self {
+        Self { seq, ..Self::default() }
+    }
+
     /// A stream begins; returns what a `Welcome` would acknowledge.
     pub(crate) fn restart(&mut self) -> u64 {
         self.workloads.clear();

@@ -160,9 +160,8 @@ impl Uplink {
         let (mut at, mut failed) = (0, 0);
         let mut said = String::new();
         loop {
-            let began = Instant::now();
-            let mut used = at;
-            let error = match self.attempt(&mut used).await {
+            let (mut used, mut welcomed) = (at, None);
+            let error = match self.attempt(&mut used, &mut welcomed).await {
                 Ok(()) => continue,
                 Err(StreamError::NoCollector) => return,
                 Err(error) => error,
@@ -170,7 +169,7 @@ impl Uplink {
             self.metrics.connected.set(0);
             self.metrics.disconnects.inc();
             failed += 1;
-            if began.elapsed() >= GOOD_STREAM && !matches!(error, StreamError::Silent(_)) {
+            if welcomed.is_some_and(|welcomed: Instant| welcomed.elapsed() >= GOOD_STREAM) {
                 backoff.reset();
                 failed = 1;
             }
@@ -200,14 +199,20 @@ impl Uplink {
     }
 
     /// One stream, from the connection to its end, or one leftover that is delivered. `at` follows
-    /// when a preferred aggregator takes over.
-    async fn attempt(&mut self, at: &mut usize) -> Result<(), StreamError> {
+    /// when the preferred aggregator takes over.
+    async fn attempt(
+        &mut self,
+        at: &mut usize,
+        welcomed: &mut Option<Instant>,
+    ) -> Result<(), StreamError> {
         if let Some(leftover) = self.leftovers.front() {
             let open = self.open(*at, leftover.hello()).await?;
+            *welcomed = Some(Instant::now());
             let delivered = self.deliver(open, leftover).await;
             return self.delivered(delivered);
         }
         let mut open = self.open(*at, &self.hello).await?;
+        *welcomed = Some(Instant::now());
         loop {
             let served = self.serve(*at, open).await;
             self.tell(Event::Down).await?;
