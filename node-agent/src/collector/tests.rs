@@ -191,6 +191,30 @@ async fn nothing_is_lost_while_the_aggregator_is_away() {
         setup.connect().await;
         setup.until("all bytes", |receiver| sum(receiver, BYTES) == truth).await;
     }
+    // Each interval came by itself, and said how long it had waited.
+    let waited = setup.receiver.ages_ns.iter().filter(|age| **age >= OFTEN.as_nanos() as u64);
+    assert!(waited.count() >= 5, "{:?}", setup.receiver.ages_ns);
+    setup.stop().await;
+}
+
+#[tokio::test]
+async fn an_aggregator_that_acknowledges_late_holds_back_nothing() {
+    let Some(mut setup) = Setup::new(OFTEN) else { return };
+    setup.connect().await;
+    let key = client_key(OWNER, "10.0.0.2", 80);
+    for number in 1..=50 {
+        setup.kernel.count(0, key, Counter::BytesSent, 1);
+        while sum(&setup.receiver, BYTES) < number {
+            let next = setup.batches.as_mut().unwrap().recv();
+            let message = timeout(Duration::from_secs(20), next).await.unwrap();
+            let Some(Body::Batch(batch)) = message.unwrap().body else { panic!("not a batch") };
+            setup.receiver.apply(&batch);
+        }
+    }
+    assert_eq!(setup.metrics.batches_acked.get(), 0);
+    setup.events.send(Event::Acked(setup.receiver.seq)).await.unwrap();
+    let metrics = setup.metrics.clone();
+    eventually("all acknowledged", || metrics.batches_acked.get() >= 50).await;
     setup.stop().await;
 }
 

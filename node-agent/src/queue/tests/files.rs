@@ -162,3 +162,35 @@ fn without_a_folder_to_write_to_it_goes_on_in_memory() {
     assert_eq!(state.spool_failures, 1, "and not once more for each batch");
     assert!(state.folded.batches > 400);
 }
+
+/// A file system with little room, as long as this lives.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    fn new() -> nix::Result<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(None::<&str>, dir.path(), Some("tmpfs"), flags, Some("size=16k"))?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount(self.0.path());
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_costs_resolution_and_no_number() {
+    let Ok(small) = Small::new() else {
+        return crate::testing::skipped("file systems cannot be mounted here: not root?");
+    };
+    let (mut world, state) = outage(4_000, Some(spool(small.0.path(), 1 << 20)), 500);
+    assert_eq!(state.spool_failures, 1, "it is not tried for each batch");
+    assert_eq!(state.spool_unreadable, 0, "half a frame is not left");
+    assert!((1..450).contains(&state.folded.batches), "{state:?}");
+    // What was written before is delivered, and gone.
+    world.ack();
+    assert_eq!(fs::read_dir(small.0.path()).unwrap().count(), 0);
+}
