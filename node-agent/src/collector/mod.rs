@@ -225,7 +225,10 @@ impl<S: Source> Collector<S> {
         self.read_slots(None, now);
         self.read_host(now);
         self.tidy(now);
-        self.update_status();
+        // Whoever comes next is told the latest: in each queued batch it would take room.
+        if self.outgoing.is_some() {
+            self.update_status();
+        }
         self.build();
         self.send();
         self.metrics.set_queue(&self.queue.state());

@@ -10,7 +10,8 @@ use topology::model::HalfKey;
 use super::half::Half;
 
 /// Halves known at a time, retired ones whose retirement is not acknowledged included. At some
-/// 350 bytes and 24 for each bucket, 64 MiB would be much; no host is known that needs it.
+/// 600 bytes with its place in the tables, and 24 for each bucket, 64 MiB would be much; no host is
+/// known that needs it.
 pub(super) const MOST_HALVES: usize = 65_536;
 
 /// A half whose slots are all given back is retired after this time without a change.

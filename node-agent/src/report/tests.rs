@@ -112,6 +112,26 @@ fn more_halves_than_there_is_room_for_are_counted_as_refused() {
 }
 
 #[test]
+fn what_a_scan_leaves_makes_room_soon() {
+    let mut world = World::new();
+    world.restart();
+    let most = (halves::MOST_HALVES / 4 * 3) as u32;
+    for (few, ended) in [(most - 1, 0), (2, most + 1)] {
+        let before = world.report.halves() as u32;
+        for number in before..before + few {
+            world.gain(number % 1_000, 0, (number % 60_000) as u16, 1);
+            world.forget(number % 1_000);
+        }
+        world.build();
+        world.pass(Duration::from_secs(3));
+        world.deliver();
+        assert_eq!(world.receiver.retired as u32, ended);
+    }
+    world.ack();
+    assert_eq!((world.report.halves(), world.report.names()), (0, 0));
+}
+
+#[test]
 fn a_role_or_slot_that_does_not_exist_takes_no_memory() {
     let mut report = Report::new();
     let now = Instant::now();

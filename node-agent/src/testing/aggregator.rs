@@ -29,6 +29,8 @@ pub(crate) enum Manner {
     Good,
     /// Welcomes and closes.
     Closes,
+    /// As a good one, and closes after so many batches.
+    Leaves(usize),
     /// Answers with something else than a welcome.
     Rude,
     /// Refuses.
@@ -129,15 +131,17 @@ impl Ingest for Service {
             }
             Manner::Closes => Box::pin(tokio_stream::once(welcome)),
             Manner::Rude => Box::pin(tokio_stream::once(ack(1))),
-            Manner::Good => {
+            Manner::Good | Manner::Leaves(_) => {
+                let most = if let Manner::Leaves(most) = manner { most } else { usize::MAX };
                 let receiver = Arc::clone(&self.receiver);
-                let acks = incoming.filter_map(move |message| match message.ok()?.body? {
-                    agent_message::Body::Batch(batch) => {
-                        let acked = receiver.lock().unwrap().apply(&batch);
-                        (!batch.more).then(|| ack(acked))
-                    }
-                    agent_message::Body::Hello(_) => None,
-                });
+                let acks =
+                    incoming.take(most).filter_map(move |message| match message.ok()?.body? {
+                        agent_message::Body::Batch(batch) => {
+                            let acked = receiver.lock().unwrap().apply(&batch);
+                            (!batch.more).then(|| ack(acked))
+                        }
+                        agent_message::Body::Hello(_) => None,
+                    });
                 Box::pin(tokio_stream::iter([welcome, say(question())]).chain(acks))
             }
         }))

@@ -97,9 +97,14 @@ impl World {
 
     pub(crate) fn free_quiet_slots(&mut self) {
         for slot in self.report.quiet_slots(self.now, IDLE) {
-            self.report.slot_freed(slot);
-            self.slots.remove(&slot);
+            self.forget(slot);
         }
+    }
+
+    /// The kernel takes a slot back.
+    pub(crate) fn forget(&mut self, slot: u32) {
+        self.report.slot_freed(slot);
+        self.slots.remove(&slot);
     }
 
     /// Time passes, and what is quiet ends.
