@@ -52,8 +52,6 @@ struct Agent {
     applied: u64,
     /// The last batch of the stream, 0 before the first.
     seen: u64,
-    /// What the stream's preface stands for, if it had one.
-    preface: u64,
     tables: Tables,
 }
 
@@ -84,9 +82,9 @@ pub(crate) enum Refused {
     /// The stream is not the node's any more.
     #[error("a later stream of this agent took its place")]
     Replaced,
-    /// Batches come by their numbers, prefaces before all others.
-    #[error("batch {0} is out of order")]
-    Order(u64),
+    /// It has no number.
+    #[error("batches are numbered from 1")]
+    Unnumbered,
     /// It makes no sense.
     #[error("batch {0} cannot be read: {1}")]
     Unreadable(u64, BatchError),
@@ -179,7 +177,7 @@ impl Core {
         if agent.session != incarnation.session {
             *agent = Agent { session: incarnation.session, ..Agent::default() };
         }
-        (agent.seen, agent.preface, agent.tables) = (0, 0, Tables::default());
+        (agent.seen, agent.tables) = (0, Tables::default());
         Ok((connection, agent.applied))
     }
 
@@ -208,9 +206,9 @@ impl Core {
         let node = connection.node;
         let Some(agent) = self.agents.get_mut(node.index()) else { return Err(Refused::Replaced) };
         let agent = Arc::make_mut(agent);
-        let (seq, preface) = (batch.seq, batch.preface);
-        if seq == 0 || (preface && agent.seen > 0) {
-            return Err(Refused::Order(seq));
+        let (seq, preface, more) = (batch.seq, batch.preface, batch.more);
+        if seq == 0 {
+            return Err(Refused::Unnumbered);
         }
         let skew = skew_seconds(batch.sent_unix_ns, at.unix_ns());
         self.graph.node_heard(node, skew, at);
@@ -224,16 +222,11 @@ impl Core {
         if !preface && seq <= agent.seen {
             return Ok(applied);
         }
-        if preface {
-            agent.preface = agent.preface.max(seq);
-        } else {
-            // What a preface stands for has all come, now that it is over. What came on an earlier stream is
-            // not missing, and a stream without a preface may begin anywhere: it begins with totals.
-            agent.applied = agent.applied.max(agent.preface);
-            let known = agent.seen.max(agent.applied);
-            if agent.seen > 0 && seq - 1 > known {
-                self.graph.add_loss(node, MISSING, seq - 1 - known);
-            }
+        // What came on an earlier stream is not missing, and a stream may begin anywhere: it begins with totals, and
+        // what a preface passes over is in its totals.
+        let known = agent.seen.max(agent.applied);
+        if agent.seen > 0 && !preface && seq - 1 > known {
+            self.graph.add_loss(node, MISSING, seq - 1 - known);
         }
         let mut applier = Applier {
             graph: &mut self.graph,
@@ -247,8 +240,8 @@ impl Core {
         applied.tally = applier.tally;
         applied.tally.report(&mut self.graph, node);
         outcome.map_err(|error| Refused::Unreadable(seq, error))?;
-        if !preface {
-            agent.seen = seq;
+        if !more {
+            agent.seen = agent.seen.max(seq);
             agent.applied = agent.applied.max(seq);
         }
         applied.seq = agent.applied;

@@ -17,6 +17,10 @@ use crate::{
     http::{self, Health},
     metrics::Metrics,
     owners::{Owners, ProcFs},
+    queue::{
+        Leftovers, Queue, Spool,
+        leftover::{self, Leftover},
+    },
     source::{ProgramState, Source},
     uplink::{Credentials, EVENTS_WAITING, Event, Uplink, random},
 };
@@ -57,14 +61,16 @@ where
     let (mut ready, mut collector) =
         start_collector(&config, load, heard, metrics.clone(), health.clone(), over)?;
     tokio::pin!(shutdown);
-    let generation = tokio::select! {
-        generation = &mut ready => generation.ok(),
+    let session = tokio::select! {
+        session = &mut ready => session.ok(),
         () = &mut shutdown => None,
     };
     let stop_uplink = Arc::new(Notify::new());
-    let uplink = generation.map(|generation| {
+    let uplink = session.map(|Session { hello, leftovers }| {
         let stopped = Arc::clone(&stop_uplink);
-        tokio::spawn(uplink(&config, credentials, generation, events, metrics).run(async move {
+        let (aggregators, leftovers) = (config.aggregators.clone(), leftovers.into());
+        let uplink = Uplink { aggregators, credentials, hello, leftovers, events, metrics };
+        tokio::spawn(uplink.run(async move {
             stopped.notified().await;
         }))
     });
@@ -100,8 +106,14 @@ where
 
 type Ended = oneshot::Receiver<anyhow::Result<()>>;
 
+/// What is known once the programs are loaded.
+struct Session {
+    hello: v1::Hello,
+    leftovers: Vec<Leftover>,
+}
+
 /// Loads the programs and runs the collector, in a thread of its own. The first receiver gets the
-/// map generation once the programs are loaded, the second how it ended.
+/// session once the programs are loaded, the second how it ended.
 fn start_collector<S: Source>(
     config: &Config,
     load: impl FnOnce() -> anyhow::Result<S> + Send + 'static,
@@ -109,9 +121,9 @@ fn start_collector<S: Source>(
     metrics: Metrics,
     health: Health,
     over: watch::Receiver<bool>,
-) -> anyhow::Result<(oneshot::Receiver<u64>, Ended)> {
+) -> anyhow::Result<(oneshot::Receiver<Session>, Ended)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (node, cgroup, interval) = (config.node.clone(), config.cgroup.clone(), config.interval);
+    let config = config.clone();
     let (ready, is_ready) = oneshot::channel();
     let (ended, has_ended) = oneshot::channel();
     let work = move || -> anyhow::Result<()> {
@@ -128,15 +140,19 @@ fn start_collector<S: Source>(
             program.essential && program.state != ProgramState::Attached
         };
         health.set_healthy(!programs.iter().any(missing));
+        let hello = hello(&config, source.generation());
+        let (queue, leftovers) = queue(&config, &hello);
+        let node = config.node;
         // Nobody is left to hear it only when the agent is stopping already.
-        let _ = ready.send(source.generation());
+        let _ = ready.send(Session { hello, leftovers });
         let parts = Parts {
             source,
-            owners: Owners::new(&node, cgroup, ProcFs::new("/proc")),
+            owners: Owners::new(&node, config.cgroup, ProcFs::new("/proc")),
             addresses: Addresses::new(ProcFs::new("/proc")),
             events,
             metrics,
-            interval,
+            interval: config.interval,
+            queue,
         };
         runtime.block_on(Collector::new(parts).run(over));
         Ok(())
@@ -148,14 +164,8 @@ fn start_collector<S: Source>(
     Ok((is_ready, has_ended))
 }
 
-fn uplink(
-    config: &Config,
-    credentials: Credentials,
-    generation: u64,
-    events: mpsc::Sender<Event>,
-    metrics: Metrics,
-) -> Uplink {
-    let hello = v1::Hello {
+fn hello(config: &Config, generation: u64) -> v1::Hello {
+    v1::Hello {
         protocol_version: proto::PROTOCOL_VERSION,
         node: config.node.clone(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -164,9 +174,17 @@ fn uplink(
         generation,
         session: random(),
         interval_ns: u64::try_from(config.interval.as_nanos()).unwrap_or(u64::MAX),
-    };
-    let address = config.aggregator.clone();
-    Uplink { address, credentials, hello, events, metrics }
+    }
+}
+
+/// The queue of the session, and what earlier ones left.
+fn queue(config: &Config, hello: &v1::Hello) -> (Queue, Vec<Leftover>) {
+    let shared = Arc::<Leftovers>::default();
+    let dir = config.spool_dir.as_ref();
+    let leftovers = dir.map_or_else(Vec::new, |dir| leftover::find(dir, hello, &shared));
+    let spool =
+        dir.map(|dir| Spool::new(dir.clone(), config.spool_max_bytes, hello.clone(), shared));
+    (Queue::new(config.queue_max_bytes, spool), leftovers)
 }
 
 /// Loading needs some 30 MB for a moment, most of it for the kernel's types; the allocator would

@@ -7,7 +7,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use crate::source::SlotUse;
+use crate::{queue::State, source::SlotUse};
 
 /// Handles to all metrics; a clone counts into the same ones.
 #[derive(Clone, Debug)]
@@ -23,8 +23,6 @@ pub struct Metrics {
     pub batches_acked: IntCounter,
     /// From sending a batch to its acknowledgement.
     pub ack_seconds: Histogram,
-    /// Intervals that ended with nothing sent, so that the next batch covers them too.
-    pub intervals_coalesced: IntCounter,
     /// Refreshes that the kernel refused.
     pub refresh_failures: IntCounter,
     /// End of the node's certificate, in seconds since the epoch.
@@ -33,6 +31,13 @@ pub struct Metrics {
     pub tls_stale: IntGauge,
     /// Halves in the report.
     pub halves: IntGauge,
+    /// Batches of earlier processes that were delivered from files.
+    pub spool_delivered: IntCounter,
+    /// Batches not acknowledged yet.
+    pub queue_batches: IntGauge,
+    queue_bytes: IntGauge,
+    spool_bytes: IntGauge,
+    spool_failures: IntCounter,
     programs_attached: IntGauge,
     slots_used: IntGauge,
     slots_capacity: IntGauge,
@@ -63,9 +68,15 @@ impl Metrics {
             counter("disconnects", "Attempts to connect that failed, and streams that broke.")?;
         let batches_sent = counter("batches_sent", "Batches sent to the aggregator.")?;
         let batches_acked = counter("batches_acked", "Batches the aggregator acknowledged.")?;
-        let intervals_coalesced = counter(
-            "intervals_coalesced",
-            "Intervals whose numbers had to be sent together with a later one's.",
+        let queue_batches =
+            gauge("queue_batches", "Batches not acknowledged yet, those in files included.")?;
+        let queue_bytes = gauge("queue_bytes", "Bytes of such batches in memory.")?;
+        let spool_bytes = gauge("spool_bytes", "Bytes of such batches in files.")?;
+        let spool_failures =
+            counter("spool_failures", "Spool files that could not be written or removed.")?;
+        let spool_delivered = counter(
+            "spool_delivered",
+            "Batches of earlier processes that the aggregator took over from files.",
         )?;
         let refresh_failures =
             counter("refresh_failures", "Looks at live sockets that the kernel refused.")?;
@@ -100,7 +111,11 @@ impl Metrics {
             batches_sent,
             batches_acked,
             ack_seconds,
-            intervals_coalesced,
+            queue_batches,
+            queue_bytes,
+            spool_bytes,
+            spool_failures,
+            spool_delivered,
             refresh_failures,
             certificate_expiry,
             tls_stale,
@@ -123,6 +138,16 @@ impl Metrics {
     pub fn set_slots(&self, slots: SlotUse) {
         self.slots_used.set(slots.used.into());
         self.slots_capacity.set(slots.capacity.into());
+    }
+
+    /// How full the queue is.
+    pub fn set_queue(&self, queue: &State) {
+        let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.queue_batches.set(gauge(queue.batches));
+        self.queue_bytes.set(gauge(queue.memory_bytes as u64));
+        self.spool_bytes.set(gauge(queue.spool_bytes));
+        let failures = &self.spool_failures;
+        failures.inc_by(queue.spool_failures.saturating_sub(failures.get()));
     }
 
     /// Brings the counter of a cause up to a total.

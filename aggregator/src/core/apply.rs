@@ -55,18 +55,25 @@ pub(super) struct Applier<'a> {
 }
 
 impl Applier<'_> {
-    /// Adds a batch. One whose numbers have been counted (`known`) defines the ids of this stream all the
-    /// same; its totals are left out, too, because those of a half that has been retired since would begin anew.
-    pub(super) fn batch(&mut self, prepared: Prepared, known: bool) -> Result<(), BatchError> {
+    /// Adds a batch. One that an earlier stream has brought already (`replayed`) defines the ids of
+    /// this stream all the same, but its numbers have been counted: increments for good, and totals,
+    /// because those of a half that has been retired since would begin anew. Nor does it open or
+    /// end a half: that happened when its numbers were counted, and more may have happened since.
+    pub(super) fn batch(&mut self, prepared: Prepared, replayed: bool) -> Result<(), BatchError> {
         self.tally.refused += prepared.refused;
         let mut retired = Vec::new();
+        if !replayed {
+            for (id, key) in std::mem::take(&mut self.tables.replayed) {
+                self.open(id, key);
+            }
+        }
         for part in prepared.parts {
             match part {
                 Part::Definitions(mut definitions) => {
                     retired.append(&mut definitions.retired);
-                    self.define(definitions);
+                    self.define(definitions, replayed);
                 }
-                Part::Totals(_) | Part::Increments(_) if known => {}
+                Part::Totals(_) | Part::Increments(_) if replayed => {}
                 Part::Totals(columns) => {
                     let (graph, halves) = (&mut *self.graph, &self.tables.halves);
                     let mut visitor = Totals { to: Record::new(graph, halves) };
@@ -98,14 +105,16 @@ impl Applier<'_> {
         }
         // Their last records may stand anywhere in the batch.
         for id in retired {
-            if let Some(half) = self.tables.halves.remove(id) {
+            self.tables.replayed.remove(&id);
+            let half = self.tables.halves.remove(id);
+            if let (Some(half), false) = (half, replayed) {
                 self.graph.retire_half(half, self.now);
             }
         }
         Ok(())
     }
 
-    fn define(&mut self, definitions: Definitions) {
+    fn define(&mut self, definitions: Definitions, replayed: bool) {
         for definition in definitions.workloads {
             match self.graph.intern_workload(self.node, definition.workload) {
                 Ok(workload) => self.tables.workloads.set(definition.id, workload),
@@ -130,11 +139,19 @@ impl Applier<'_> {
                 self.tally.refused += 1;
                 continue;
             };
-            match self.graph.open_half(self.node, key, self.now) {
-                Ok(ix) => self.tables.halves.set(half.id, ix),
-                // The graph has counted it. Its id must not go on naming an older half.
-                Err(_) => drop(self.tables.halves.remove(half.id)),
+            if replayed {
+                self.tables.replayed.insert(half.id, key);
+            } else {
+                self.open(half.id, key);
             }
+        }
+    }
+
+    fn open(&mut self, id: u32, key: HalfKey<WorkloadIx>) {
+        match self.graph.open_half(self.node, key, self.now) {
+            Ok(ix) => self.tables.halves.set(id, ix),
+            // The graph has counted it. Its id must not go on naming an older half.
+            Err(_) => drop(self.tables.halves.remove(id)),
         }
     }
 

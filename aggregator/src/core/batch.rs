@@ -55,8 +55,10 @@ pub(super) struct Status {
 pub(crate) struct Prepared {
     /// Its number.
     pub(super) seq: u64,
-    /// It comes before the batches of its stream, and only says what they rely on.
+    /// It stands for batches that the agent no longer holds.
     pub(super) preface: bool,
+    /// Another batch of this number follows.
+    pub(super) more: bool,
     /// When it was sent, by the agent's clock, in nanoseconds since the epoch; 0 when that was not said.
     pub(super) sent_unix_ns: u64,
     pub(super) parts: Vec<Part>,
@@ -71,6 +73,7 @@ impl Prepared {
         let mut prepared = Self {
             seq: batch.seq,
             preface: batch.preface,
+            more: batch.more,
             sent_unix_ns: batch.sent_unix_ns,
             parts: Vec::new(),
             refused: 0,

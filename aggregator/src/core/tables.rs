@@ -1,8 +1,13 @@
 //! What the ids of one stream stand for.
 
+use std::collections::BTreeMap;
+
 use proto::MAX_ID;
 use serde::{Deserialize, Serialize};
-use topology::{HalfIx, WorkloadIx, model::Address};
+use topology::{
+    HalfIx, WorkloadIx,
+    model::{Address, HalfKey},
+};
 
 /// What the ids of one stream stand for.
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -10,6 +15,9 @@ pub(super) struct Tables {
     pub(super) workloads: Table<WorkloadIx>,
     pub(super) addresses: Table<Address>,
     pub(super) halves: Table<HalfIx>,
+    /// Halves that batches have defined whose numbers were counted before, by id. Those that none
+    /// of these batches retires are open as of the first batch with new numbers.
+    pub(super) replayed: BTreeMap<u32, HalfKey<WorkloadIx>>,
 }
 
 /// An array that grows to the largest id defined.

@@ -236,7 +236,7 @@ impl StreamTask {
         waiting: &mut Waiting,
     ) -> Result<Vec<Tuple>, Status> {
         let metrics = &self.shared.metrics;
-        let (seq, preface) = (batch.seq, batch.preface);
+        let (seq, more) = (batch.seq, batch.more);
         let bytes = batch.encode_to_vec();
         let prepared = Prepared::read(batch).map_err(|error| {
             Status::invalid_argument(Refused::Unreadable(seq, error).to_string())
@@ -254,12 +254,12 @@ impl StreamTask {
             let message = refused.to_string();
             match refused {
                 Refused::Replaced => Status::aborted(message),
-                Refused::Order(_) | Refused::Unreadable(..) => Status::invalid_argument(message),
+                Refused::Unnumbered | Refused::Unreadable(..) => Status::invalid_argument(message),
             }
         })?;
         applied.tally.count(metrics);
         if applied.replayed { &metrics.batches_replayed } else { &metrics.batches }.inc();
-        if !preface {
+        if !more {
             waiting.push(applied.position, applied.seq);
         }
         Ok(applied.questions)

@@ -111,21 +111,27 @@ impl Agent {
         let sent_unix_ns =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos()
                 as u64;
-        let batch = Batch { seq, sent_unix_ns, age_ns: 0, sections, preface: false };
+        let batch = Batch { seq, sent_unix_ns, sections, ..Batch::default() };
+        self.send_batch(batch).await?;
+        self.acknowledged().await
+    }
+
+    /// Sends a batch of a preface.
+    pub async fn preface(&mut self, seq: u64, more: bool, sections: Vec<Section>) {
+        let batch = Batch { seq, sections, preface: true, more, ..Batch::default() };
+        self.send_batch(batch).await.unwrap();
+    }
+
+    async fn send_batch(&self, batch: Batch) -> Result<(), Status> {
         let body = Some(agent_message::Body::Batch(batch));
         self.to
             .send(AgentMessage { body })
             .await
-            .map_err(|_| Status::new(Code::Unknown, "the stream is closed"))?;
-        self.next_ack().await
+            .map_err(|_| Status::new(Code::Unknown, "the stream is closed"))
     }
 
-    /// Waits for an acknowledgement of what was sent before.
-    pub async fn acknowledged(&mut self) -> u64 {
-        self.next_ack().await.unwrap()
-    }
-
-    async fn next_ack(&mut self) -> Result<u64, Status> {
+    /// Waits for an acknowledgement.
+    pub async fn acknowledged(&mut self) -> Result<u64, Status> {
         loop {
             match self.from.message().await?.and_then(|message| message.body) {
                 Some(Body::Ack(ack)) => return Ok(ack.seq),

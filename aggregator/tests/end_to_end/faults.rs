@@ -99,8 +99,8 @@ async fn a_full_disk_holds_back_acknowledgements_and_nothing_else() {
     assert_eq!(program.series(failing).await, Some(1.0));
 
     fs::remove_file(filler).unwrap();
-    assert_eq!(a.acknowledged().await, first);
-    assert_eq!(b.acknowledged().await, second);
+    assert_eq!(a.acknowledged().await.unwrap(), first);
+    assert_eq!(b.acknowledged().await.unwrap(), second);
     assert_eq!(program.series(failing).await, Some(0.0));
     assert_eq!(program.series("weft_aggregator_journal_failures_total").await, Some(1.0));
     drop(program);

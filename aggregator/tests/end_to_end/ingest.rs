@@ -132,6 +132,65 @@ async fn a_reconnect_sends_totals_and_changes_nothing() {
     assert_eq!(fleet.series(CONNECTIONS).await, Some(3.0));
 }
 
+/// Ends half 1.
+fn retire() -> Section {
+    let ended = Definitions { retired_halves: vec![1], ..Definitions::default() };
+    section(SectionKind::Definitions, &ended)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preface_counts_as_a_whole_and_once() {
+    let fleet = Fleet::start().await;
+    let (mut b, _) = Agent::connect(&fleet, "b", 1).await;
+    b.report(vec![server(), totals(&[(Counter::Connections, 20)])]).await;
+    let connections = |count| totals(&[(Counter::Connections, count)]);
+    // Twice: the first stream breaks before the last batch of the number.
+    let (mut a, _) = Agent::connect(&fleet, "a", 1).await;
+    a.preface(5, true, vec![client(), connections(12)]).await;
+    fleet.edge("web", "db", |edge| edge["connections"] == 20).await;
+    drop(a);
+    let (mut a, welcome) = connect_when_free(&fleet, 1).await;
+    assert_eq!(welcome.acked_seq, 0);
+    a.preface(5, true, vec![client(), connections(12)]).await;
+    a.preface(5, false, vec![status()]).await;
+    assert_eq!(a.acknowledged().await.unwrap(), 5);
+    // What the agent had to let go of in between is in the totals, and not missing.
+    a.preface(9, false, vec![connections(17)]).await;
+    assert_eq!(a.acknowledged().await.unwrap(), 9);
+    assert_eq!(a.send(10, vec![increments(&[(Counter::Connections, 4)])]).await.unwrap(), 10);
+    // Beyond what the server says: it shows that nothing is missing.
+    fleet.edge("web", "db", |edge| edge["connections"] == 21).await;
+    assert_eq!(fleet.topology().await["coverage"]["batches_lost"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_neither_ends_a_half_nor_begins_it_anew() {
+    let fleet = Fleet::start().await;
+    let (mut b, _) = Agent::connect(&fleet, "b", 1).await;
+    b.report(vec![server(), totals(&[(Counter::Connections, 1)])]).await;
+    let connections = |count| totals(&[(Counter::Connections, count)]);
+    let (mut a, _) = Agent::connect(&fleet, "a", 1).await;
+    // It ends, and comes again.
+    a.report(vec![client(), connections(10)]).await;
+    a.report(vec![retire()]).await;
+    a.report(vec![client(), connections(3)]).await;
+    fleet.edge("web", "db", |edge| edge["connections"] == 13).await;
+    drop(a);
+    let (mut a, welcome) = connect_when_free(&fleet, 1).await;
+    assert_eq!(welcome.acked_seq, 3);
+    for (seq, sections) in
+        [(1, vec![client(), connections(10)]), (2, vec![retire()]), (3, vec![client()])]
+    {
+        a.send(seq, sections).await.unwrap();
+    }
+    a.report(vec![increments(&[(Counter::Connections, 1)])]).await;
+    fleet.edge("web", "db", |edge| edge["connections"] == 14).await;
+    // Totals of its second life.
+    a.preface(9, false, vec![client(), connections(5)]).await;
+    a.acknowledged().await.unwrap();
+    fleet.edge("web", "db", |edge| edge["connections"] == 15).await;
+}
+
 /// Connects node `a` once its stream before has ended.
 async fn connect_when_free(fleet: &Fleet, session: u64) -> (Agent, proto::v1::Welcome) {
     eventually(async || Agent::try_connect(fleet, "a", hello("a", session)).await.ok()).await

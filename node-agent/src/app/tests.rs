@@ -12,7 +12,6 @@ use topology::model::WorkloadKind;
 use super::*;
 use crate::{
     cgroup_fs::CgroupFs,
-    config::AggregatorAddress,
     kernel::Kernel,
     testing::{
         aggregator::{Aggregator, Manner},
@@ -23,9 +22,12 @@ use crate::{
     },
 };
 
-/// An agent and its aggregator.
+const BYTES: Counter = Counter::BytesSent;
+
+/// An agent and its aggregators.
 struct Setup {
     aggregator: Aggregator,
+    others: Vec<Aggregator>,
     stop: oneshot::Sender<()>,
     agent: JoinHandle<anyhow::Result<()>>,
     http: std::net::SocketAddr,
@@ -38,17 +40,33 @@ impl Setup {
         manners: Vec<Manner>,
         load: impl FnOnce() -> anyhow::Result<S> + Send + 'static,
     ) -> Self {
+        Self::among(cgroup, vec![manners], load).await
+    }
+
+    /// With an aggregator for each list of manners.
+    async fn among<S: Source + 'static>(
+        cgroup: CgroupFs,
+        manners: Vec<Vec<Manner>>,
+        load: impl FnOnce() -> anyhow::Result<S> + Send + 'static,
+    ) -> Self {
         let pki = Pki::new();
-        let aggregator = Aggregator::start(&pki, manners, Receiver::default()).await;
+        let mut others = Vec::new();
+        for manners in manners {
+            others.push(Aggregator::start(&pki, manners, Receiver::default()).await);
+        }
+        let aggregators = others.iter().map(Aggregator::address).collect();
+        let aggregator = others.remove(0);
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let http = listener.local_addr().unwrap();
-        let port = aggregator.address.port();
         let file = |name| pki.path().join(name);
         let config = Config {
-            aggregator: AggregatorAddress { host: "localhost".to_owned(), port },
+            aggregators,
             node: "n1".to_owned(),
             cgroup,
             interval: Duration::from_millis(50),
+            queue_max_bytes: 1 << 20,
+            spool_dir: None,
+            spool_max_bytes: 1 << 20,
             tls: proto::tls::Files {
                 ca: file("ca.crt"),
                 cert: file("node.crt"),
@@ -61,13 +79,11 @@ impl Setup {
         let agent = tokio::spawn(run(config, load, listener, async move {
             let _ = stopped.await;
         }));
-        Self { aggregator, stop, agent, http, _pki: pki }
+        Self { aggregator, others, stop, agent, http, _pki: pki }
     }
 
     fn counted(&self, counter: Counter) -> u64 {
-        let receiver = self.aggregator.receiver();
-        let values = receiver.counted.values();
-        values.filter_map(|values| values.get(&Value::Counter(counter))).sum()
+        counted(&self.aggregator, counter)
     }
 
     /// Status line and body of an answer.
@@ -89,6 +105,12 @@ impl Setup {
         let ended = timeout(Duration::from_secs(20), self.agent).await.unwrap().unwrap();
         (self.aggregator, ended)
     }
+}
+
+fn counted(aggregator: &Aggregator, counter: Counter) -> u64 {
+    let receiver = aggregator.receiver();
+    let values = receiver.counted.values();
+    values.filter_map(|values| values.get(&Value::Counter(counter))).sum()
 }
 
 fn top_cgroup() -> Option<CgroupFs> {
@@ -120,6 +142,34 @@ async fn counts_reach_the_aggregator_through_bad_streams_and_a_shutdown() {
     let receiver = aggregator.receiver();
     let bytes = receiver.counted.values().next().unwrap()[&Value::Counter(Counter::BytesSent)];
     assert_eq!(bytes, 11, "the last bytes went out with the shutdown");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_of_two_aggregators_counts_everything_once() {
+    let Some(cgroup) = top_cgroup() else { return };
+    let source = FakeSource::new();
+    let kernel = source.handle();
+    let key = client_key(0, "10.0.0.2", 80);
+    let mut truth = 0;
+    let mut count = || {
+        kernel.count(0, key, Counter::BytesSent, 7);
+        truth += 7;
+        truth
+    };
+    // The first one goes after some batches, and comes back when it is asked for the second time.
+    let manners = vec![vec![Manner::Leaves(3), Manner::Refuses], Vec::new()];
+    let setup = Setup::among(cgroup, manners, move || Ok(source)).await;
+    let second = &setup.others[0];
+    eventually("the second to take over", || count() > 0 && counted(second, BYTES) > 0).await;
+    let first = setup.counted(BYTES);
+    let told = count();
+    eventually("all bytes at the second", || counted(second, BYTES) == told).await;
+    eventually("the first to come back", || count() > 0 && setup.counted(BYTES) > first).await;
+    let told = count();
+    eventually("all bytes at the first", || setup.counted(BYTES) == told).await;
+    let (aggregator, ended) = setup.stop().await;
+    ended.unwrap();
+    assert_eq!(counted(&aggregator, BYTES), told);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,11 +18,17 @@ use common::kernel::{HintKind, SLOTS};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::{mpsc, watch},
-    time::{Instant as TokioInstant, MissedTickBehavior, interval_at, sleep_until, timeout_at},
+    time::{Instant as TokioInstant, MissedTickBehavior, interval_at, sleep_until},
 };
 
 use crate::{
-    addresses::Addresses, metrics::Metrics, owners::Owners, report::Report, source::Source,
+    addresses::Addresses,
+    clock::Moment,
+    metrics::Metrics,
+    owners::Owners,
+    queue::{Entry, Queue},
+    report::Report,
+    source::Source,
     uplink::Event,
 };
 use early::Early;
@@ -46,6 +52,8 @@ pub struct Parts<S> {
     pub metrics: Metrics,
     /// Time between two looks at everything.
     pub interval: Duration,
+    /// Keeps batches until they are acknowledged.
+    pub queue: Queue,
 }
 
 /// Reads the kernel and fills the report.
@@ -59,9 +67,10 @@ pub struct Collector<S> {
     report: Report,
     status: Status,
     early: Early,
+    queue: Queue,
     outgoing: Option<Outgoing>,
-    /// Sending stopped for lack of room.
-    waiting: bool,
+    /// Sending stopped because the network takes no more for the moment.
+    full: bool,
     listed: Option<Instant>,
     tidied: Option<Instant>,
     refresh_fails: bool,
@@ -71,7 +80,7 @@ impl<S: Source> Collector<S> {
     /// One that has not looked yet.
     #[must_use]
     pub fn new(parts: Parts<S>) -> Self {
-        let Parts { source, owners, addresses, events, metrics, interval } = parts;
+        let Parts { source, owners, addresses, events, metrics, interval, queue } = parts;
         let status = Status::new(source.programs());
         Self {
             source,
@@ -83,8 +92,9 @@ impl<S: Source> Collector<S> {
             report: Report::new(),
             status,
             early: Early::default(),
+            queue,
             outgoing: None,
-            waiting: false,
+            full: false,
             listed: None,
             tidied: None,
             refresh_fails: false,
@@ -114,6 +124,7 @@ impl<S: Source> Collector<S> {
                     self.look_early();
                 }
                 () = readable(hints.as_ref()) => self.follow_hints(),
+                () = room(self.outgoing.as_ref()), if self.full => self.send(),
             }
         }
         self.drain().await;
@@ -134,20 +145,20 @@ impl<S: Source> Collector<S> {
     fn hear(&mut self, event: Event) {
         match event {
             Event::Up(stream) => {
-                self.report.restart(stream.acked);
+                self.acked(stream.acked);
+                self.report.start();
                 self.status.certificate_expires(stream.certificate_expires_unix_s);
-                self.outgoing = Some(Outgoing::new(stream));
+                self.outgoing = Some(Outgoing::new(stream, &mut self.queue, &mut self.report));
                 self.update_status();
+                self.build();
                 self.send();
             }
             Event::Acked(seq) => {
                 if let Some(outgoing) = &mut self.outgoing {
                     outgoing.acked(seq, &self.metrics);
-                    self.report.acked(seq);
+                    self.acked(seq);
                 }
-                if self.waiting {
-                    self.send();
-                }
+                self.send();
             }
             Event::Asked(tuples) => {
                 self.answer(tuples);
@@ -157,9 +168,17 @@ impl<S: Source> Collector<S> {
         }
     }
 
+    fn acked(&mut self, seq: u64) {
+        // A number that was never sent is not believed.
+        let seq = seq.min(self.report.last_seq());
+        self.queue.acked(seq);
+        self.report.acked(seq);
+        self.report.let_go(self.queue.start());
+    }
+
     fn hang_up(&mut self) {
         self.outgoing = None;
-        self.waiting = false;
+        self.full = false;
         self.report.stop();
     }
 
@@ -188,7 +207,9 @@ impl<S: Source> Collector<S> {
         if look.listeners {
             self.read_listeners(now);
         }
-        if self.report.take_urgent() {
+        // Without a stream nobody waits for it.
+        if self.outgoing.is_some() && self.report.take_urgent() {
+            self.build();
             self.send();
         }
     }
@@ -204,43 +225,77 @@ impl<S: Source> Collector<S> {
         self.read_slots(None, now);
         self.read_host(now);
         self.tidy(now);
-        self.update_status();
-        self.send();
-        if self.outgoing.is_none() || self.waiting {
-            self.metrics.intervals_coalesced.inc();
+        // Whoever comes next is told the latest: in each queued batch it would take room.
+        if self.outgoing.is_some() {
+            self.update_status();
         }
+        self.build();
+        self.send();
+        self.metrics.set_queue(&self.queue.state());
     }
 
-    /// Sends what there is; without a stream it stays in the report.
-    fn send(&mut self) {
-        let Some(outgoing) = &mut self.outgoing else { return };
-        match outgoing.send(&mut self.report, &self.metrics) {
-            Sent::All => self.waiting = false,
-            Sent::Waiting => self.waiting = true,
-            Sent::Broken => self.hang_up(),
+    /// Puts what there is into batches, whether or not there is a stream.
+    fn build(&mut self) {
+        let ended = Moment::now();
+        while let Some(batch) = self.report.build() {
+            self.queue.push(Entry::of(&batch, ended), &mut self.report);
         }
+        self.report.let_go(self.queue.start());
         self.report.take_urgent();
     }
 
-    fn is_drained(&self) -> bool {
-        self.report.is_clean() && self.outgoing.as_ref().is_none_or(Outgoing::is_settled)
+    /// Sends what the queue holds, as far as there is room.
+    fn send(&mut self) {
+        let Some(outgoing) = &mut self.outgoing else { return };
+        let sent = outgoing.send(&mut self.queue, &mut self.report, &self.metrics);
+        self.full = sent == Sent::Full;
+        if sent == Sent::Broken {
+            self.hang_up();
+        }
     }
 
-    /// Reads the kernel for the last time, and waits for the acknowledgement.
+    /// What was not kept, for the status.
+    fn queue_losses(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let state = self.queue.state();
+        let losses = [
+            ("resolution_folded", state.folded.batches),
+            ("resolution_folded_seconds", state.folded.span_ns.div_ceil(1_000_000_000)),
+            ("spool_unreadable", state.spool_unreadable),
+        ];
+        losses.into_iter().filter(|(_, count)| *count > 0)
+    }
+
+    fn is_drained(&self) -> bool {
+        self.report.is_clean() && self.queue.is_settled()
+    }
+
+    /// Reads the kernel for the last time, and waits for the acknowledgement. What is not
+    /// acknowledged then is left to the next process, if there is a place for it.
     async fn drain(&mut self) {
         let deadline = TokioInstant::now() + DRAIN_TIME;
         self.tick();
         while !self.is_drained() {
-            match timeout_at(deadline, self.events.recv()).await {
-                Ok(Some(event)) => self.hear(event),
-                Ok(None) => break,
-                Err(_) => {
-                    tracing::warn!("stopped before the aggregator had taken over the last batch");
-                    break;
-                }
+            tokio::select! {
+                event = self.events.recv() => match event {
+                    Some(event) => self.hear(event),
+                    None => break,
+                },
+                () = room(self.outgoing.as_ref()), if self.full => self.send(),
+                () = sleep_until(deadline) => break,
             }
-            self.send();
         }
+        if !self.is_drained() {
+            tracing::warn!("stopped before the aggregator had taken over the last batch");
+            self.queue.spill(&mut self.report);
+        }
+    }
+}
+
+/// Ready when the stream takes another batch; never when there is none.
+async fn room(outgoing: Option<&Outgoing>) {
+    match outgoing {
+        Some(outgoing) => outgoing.room().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,17 +1,21 @@
 //! The stream as the collector sees it: what was sent and is not acknowledged.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::VecDeque, time::Duration};
 
+use prost::Message as _;
 use proto::v1::{self, agent_message::Body};
 use tokio::{sync::mpsc::error::TrySendError, time::Instant};
 
-use crate::{metrics::Metrics, report::Report, uplink::Stream};
+use crate::{
+    clock::Moment,
+    metrics::Metrics,
+    queue::{Found, Prefaces, Queue},
+    uplink::Stream,
+};
 
-/// Batches sent and not acknowledged; beyond, numbers wait in the report.
-const MOST_IN_FLIGHT: usize = 16;
+/// Bytes sent and not acknowledged. An acknowledgement may take as long as a slow disk: with a
+/// second for each, a spool of 256 MB is still delivered within half a minute.
+const MOST_IN_FLIGHT: usize = 8 << 20;
 
 /// A stream whose oldest batch is not acknowledged for this long is given up.
 const ACK_TIME: Duration = Duration::from_secs(30);
@@ -21,67 +25,110 @@ const ACK_TIME: Duration = Duration::from_secs(30);
 pub(super) enum Sent {
     /// There is nothing left to send.
     All,
-    /// The rest waits for acknowledgements, or for the network.
+    /// The rest waits for acknowledgements.
     Waiting,
+    /// The rest waits for the network.
+    Full,
     /// The stream is broken.
     Broken,
+}
+
+/// A batch on its way.
+#[derive(Debug)]
+struct InFlight {
+    seq: u64,
+    bytes: usize,
+    sent: Instant,
 }
 
 #[derive(Debug)]
 pub(super) struct Outgoing {
     stream: Stream,
-    in_flight: VecDeque<(u64, Instant)>,
+    /// What is left of the preface.
+    preface: VecDeque<v1::Batch>,
+    /// The batch after the preface, or after the last one sent.
+    next: u64,
+    in_flight: VecDeque<InFlight>,
+    in_flight_bytes: usize,
 }
 
 impl Outgoing {
-    pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, in_flight: VecDeque::new() }
+    /// A stream that begins with the oldest batch that is not acknowledged.
+    pub(super) fn new(stream: Stream, queue: &mut Queue, prefaces: &mut impl Prefaces) -> Self {
+        let (preface, next) = queue.preface(prefaces);
+        let (preface, in_flight) = (preface.into(), VecDeque::new());
+        Self { stream, preface, next, in_flight, in_flight_bytes: 0 }
     }
 
-    /// Sends what the report holds, as far as there is room.
-    pub(super) fn send(&mut self, report: &mut Report, metrics: &Metrics) -> Sent {
-        while !report.is_clean() {
-            if self.in_flight.len() >= MOST_IN_FLIGHT {
+    /// Sends what the queue holds, as far as there is room.
+    pub(super) fn send(
+        &mut self,
+        queue: &mut Queue,
+        prefaces: &mut impl Prefaces,
+        metrics: &Metrics,
+    ) -> Sent {
+        loop {
+            if self.in_flight_bytes >= MOST_IN_FLIGHT {
                 return Sent::Waiting;
             }
+            let batch = match self.preface.front() {
+                Some(_) => None,
+                None => match queue.find(self.next) {
+                    Found::Here(entry) => Some(entry),
+                    Found::NotYet => return Sent::All,
+                    Found::Gone => {
+                        // Folded before it could be sent.
+                        let (preface, next) = queue.preface_from(self.next, prefaces);
+                        (self.preface, self.next) = (preface.into(), next);
+                        continue;
+                    }
+                },
+            };
             let permit = match self.stream.batches.try_reserve() {
                 Ok(permit) => permit,
-                Err(TrySendError::Full(())) => return Sent::Waiting,
+                Err(TrySendError::Full(())) => return Sent::Full,
                 Err(TrySendError::Closed(())) => return Sent::Broken,
             };
-            let Some(mut batch) = report.build() else { return Sent::Broken };
-            batch.sent_unix_ns = unix_ns();
-            self.in_flight.push_back((batch.seq, Instant::now()));
-            permit.send(v1::AgentMessage { body: Some(Body::Batch(batch)) });
+            let now = Moment::now();
+            let batch = match batch {
+                None => self
+                    .preface
+                    .pop_front()
+                    .map(|preface| v1::Batch { sent_unix_ns: now.unix_ns, ..preface }),
+                Some(entry) => {
+                    self.next = entry.seq + 1;
+                    let batch = entry.batch(&now, now.since(&entry.ended));
+                    batch.inspect_err(|error| tracing::error!(%error, "lost a batch")).ok()
+                }
+            };
+            let Some(batch) = batch else { continue };
+            let bytes = batch.encoded_len();
+            self.in_flight_bytes += bytes;
+            self.in_flight.push_back(InFlight { seq: batch.seq, bytes, sent: Instant::now() });
             metrics.batches_sent.inc();
+            permit.send(v1::AgentMessage { body: Some(Body::Batch(batch)) });
         }
-        Sent::All
+    }
+
+    /// Ready when the stream takes another batch, or nothing any more.
+    pub(super) async fn room(&self) {
+        // Which of the two, sending will tell.
+        let _ = self.stream.batches.reserve().await;
     }
 
     /// Notes an acknowledgement.
     pub(super) fn acked(&mut self, seq: u64, metrics: &Metrics) {
-        while let Some((oldest, sent)) = self.in_flight.front().copied() {
-            if oldest > seq {
-                break;
-            }
-            self.in_flight.pop_front();
+        while self.in_flight.front().is_some_and(|oldest| oldest.seq <= seq) {
+            let Some(oldest) = self.in_flight.pop_front() else { break };
+            self.in_flight_bytes -= oldest.bytes;
             metrics.batches_acked.inc();
-            metrics.ack_seconds.observe(sent.elapsed().as_secs_f64());
+            metrics.ack_seconds.observe(oldest.sent.elapsed().as_secs_f64());
         }
-    }
-
-    /// Whether every batch is acknowledged.
-    pub(super) fn is_settled(&self) -> bool {
-        self.in_flight.is_empty()
     }
 
     /// Whether the aggregator has been silent for too long.
     pub(super) fn is_stalled(&self, now: Instant) -> bool {
-        self.in_flight.front().is_some_and(|(_, sent)| now.duration_since(*sent) >= ACK_TIME)
+        let oldest = self.in_flight.front();
+        oldest.is_some_and(|oldest| now.duration_since(oldest.sent) >= ACK_TIME)
     }
-}
-
-fn unix_ns() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

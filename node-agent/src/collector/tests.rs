@@ -64,6 +64,7 @@ impl Setup {
             events: heard,
             metrics: metrics.clone(),
             interval,
+            queue: Queue::new(1 << 20, None),
         };
         let collector = tokio::spawn(async move { Collector::new(parts).run(over).await });
         let receiver = Receiver::default();
@@ -214,24 +215,47 @@ async fn nothing_is_lost_while_the_aggregator_is_away() {
         if round > 0 {
             setup.events.send(Event::Down).await.unwrap();
         }
-        let before = setup.metrics.intervals_coalesced.get();
-        let metrics = setup.metrics.clone();
-        eventually("intervals without a stream", || metrics.intervals_coalesced.get() > before + 1)
-            .await;
+        let refreshes = || setup.kernel.kernel().refreshes;
+        let before = refreshes();
+        eventually("intervals without a stream", || refreshes() > before + 2).await;
         setup.connect().await;
         setup.until("all bytes", |receiver| sum(receiver, BYTES) == truth).await;
     }
+    // Each interval came by itself, and said how long it had waited.
+    let waited = setup.receiver.ages_ns.iter().filter(|age| **age >= OFTEN.as_nanos() as u64);
+    assert!(waited.count() >= 5, "{:?}", setup.receiver.ages_ns);
     setup.stop().await;
 }
 
 #[tokio::test]
-async fn an_aggregator_that_stalls_holds_back_numbers_and_loses_none() {
+async fn an_aggregator_that_acknowledges_late_holds_back_nothing() {
+    let Some(mut setup) = Setup::new(OFTEN) else { return };
+    setup.connect().await;
+    let key = client_key(OWNER, "10.0.0.2", 80);
+    for number in 1..=50 {
+        setup.kernel.count(0, key, Counter::BytesSent, 1);
+        while sum(&setup.receiver, BYTES) < number {
+            let next = setup.batches.as_mut().unwrap().recv();
+            let message = timeout(Duration::from_secs(20), next).await.unwrap();
+            let Some(Body::Batch(batch)) = message.unwrap().body else { panic!("not a batch") };
+            setup.receiver.apply(&batch);
+        }
+    }
+    assert_eq!(setup.metrics.batches_acked.get(), 0);
+    setup.events.send(Event::Acked(setup.receiver.seq)).await.unwrap();
+    let metrics = setup.metrics.clone();
+    eventually("all acknowledged", || metrics.batches_acked.get() >= 50).await;
+    setup.stop().await;
+}
+
+#[tokio::test]
+async fn an_aggregator_that_stalls_holds_back_batches_and_loses_none() {
     let Some(mut setup) = Setup::new(OFTEN) else { return };
     setup.connect().await;
     let key = client_key(OWNER, "10.0.0.2", 80);
     let mut truth = 0;
-    // Nobody reads: the stream fills up, and the report takes the rest.
-    while setup.metrics.intervals_coalesced.get() < 3 {
+    // Nobody reads: the stream fills up, and the queue takes the rest.
+    while setup.metrics.queue_batches.get() < 20 {
         setup.kernel.count(0, key, Counter::BytesSent, 1);
         truth += 1;
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::ConfigError;
 
@@ -14,9 +14,10 @@ use super::ConfigError;
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Layer {
-    /// Aggregator to report to, as https://HOST:PORT
+    /// Aggregator to report to, as https://HOST:PORT; several in the order of preference
     #[arg(long, global = true, value_name = "URL")]
-    pub aggregator: Option<String>,
+    #[serde(deserialize_with = "one_or_several")]
+    pub aggregator: Vec<String>,
     /// Name of this node, as in its certificate [default: the host's name]
     #[arg(long, global = true, value_name = "NAME")]
     pub node: Option<String>,
@@ -26,6 +27,15 @@ pub struct Layer {
     /// Time between two reports [default: 1s]
     #[arg(long, global = true, value_name = "TIME")]
     pub interval: Option<String>,
+    /// Memory for reports that no aggregator has acknowledged [default: 4MiB]
+    #[arg(long, global = true, value_name = "BYTES")]
+    pub queue_max_bytes: Option<String>,
+    /// Folder for such reports when memory has no more room [default: none]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub spool_dir: Option<String>,
+    /// Room for them in that folder [default: 256MiB]
+    #[arg(long, global = true, value_name = "BYTES")]
+    pub spool_max_bytes: Option<String>,
     /// CA that issued the aggregator's certificate (PEM)
     #[arg(long, global = true, value_name = "FILE")]
     pub tls_ca: Option<String>,
@@ -44,11 +54,14 @@ pub struct Layer {
 }
 
 /// Names of all settings, as flags and keys of the file have them.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 12] = [
     "aggregator",
     "node",
     "cgroup",
     "interval",
+    "queue-max-bytes",
+    "spool-dir",
+    "spool-max-bytes",
     "tls-ca",
     "tls-cert",
     "tls-key",
@@ -57,20 +70,40 @@ const NAMES: [&str; 9] = [
 ];
 
 impl Layer {
-    fn get(&self, name: &str) -> Option<&str> {
-        match name {
-            "aggregator" => self.aggregator.as_deref(),
-            "node" => self.node.as_deref(),
-            "cgroup" => self.cgroup.as_deref(),
-            "interval" => self.interval.as_deref(),
-            "tls-ca" => self.tls_ca.as_deref(),
-            "tls-cert" => self.tls_cert.as_deref(),
-            "tls-key" => self.tls_key.as_deref(),
-            "metrics-listen" => self.metrics_listen.as_deref(),
-            "log" => self.log.as_deref(),
-            _ => None,
-        }
+    fn get(&self, name: &str) -> Option<String> {
+        let value = match name {
+            // As in the environment; no URL of ours has a comma.
+            "aggregator" if self.aggregator.is_empty() => return None,
+            "aggregator" => return Some(self.aggregator.join(",")),
+            "node" => &self.node,
+            "cgroup" => &self.cgroup,
+            "interval" => &self.interval,
+            "queue-max-bytes" => &self.queue_max_bytes,
+            "spool-dir" => &self.spool_dir,
+            "spool-max-bytes" => &self.spool_max_bytes,
+            "tls-ca" => &self.tls_ca,
+            "tls-cert" => &self.tls_cert,
+            "tls-key" => &self.tls_key,
+            "metrics-listen" => &self.metrics_listen,
+            "log" => &self.log,
+            _ => return None,
+        };
+        value.clone()
     }
+}
+
+/// A list that a single value may stand for.
+fn one_or_several<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a text or a list of texts")]
+    enum OneOrSeveral {
+        One(String),
+        Several(Vec<String>),
+    }
+    Ok(match OneOrSeveral::deserialize(from)? {
+        OneOrSeveral::One(one) => vec![one],
+        OneOrSeveral::Several(several) => several,
+    })
 }
 
 /// Name of a setting's environment variable.
@@ -143,13 +176,13 @@ impl Layers {
 
     pub(super) fn get(&self, name: &'static str) -> Option<Raw<'_>> {
         if let Some(text) = self.flags.get(name) {
-            return Some(Raw { text: text.to_owned(), origin: Origin::Flag, name });
+            return Some(Raw { text, origin: Origin::Flag, name });
         }
         if let Some((_, text)) = self.environment.iter().find(|(key, _)| *key == name) {
             return Some(Raw { text: text.clone(), origin: Origin::Environment, name });
         }
         let (path, layer) = self.file.as_ref()?;
-        let text = layer.get(name)?.to_owned();
+        let text = layer.get(name)?;
         Some(Raw { text, origin: Origin::File(path), name })
     }
 }

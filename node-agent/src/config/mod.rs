@@ -11,7 +11,10 @@ use proto::{
 };
 
 pub use layers::{Command, Layer, Layers, parse_command_line};
-pub use values::{AggregatorAddress, DEFAULT_INTERVAL, DEFAULT_METRICS_LISTEN};
+pub use values::{
+    AggregatorAddress, DEFAULT_INTERVAL, DEFAULT_METRICS_LISTEN, DEFAULT_QUEUE_BYTES,
+    DEFAULT_SPOOL_BYTES,
+};
 
 use crate::cgroup_fs::{self, CgroupFs};
 
@@ -64,14 +67,20 @@ pub enum ConfigError {
 /// Everything `weft-agent` needs to run.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where batches go.
-    pub aggregator: AggregatorAddress,
+    /// Where batches go, the preferred one first; at least one.
+    pub aggregators: Vec<AggregatorAddress>,
     /// The node's name; the certificate must have the same.
     pub node: String,
     /// Processes below this cgroup v2 directory are seen.
     pub cgroup: CgroupFs,
     /// Time between two looks at the kernel.
     pub interval: Duration,
+    /// Memory for batches that are not acknowledged.
+    pub queue_max_bytes: usize,
+    /// Folder for those that memory has no room for.
+    pub spool_dir: Option<PathBuf>,
+    /// Room in it.
+    pub spool_max_bytes: u64,
     /// PEM files.
     pub tls: tls::Files,
     /// Address of `/metrics` and `/healthz`.
@@ -94,7 +103,7 @@ impl Config {
     /// When a setting is missing or wrong.
     pub fn resolve(layers: &Layers) -> Result<Self, ConfigError> {
         let required = |name| layers.get(name).ok_or(ConfigError::Missing(name));
-        let aggregator = required("aggregator")?.parse_with(values::aggregator)?;
+        let aggregators = required("aggregator")?.parse_with(values::aggregators)?;
         let node = match layers.get("node") {
             Some(value) => value.parse_with(values::node_name)?,
             None => values::host_name()
@@ -104,6 +113,14 @@ impl Config {
             Some(value) => value.parse_with(values::interval)?,
             None => DEFAULT_INTERVAL,
         };
+        let bytes = |name, default| match layers.get(name) {
+            Some(value) => value.parse_with(values::bytes),
+            None => Ok(default),
+        };
+        let queue_max_bytes = bytes("queue-max-bytes", DEFAULT_QUEUE_BYTES)?;
+        let spool_max_bytes = bytes("spool-max-bytes", DEFAULT_SPOOL_BYTES)?;
+        let spool_dir =
+            layers.get("spool-dir").map(|value| value.parse_with(values::path)).transpose()?;
         let metrics_listen = match layers.get("metrics-listen") {
             Some(value) => value.parse_with(values::listen_address)?,
             None => DEFAULT_METRICS_LISTEN,
@@ -112,10 +129,13 @@ impl Config {
         let tls =
             tls::Files { ca: file("tls-ca")?, cert: file("tls-cert")?, key: file("tls-key")? };
         Ok(Self {
-            aggregator,
+            aggregators,
             node,
             cgroup: cgroup(layers)?,
             interval,
+            queue_max_bytes: usize::try_from(queue_max_bytes).unwrap_or(usize::MAX),
+            spool_dir,
+            spool_max_bytes,
             tls,
             metrics_listen,
             log: log_filter(layers)?,

@@ -54,10 +54,41 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
         .env("WEFT_AGGREGATOR", "https://env:2")
         .env("WEFT_NODE", "env");
     let config = setup.resolve(&["--aggregator", "https://flag:3"]).unwrap();
-    assert_eq!(config.aggregator.to_string(), "flag:3");
+    assert_eq!(shown(&config.aggregators), "flag:3");
     assert_eq!(config.node, "env");
     assert_eq!(config.interval, std::time::Duration::from_secs(3));
     assert_eq!(config.metrics_listen, DEFAULT_METRICS_LISTEN);
+}
+
+fn shown(aggregators: &[AggregatorAddress]) -> String {
+    let shown: Vec<_> = aggregators.iter().map(ToString::to_string).collect();
+    shown.join(" ")
+}
+
+#[test]
+fn aggregators_may_be_several_wherever_they_are_set() {
+    let resolved =
+        |setup: Setup, flags: &[&str]| setup.resolve(flags).map(|c| shown(&c.aggregators));
+    let flags = ["--aggregator", "https://a", "--aggregator", "https://b:1"];
+    assert_eq!(resolved(Setup::new(), &flags).unwrap(), "a:7443 b:1");
+    let env = Setup::new().env("WEFT_AGGREGATOR", "https://a, https://b:1");
+    assert_eq!(resolved(env, &[]).unwrap(), "a:7443 b:1");
+    let file = Setup::new().file("aggregator = ['https://a', 'https://b:1']");
+    assert_eq!(resolved(file, &[]).unwrap(), "a:7443 b:1");
+    let file = Setup::new().file("aggregator = []");
+    assert!(resolved(file, &[]).unwrap_err().to_string().starts_with("--aggregator is missing"));
+    let env = Setup::new().env("WEFT_AGGREGATOR", "https://a,");
+    assert!(resolved(env, &[]).unwrap_err().to_string().starts_with("WEFT_AGGREGATOR: ``"));
+}
+
+#[test]
+fn sizes() {
+    assert_eq!(bytes("20000"), Ok(20_000));
+    assert_eq!(bytes("16KiB"), Ok(16 << 10));
+    assert_eq!(bytes("2GiB"), Ok(2 << 30));
+    for bad in ["", "MiB", "1", "16KB", "-1MiB", "99999999999999GiB", "1 MiB"] {
+        assert!(bytes(bad).is_err(), "{bad}");
+    }
 }
 
 #[test]
@@ -66,6 +97,7 @@ fn defaults_are_the_cgroup_root_and_the_host_name() {
     assert_eq!(config.node, host_name().unwrap());
     assert_eq!(config.cgroup.dir(), CgroupFs::default_root().unwrap().dir());
     assert_eq!(config.interval, DEFAULT_INTERVAL);
+    assert_eq!((config.queue_max_bytes, config.spool_dir), (4 << 20, None));
 }
 
 #[test]
@@ -168,5 +200,6 @@ proptest! {
     #[test]
     fn no_text_makes_a_reader_panic(text in ".{0,40}") {
         let _ = (aggregator(&text), node_name(&text), interval(&text), listen_address(&text));
+        let _ = (aggregators(&text), bytes(&text), path(&text));
     }
 }

@@ -13,6 +13,16 @@ pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 pub const DEFAULT_METRICS_LISTEN: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7481);
 
+/// Memory for batches that are not acknowledged, unless set: half an hour of a host with 100
+/// edges.
+pub const DEFAULT_QUEUE_BYTES: u64 = 4 << 20;
+
+/// Room for more of them in files, unless set.
+pub const DEFAULT_SPOOL_BYTES: u64 = 256 << 20;
+
+/// Less would not hold a batch.
+const LEAST_BYTES: u64 = 16 << 10;
+
 /// The aggregator's port when the URL has none.
 const DEFAULT_AGGREGATOR_PORT: u16 = 7443;
 
@@ -39,6 +49,10 @@ impl std::fmt::Display for AggregatorAddress {
             write!(f, "{}:{}", self.host, self.port)
         }
     }
+}
+
+pub(super) fn aggregators(text: &str) -> Result<Vec<AggregatorAddress>, String> {
+    text.split(',').map(|one| aggregator(one.trim())).collect()
 }
 
 pub(super) fn aggregator(text: &str) -> Result<AggregatorAddress, String> {
@@ -113,6 +127,28 @@ pub(super) fn interval(text: &str) -> Result<Duration, String> {
         Some(time) if (SHORTEST_INTERVAL..=LONGEST_INTERVAL).contains(&time) => Ok(time),
         _ => Err(format!("`{text}` is not between 50ms and 60s")),
     }
+}
+
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is not a size; write 4MiB or 4194304");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let unit = match unit {
+        "" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(wrong()),
+    };
+    match number.checked_mul(unit) {
+        Some(bytes) if bytes >= LEAST_BYTES => Ok(bytes),
+        _ => Err(format!("`{text}` is not between 16KiB and what can be counted")),
+    }
+}
+
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("is empty".to_owned()) } else { Ok(PathBuf::from(text)) }
 }
 
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {

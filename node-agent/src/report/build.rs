@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use prost::Message as _;
 use proto::{
+    columns::Encoder,
     convert::{HalfDefinition, TupleAnswer, WorkloadDefinition},
     v1::{self, SectionKind},
 };
@@ -12,13 +13,13 @@ use topology::model::{Address, Workload};
 use super::{Report, half::Half, intern::Interner};
 
 /// Halves in one batch.
-const HALVES_PER_BATCH: usize = 2_048;
+pub(super) const HALVES_PER_BATCH: usize = 2_048;
 
 /// Bytes of columns in one batch, exceeded by at most one record.
 const COLUMN_BYTES_PER_BATCH: usize = 1 << 20;
 
 /// Listener changes in one batch.
-const LISTENERS_PER_BATCH: usize = 4_096;
+pub(super) const LISTENERS_PER_BATCH: usize = 4_096;
 
 impl Report {
     /// Whether there is nothing to send.
@@ -31,24 +32,22 @@ impl Report {
             && self.answers.is_empty()
     }
 
-    /// Writes the next batch of the stream; what does not fit is left for the one after. `None`
-    /// when there is no stream or nothing to send. The times in the batch are the sender's to
-    /// fill in.
+    /// Writes the next batch of the session; what does not fit is left for the one after. `None`
+    /// when there is nothing to send. The times in the batch are the sender's to fill in.
     pub fn build(&mut self) -> Option<v1::Batch> {
-        if !self.streaming || self.is_clean() {
+        if self.is_clean() {
             return None;
         }
         let seq = self.next_seq;
         self.next_seq += 1;
         let mut definitions = v1::Definitions::default();
-        self.put_halves(&mut definitions);
+        self.put_halves(seq, &mut definitions);
         definitions.retired_halves = self.halves.retire(seq);
         let mut borrowed = Vec::new();
         let listeners = self.put_listeners(&mut definitions, &mut borrowed);
         let answers = self.put_answers(&mut definitions, &mut borrowed);
-        // Only now, so that no id gets another meaning within this batch.
         for workload in borrowed {
-            self.workloads.release(workload);
+            self.workloads.release(workload, seq);
         }
 
         let mut sections = Vec::new();
@@ -60,11 +59,7 @@ impl Report {
             (SectionKind::Totals, &mut self.totals),
             (SectionKind::Increments, &mut self.increments),
         ] {
-            if !encoder.is_empty() {
-                let mut payload = Vec::new();
-                encoder.finish(&mut payload);
-                put(&mut sections, kind, payload);
-            }
+            put_columns(&mut sections, kind, encoder);
         }
         if let Some(listeners) = listeners {
             // "None at all" is an empty message, and has to be said.
@@ -74,10 +69,10 @@ impl Report {
             put(&mut sections, SectionKind::HostSignals, self.signals.value.encode_to_vec());
         }
         put(&mut sections, SectionKind::TupleOwners, answers.encode_to_vec());
-        Some(v1::Batch { seq, sent_unix_ns: 0, age_ns: 0, sections, preface: false })
+        Some(v1::Batch { seq, sections, ..v1::Batch::default() })
     }
 
-    fn put_halves(&mut self, definitions: &mut v1::Definitions) {
+    fn put_halves(&mut self, seq: u64, definitions: &mut v1::Definitions) {
         let dirty = self.halves.take_dirty();
         let mut written = 0;
         for id in &dirty {
@@ -87,14 +82,15 @@ impl Report {
             }
             written += 1;
             let Some(half) = self.halves.get_mut(*id) else { continue };
-            let encoder = if half.defined { &mut self.increments } else { &mut self.totals };
+            let new = half.defined == 0;
+            let encoder = if new { &mut self.totals } else { &mut self.increments };
             if let Err(error) = encoder.push(*id, half.record(&mut self.buckets), &self.buckets) {
                 tracing::error!(%error, half = id, "cannot write the values of a half");
             }
-            if !half.defined {
+            if new {
                 define_half(*id, half, definitions, &mut self.workloads, &mut self.addresses);
             }
-            half.sent();
+            half.sent(seq);
         }
         self.halves.put_back(dirty.get(written..).unwrap_or_default());
     }
@@ -150,6 +146,10 @@ fn define_half(
             definitions.addresses.push(v1::AddressDefinition { id: address, address: value });
         }
     }
+    definitions.halves.push(definition(id, half));
+}
+
+pub(super) fn definition(id: u32, half: &Half) -> v1::HalfDefinition {
     let definition = HalfDefinition {
         id,
         workload: half.key.workload,
@@ -159,7 +159,7 @@ fn define_half(
         client_port: half.key.client_port,
         role: half.key.role,
     };
-    definitions.halves.push(definition.into());
+    definition.into()
 }
 
 fn define_workload(
@@ -173,12 +173,24 @@ fn define_workload(
     }
 }
 
-fn put(sections: &mut Vec<v1::Section>, kind: SectionKind, payload: Vec<u8>) {
+pub(super) fn put_columns(
+    sections: &mut Vec<v1::Section>,
+    kind: SectionKind,
+    encoder: &mut Encoder,
+) {
+    if !encoder.is_empty() {
+        let mut payload = Vec::new();
+        encoder.finish(&mut payload);
+        put(sections, kind, payload);
+    }
+}
+
+pub(super) fn put(sections: &mut Vec<v1::Section>, kind: SectionKind, payload: Vec<u8>) {
     if !payload.is_empty() {
         sections.push(section(kind, payload));
     }
 }
 
-fn section(kind: SectionKind, payload: Vec<u8>) -> v1::Section {
+pub(super) fn section(kind: SectionKind, payload: Vec<u8>) -> v1::Section {
     v1::Section { kind: i32::from(kind) as u32, payload: payload.into() }
 }

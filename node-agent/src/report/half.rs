@@ -14,7 +14,7 @@ struct Bucket {
     /// `kind * BUCKETS + bucket`.
     code: u16,
     total: u64,
-    /// Part of the total that the stream has not been told.
+    /// Part of the total that no batch holds.
     unsent: u64,
 }
 
@@ -36,8 +36,10 @@ pub(super) struct Half {
     pub(super) changed: Instant,
     /// When a failure was last worth a batch of its own.
     pub(super) alarmed: Option<Instant>,
-    /// The stream knows its id.
-    pub(super) defined: bool,
+    /// The batch that defined it; 0 for none yet.
+    pub(super) defined: u64,
+    /// The batch that retired it; 0 for none yet.
+    pub(super) retired: u64,
     /// It has something to send.
     pub(super) dirty: bool,
     /// It is to be retired unless it changes before.
@@ -56,7 +58,8 @@ impl Half {
             slots: 0,
             changed: now,
             alarmed: None,
-            defined: false,
+            defined: 0,
+            retired: 0,
             dirty: false,
             ending: false,
             totals: [0; COUNTERS],
@@ -91,37 +94,38 @@ impl Half {
         bucket.unsent = bucket.unsent.saturating_add(gain).min(LARGEST_COUNT);
     }
 
-    /// Takes over what another instance of the same half counted.
-    pub(super) fn merge(&mut self, other: &Half) {
-        for (mine, theirs) in self.totals.iter_mut().zip(other.totals) {
-            *mine = mine.saturating_add(theirs);
-        }
-        for bucket in &other.buckets {
-            self.add_bucket(bucket.code, bucket.total);
-        }
-    }
-
-    /// What the stream has to be told: everything when it does not know the half yet, else what
-    /// was added since it was last told.
+    /// What the next batch has to say: everything when none has defined the half yet, else what
+    /// was added since the last one.
     pub(super) fn record(&self, buckets: &mut Vec<BucketRecord>) -> &[u64; COUNTERS] {
         buckets.clear();
-        for bucket in &self.buckets {
-            let count = if self.defined { bucket.unsent } else { bucket.total };
-            if let (Some((kind, index)), true) = (decode(bucket.code), count > 0) {
-                buckets.push((kind, index, count));
-            }
-        }
-        if self.defined { &self.unsent } else { &self.totals }
+        let unsent = self.buckets.iter().filter(|bucket| bucket.unsent > 0);
+        buckets.extend(unsent.filter_map(|bucket| {
+            let (kind, index) = decode(bucket.code)?;
+            Some((kind, index, bucket.unsent))
+        }));
+        &self.unsent
     }
 
-    /// The stream has been told.
-    pub(super) fn sent(&mut self) {
-        self.defined = true;
+    /// A batch holds it all.
+    pub(super) fn sent(&mut self, seq: u64) {
+        if self.defined == 0 {
+            self.defined = seq;
+        }
         self.dirty = false;
         self.unsent = [0; COUNTERS];
         for bucket in &mut self.buckets {
             bucket.unsent = 0;
         }
+    }
+
+    /// What batches hold, those that are acknowledged included.
+    pub(super) fn told(&self) -> Told {
+        let mut counters = self.totals;
+        for (total, unsent) in counters.iter_mut().zip(self.unsent) {
+            *total = total.saturating_sub(unsent);
+        }
+        let told = |bucket: &Bucket| (bucket.code, bucket.total.saturating_sub(bucket.unsent));
+        Told { counters, buckets: self.buckets.iter().map(told).collect() }
     }
 
     /// Attempts and connections in these increments that somebody waits to see.
@@ -136,6 +140,41 @@ impl Half {
             Counter::ResetReceived,
         ];
         ALARMING.iter().any(|counter| counters[counter.index()] > 0)
+    }
+}
+
+/// What batches have told of a half, as of one of them.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) counters: [u64; COUNTERS],
+    /// By code, ascending.
+    buckets: Vec<(u16, u64)>,
+}
+
+impl Told {
+    /// Goes back before a batch that added this.
+    pub(super) fn take_counter(&mut self, counter: Counter, gain: u64) {
+        let told = &mut self.counters[counter.index()];
+        *told = told.saturating_sub(gain);
+    }
+
+    /// As [`take_counter`](Self::take_counter).
+    pub(super) fn take_bucket(&mut self, kind: HistogramKind, bucket: u16, gain: u64) {
+        let code = code(kind, bucket);
+        if let Ok(at) = self.buckets.binary_search_by_key(&code, |(code, _)| *code) {
+            let told = &mut self.buckets[at].1;
+            *told = told.saturating_sub(gain);
+        }
+    }
+
+    /// The buckets as the columns want them.
+    pub(super) fn buckets(&self, buckets: &mut Vec<BucketRecord>) {
+        buckets.clear();
+        let told = self.buckets.iter().filter(|(_, count)| *count > 0);
+        buckets.extend(told.filter_map(|(code, count)| {
+            let (kind, index) = decode(*code)?;
+            Some((kind, index, *count))
+        }));
     }
 }
 

@@ -10,13 +10,17 @@ use topology::model::HalfKey;
 use super::half::Half;
 
 /// Halves known at a time, retired ones whose retirement is not acknowledged included. At some
-/// 350 bytes and 24 for each bucket, 64 MiB would be much; no host is known that needs it.
+/// 600 bytes with its place in the tables, and 24 for each bucket, 64 MiB would be much; no host is
+/// known that needs it.
 pub(super) const MOST_HALVES: usize = 65_536;
 
 /// A half whose slots are all given back is retired after this time without a change.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Halves whose retirement went out in one batch.
+/// The same, when three quarters of the room are taken, by a port scan say.
+const IDLE_WHEN_SCARCE: Duration = Duration::from_secs(2);
+
+/// Halves that one batch retired.
 #[derive(Debug)]
 struct Retiring {
     seq: u64,
@@ -25,7 +29,7 @@ struct Retiring {
 
 #[derive(Debug, Default)]
 pub(super) struct Halves {
-    entries: Vec<Option<Half>>,
+    entries: Vec<Option<Box<Half>>>,
     free: Vec<u32>,
     by_key: HashMap<HalfKey<u32>, u32>,
     dirty: Vec<u32>,
@@ -46,13 +50,17 @@ impl Halves {
         self.by_key.get(key).copied()
     }
 
+    pub(super) fn get(&self, id: u32) -> Option<&Half> {
+        self.entries.get(id as usize)?.as_deref()
+    }
+
     pub(super) fn get_mut(&mut self, id: u32) -> Option<&mut Half> {
-        self.entries.get_mut(id as usize)?.as_mut()
+        self.entries.get_mut(id as usize)?.as_deref_mut()
     }
 
     /// Adds a half; the caller has made sure that there is room and no other with its key.
     pub(super) fn insert(&mut self, half: Half) -> u32 {
-        let key = half.key;
+        let (key, half) = (half.key, Box::new(half));
         let id = match self.free.pop() {
             Some(id) => {
                 if let Some(place) = self.entries.get_mut(id as usize) {
@@ -98,11 +106,12 @@ impl Halves {
 
     /// Finds halves that ended.
     pub(super) fn expire(&mut self, now: Instant) {
+        let scarce = self.len() > MOST_HALVES / 4 * 3;
+        let idle = if scarce { IDLE_WHEN_SCARCE } else { IDLE };
         for (id, half) in (0..).zip(&mut self.entries) {
             let Some(half) = half else { continue };
-            let over = half.slots == 0 && now.duration_since(half.changed) >= IDLE;
-            // One that is not in the table by key is being retired already.
-            if over && !half.dirty && !half.ending && self.by_key.get(&half.key) == Some(&id) {
+            let over = half.slots == 0 && now.duration_since(half.changed) >= idle;
+            if over && !half.dirty && !half.ending && half.retired == 0 {
                 half.ending = true;
                 self.ending.push(id);
             }
@@ -110,7 +119,7 @@ impl Halves {
     }
 
     /// Halves to be retired in the batch with this number. A half that changes from now on is
-    /// a new one.
+    /// a new one, with another id.
     pub(super) fn retire(&mut self, seq: u64) -> Vec<u32> {
         let mut ended = Vec::new();
         for id in std::mem::take(&mut self.ending) {
@@ -119,6 +128,7 @@ impl Halves {
             };
             if half.ending {
                 half.ending = false;
+                half.retired = seq;
                 self.by_key.remove(&half.key);
                 ended.push(id);
             }
@@ -141,37 +151,26 @@ impl Halves {
         }
     }
 
-    /// A new stream knows no half: all are to be defined, with their totals. Retirements that
-    /// were not taken over are undone.
-    pub(super) fn restart(&mut self, mut forget: impl FnMut(Half)) {
-        for id in std::mem::take(&mut self.retiring).into_iter().flat_map(|r| r.halves) {
-            let Some(key) = self.get_mut(id).map(|half| half.key) else { continue };
-            let Some(successor) = self.by_key(&key) else {
-                self.by_key.insert(key, id);
-                continue;
-            };
-            // The receiver never heard that the first ended, so to it they are one.
-            let Some(ended) = self.remove(id) else { continue };
-            if let Some(successor) = self.get_mut(successor) {
-                successor.merge(&ended);
-            }
-            forget(ended);
-        }
-        self.ending.clear();
-        self.dirty.clear();
-        for (id, half) in (0..).zip(&mut self.entries) {
-            if let Some(half) = half {
-                half.defined = false;
-                half.ending = false;
-                half.dirty = true;
-                self.dirty.push(id);
-            }
-        }
+    /// Halves that a batch up to this one defined and that no batch up to this one retired, and
+    /// those that one of them retired without having been acknowledged; in ascending order of the
+    /// batch that retired them, and of their ids. With each, that batch.
+    pub(super) fn as_of(&self, seq: u64) -> Vec<(u64, u32)> {
+        let known = |half: &Half| (1..=seq).contains(&half.defined);
+        let retired = |half: &Half| if half.retired > seq { 0 } else { half.retired };
+        let halves = (0..).zip(&self.entries).filter_map(|(id, half)| Some((id, half.as_ref()?)));
+        let mut halves: Vec<_> =
+            halves.filter(|(_, half)| known(half)).map(|(id, half)| (retired(half), id)).collect();
+        // Those that did not end come last.
+        halves.sort_unstable_by_key(|(retired, id)| (retired.wrapping_sub(1), *id));
+        halves
     }
 
     fn remove(&mut self, id: u32) -> Option<Half> {
         let half = self.entries.get_mut(id as usize)?.take()?;
         self.free.push(id);
-        Some(half)
+        if self.by_key.len() < self.by_key.capacity() / 4 {
+            self.by_key.shrink_to(self.by_key.len() * 2);
+        }
+        Some(*half)
     }
 }

@@ -1,27 +1,38 @@
-//! Small integers for things that are described once per stream.
+//! Small integers for things that are described once per session.
 
-use std::{collections::HashMap, hash::Hash};
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::Hash,
+};
 
 #[derive(Debug)]
 struct Entry<T> {
     value: T,
     references: u32,
     defined: bool,
+    /// The last batch that may have used it when the last reference went.
+    last: u64,
 }
 
-/// Gives ids to values, from 1 on, and takes them back when nobody refers to them any more.
-///
-/// Ids outlive streams; what a stream has not been told yet is noted per id.
+/// Gives ids to values, from 1 on, and takes them back when nobody refers to them any more and
+/// no batch that may have will be sent again.
 #[derive(Debug)]
 pub(super) struct Interner<T> {
     ids: HashMap<T, u32>,
     entries: Vec<Option<Entry<T>>>,
     free: Vec<u32>,
+    /// Ids that nobody referred to at some time, and the last batch that may have; ascending.
+    leaving: VecDeque<(u64, u32)>,
 }
 
 impl<T: Clone + Eq + Hash> Interner<T> {
     pub(super) fn new() -> Self {
-        Self { ids: HashMap::new(), entries: Vec::new(), free: Vec::new() }
+        Self {
+            ids: HashMap::new(),
+            entries: Vec::new(),
+            free: Vec::new(),
+            leaving: VecDeque::new(),
+        }
     }
 
     /// Id of a value, with one more reference to it.
@@ -32,7 +43,7 @@ impl<T: Clone + Eq + Hash> Interner<T> {
             }
             return id;
         }
-        let entry = Some(Entry { value: value.clone(), references: 1, defined: false });
+        let entry = Some(Entry { value: value.clone(), references: 1, defined: false, last: 0 });
         let id = match self.free.pop() {
             Some(id) => {
                 if let Some(place) = self.entries.get_mut(id as usize - 1) {
@@ -49,31 +60,48 @@ impl<T: Clone + Eq + Hash> Interner<T> {
         id
     }
 
-    /// One reference less.
-    pub(super) fn release(&mut self, id: u32) {
+    /// One reference less; batches up to `last` may have used it.
+    pub(super) fn release(&mut self, id: u32, last: u64) {
         let Some(entry) = self.entry(id) else { return };
         entry.references = entry.references.saturating_sub(1);
-        if entry.references > 0 {
-            return;
-        }
-        let place = self.entries.get_mut(id as usize - 1);
-        if let Some(entry) = place.and_then(Option::take) {
-            self.ids.remove(&entry.value);
-            self.free.push(id);
+        if entry.references == 0 {
+            entry.last = last;
+            self.leaving.push_back((last, id));
         }
     }
 
-    /// The value, if the stream does not know the id yet; from now on it does.
+    /// No batch up to this one will be sent any more.
+    pub(super) fn let_go(&mut self, seq: u64) {
+        while self.leaving.front().is_some_and(|(last, _)| *last <= seq) {
+            let Some((last, id)) = self.leaving.pop_front() else { break };
+            // It may have been asked for again, and let go again for a later batch.
+            let unused = |entry: &mut Entry<T>| entry.references == 0 && entry.last == last;
+            if !self.entry(id).is_some_and(unused) {
+                continue;
+            }
+            let place = self.entries.get_mut(id as usize - 1);
+            if let Some(entry) = place.and_then(Option::take) {
+                self.ids.remove(&entry.value);
+                self.free.push(id);
+            }
+        }
+        if self.ids.len() < self.ids.capacity() / 4 {
+            self.ids.shrink_to(self.ids.len() * 2);
+        }
+    }
+
+    /// The value, if no batch has defined the id yet; from now on one has.
     pub(super) fn define(&mut self, id: u32) -> Option<&T> {
         let entry = self.entry(id)?;
         if std::mem::replace(&mut entry.defined, true) { None } else { Some(&entry.value) }
     }
 
-    /// A new stream knows nothing.
-    pub(super) fn forget_definitions(&mut self) {
-        for entry in self.entries.iter_mut().flatten() {
-            entry.defined = false;
-        }
+    /// Everything that batches have defined and that they may still use.
+    pub(super) fn defined(&self) -> impl Iterator<Item = (u32, &T)> {
+        let entries = (1..).zip(&self.entries);
+        entries.filter_map(|(id, entry)| {
+            entry.as_ref().filter(|entry| entry.defined).map(|entry| (id, &entry.value))
+        })
     }
 
     /// Values that have an id.
@@ -93,30 +121,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_live_as_long_as_their_references() {
+    fn ids_live_as_long_as_their_references_and_the_batches_that_used_them() {
         let mut interner = Interner::new();
         let (a, b) = (interner.acquire(&"a"), interner.acquire(&"b"));
         assert_eq!((a, b), (1, 2));
         assert_eq!(interner.acquire(&"a"), a);
-        interner.release(a);
-        assert_eq!(interner.acquire(&"a"), a, "one reference was left");
-        interner.release(a);
-        interner.release(a);
+        interner.release(a, 3);
+        interner.release(a, 4);
+        assert_eq!(interner.acquire(&"a"), a, "a batch on its way may name it");
+        interner.release(a, 6);
+        interner.let_go(5);
+        assert_eq!(interner.acquire(&"a"), a, "so it is until batch 6 has arrived");
+        interner.release(a, 7);
+        interner.let_go(7);
         assert_eq!(interner.acquire(&"c"), a, "the id was free");
         assert_eq!(interner.len(), 2);
-        interner.release(99);
-        interner.release(0);
+        interner.release(99, 7);
+        interner.release(0, 7);
     }
 
     #[test]
-    fn a_stream_is_told_once() {
+    fn an_id_is_defined_once() {
         let mut interner = Interner::new();
         let id = interner.acquire(&"a");
+        assert_eq!(interner.defined().count(), 0);
         assert_eq!(interner.define(id), Some(&"a"));
         assert_eq!(interner.define(id), None);
-        interner.forget_definitions();
-        assert_eq!(interner.define(id), Some(&"a"));
-        interner.release(id);
+        assert_eq!(interner.defined().collect::<Vec<_>>(), [(id, &"a")]);
+        interner.release(id, 1);
+        interner.let_go(1);
         let reused = interner.acquire(&"b");
         assert_eq!(interner.define(reused), Some(&"b"), "the id names another thing now");
     }

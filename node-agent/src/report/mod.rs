@@ -1,14 +1,16 @@
-//! What the agent has to tell, and how much of it the stream already knows.
+//! What the agent has to tell, and how much of it batches already hold.
 //!
-//! The report holds *totals*, not batches: for each half what it counted since the map generation
-//! began, and the part of it that the stream has not been told. While the aggregator is away the
-//! parts grow and nothing else does, so there is no queue to overflow. A new stream is told
-//! everything as totals, from which the aggregator takes what it has not applied yet. Batches
-//! that were sent and not acknowledged are forgotten with their stream: the totals cover them.
+//! For each half the report knows what it counted since the map generation began, and the part of it
+//! that no batch holds. [`Report::build`] writes that part into the next batch. Batches are kept
+//! elsewhere until they are acknowledged; the report forgets them.
 //!
-//! A retired half is kept until its retirement is acknowledged, because only then is it
-//! certain that its last increments arrived. Within a session the aggregator's `Welcome` says up
-//! to which batch that is so.
+//! A receiver that has lost its place, or from which batches were withheld for lack of room, is told
+//! *totals* as of some batch: [`Report::preface`]. They are what all batches together hold, less what
+//! the batches hold that it will be sent next.
+//!
+//! Ids keep their meaning within the session for as long as a batch may be sent that uses them. A half
+//! that ended is kept until the batch that retired it is acknowledged, because only then is it
+//! certain that its last increments arrived.
 //!
 //! Pure: no I/O and no clock.
 
@@ -17,6 +19,7 @@ mod half;
 mod halves;
 mod intern;
 mod listeners;
+mod preface;
 mod slots;
 
 use std::{
@@ -96,7 +99,7 @@ impl DeferredChange {
     }
 }
 
-/// A value that the stream is told whenever it changed.
+/// A value that a batch tells whenever it changed.
 #[derive(Debug, Default)]
 struct Told<T> {
     value: T,
@@ -203,7 +206,8 @@ impl Report {
         let key = HalfKey { workload, local, peer, server_port, client_port, role };
         let known = self.halves.by_key(&key);
         if known.is_some() || self.halves.is_full() {
-            self.workloads.release(workload);
+            let last = self.last_seq();
+            self.workloads.release(workload, last);
             return known;
         }
         let (local, peer) = (self.addresses.acquire(&local), self.addresses.acquire(&peer));
@@ -225,7 +229,7 @@ impl Report {
         half.add(change.counters, change.buckets);
         half.changed = now;
         let quiet = half.alarmed.is_none_or(|alarmed| now.duration_since(alarmed) >= ALARM_EVERY);
-        if !half.defined {
+        if half.defined == 0 {
             self.urgent = true;
         } else if quiet && (closed || Half::alarms(change.counters)) {
             half.alarmed = Some(now);
@@ -264,13 +268,15 @@ impl Report {
             let workload = self.workloads.acquire(workload);
             let (address, network_namespace) = (*address, *network_namespace);
             if !now.insert(Listener { workload, address, network_namespace, port: *port }) {
-                self.workloads.release(workload);
+                let last = self.last_seq();
+                self.workloads.release(workload, last);
             }
         }
-        for workload in self.listeners.set(now, self.streaming) {
-            self.workloads.release(workload);
+        let last = self.last_seq();
+        for workload in self.listeners.set(now) {
+            self.workloads.release(workload, last);
         }
-        self.urgent |= self.streaming && !self.listeners.is_clean();
+        self.urgent |= !self.listeners.is_clean();
     }
 
     /// What the node says of itself.
@@ -298,21 +304,8 @@ impl Report {
         }
     }
 
-    /// A stream begins, to a receiver that has taken over this session's batches up to
-    /// `acked`. It is told everything from the start.
-    pub fn restart(&mut self, acked: u64) {
-        // A number that was never sent is not believed.
-        let acked = acked.min(self.next_seq - 1);
-        self.acked(acked);
-        self.next_seq = acked + 1;
-        self.workloads.forget_definitions();
-        self.addresses.forget_definitions();
-        let (workloads, addresses) = (&mut self.workloads, &mut self.addresses);
-        self.halves.restart(|half| forget(&half, workloads, addresses));
-        for workload in self.listeners.restart() {
-            self.workloads.release(workload);
-        }
-        self.answers.clear();
+    /// A stream begins. The next batch tells anew what is not in a preface.
+    pub fn start(&mut self) {
         self.status.due = true;
         self.signals.due = !self.signals.value.signals.is_empty();
         self.streaming = true;
@@ -323,15 +316,29 @@ impl Report {
     pub fn stop(&mut self) {
         self.streaming = false;
         self.answers.clear();
-        for workload in self.listeners.stop() {
-            self.workloads.release(workload);
-        }
     }
 
     /// Every batch up to this one is taken over for good.
     pub fn acked(&mut self, seq: u64) {
+        let last = self.last_seq();
         let (workloads, addresses) = (&mut self.workloads, &mut self.addresses);
-        self.halves.acked(seq, |half| forget(&half, workloads, addresses));
+        self.halves.acked(seq, |half| {
+            workloads.release(half.key.workload, last);
+            addresses.release(half.local, last);
+            addresses.release(half.peer, last);
+        });
+    }
+
+    /// No batch up to this one will be sent any more, whether or not it arrived.
+    pub fn let_go(&mut self, seq: u64) {
+        self.workloads.let_go(seq);
+        self.addresses.let_go(seq);
+    }
+
+    /// Number of the last batch that was built; 0 for none.
+    #[must_use]
+    pub fn last_seq(&self) -> u64 {
+        self.next_seq - 1
     }
 
     /// Whether something came in that the next interval would be late for; asking clears it.
@@ -345,17 +352,17 @@ impl Report {
         self.halves.len()
     }
 
+    /// Workloads and addresses that have an id.
+    #[cfg(test)]
+    pub(crate) fn names(&self) -> usize {
+        self.workloads.len() + self.addresses.len()
+    }
+
     /// Connections and failures not counted because there were too many halves.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused
     }
-}
-
-fn forget(half: &Half, workloads: &mut Interner<Arc<Workload>>, addresses: &mut Interner<Address>) {
-    workloads.release(half.key.workload);
-    addresses.release(half.local);
-    addresses.release(half.peer);
 }
 
 /// Connections and failed attempts in these increments.

@@ -1,191 +1,11 @@
-use std::collections::{BTreeMap, HashMap};
-
-use proptest::prelude::*;
-use topology::model::{Scope, WorkloadKind};
+use topology::model::Scope;
 
 use super::*;
 use crate::testing::{
     client_key, raw,
-    receiver::{Key, Receiver, Value, Values},
+    receiver::Receiver,
+    world::{IDLE, World, workload},
 };
-
-const IDLE: Duration = Duration::from_secs(61);
-
-fn workload(name: &str) -> Arc<Workload> {
-    Arc::new(Workload {
-        kind: WorkloadKind::Process,
-        name: name.to_owned(),
-        namespace: String::new(),
-        labels: BTreeMap::new(),
-    })
-}
-
-/// A report, a receiver, and the truth.
-struct World {
-    report: Report,
-    receiver: Receiver,
-    truth: HashMap<Key, Values>,
-    slots: HashMap<u32, kernel::HalfKey>,
-    now: Instant,
-}
-
-impl World {
-    fn new() -> Self {
-        Self {
-            report: Report::new(),
-            receiver: Receiver::default(),
-            truth: HashMap::new(),
-            slots: HashMap::new(),
-            now: Instant::now(),
-        }
-    }
-
-    /// Owners 0..3 are two workloads only: their halves meet.
-    fn gain(&mut self, slot: u32, owner: u64, port: u16, gain: u64) {
-        let key = *self.slots.entry(slot).or_insert_with(|| client_key(owner, "10.0.0.2", port));
-        let workload = workload(if key.owner.is_multiple_of(2) { "even" } else { "odd" });
-        let mut counters = [0; COUNTERS];
-        counters[Counter::BytesSent.index()] = gain;
-        let bucket = (gain % 3) as u16;
-        let buckets = [(HistogramKind::Rtt, bucket, 1)];
-        let change =
-            SlotChange { slot, key: &key, counters: &counters, users: 0, buckets: &buckets };
-        self.report.absorb_as(&change, &workload, self.now);
-        let truth = self.truth.entry(Key {
-            workload: Workload::clone(&workload),
-            local: scoped(key.local, 1),
-            peer: scoped(key.peer, 1),
-            server_port: key.server_port,
-            client_port: 0,
-            role: Role::Client,
-        });
-        let truth = truth.or_default();
-        *truth.entry(Value::Counter(Counter::BytesSent)).or_default() += gain;
-        *truth.entry(Value::Bucket(HistogramKind::Rtt, bucket)).or_default() += 1;
-    }
-
-    fn free_quiet_slots(&mut self) {
-        for slot in self.report.quiet_slots(self.now, IDLE) {
-            self.report.slot_freed(slot);
-            self.slots.remove(&slot);
-        }
-    }
-
-    fn restart(&mut self) {
-        let acked = self.receiver.restart();
-        self.report.restart(acked);
-    }
-
-    fn deliver(&mut self) {
-        while let Some(batch) = self.report.build() {
-            self.receiver.apply(&batch);
-        }
-    }
-
-    fn assert_true(&self) {
-        let zeros = |values: &Values| values.values().all(|value| *value == 0);
-        for (key, values) in &self.truth {
-            let counted = self.receiver.counted.get(key).cloned().unwrap_or_default();
-            for (value, expected) in values {
-                assert_eq!(
-                    counted.get(value).copied().unwrap_or(0),
-                    *expected,
-                    "{key:?} {value:?}"
-                );
-            }
-        }
-        for (key, values) in &self.receiver.counted {
-            assert!(self.truth.contains_key(key) || zeros(values), "{key:?} never was");
-        }
-    }
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Gain {
-        slot: u32,
-        owner: u64,
-        port: u16,
-        gain: u64,
-    },
-    /// The next batch arrives.
-    Deliver,
-    /// The next batch is sent, and arrives nowhere: the stream is broken.
-    Lose,
-    /// The last batch that arrived is acknowledged.
-    Ack,
-    Restart,
-    Stop,
-    Pass(u64),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        6 => (0_u32..6, 0_u64..4, 1_u16..4, 1_u64..1_000)
-            .prop_map(|(slot, owner, port, gain)| Step::Gain { slot, owner, port, gain }),
-        4 => Just(Step::Deliver),
-        2 => Just(Step::Lose),
-        3 => Just(Step::Ack),
-        2 => Just(Step::Restart),
-        1 => Just(Step::Stop),
-        3 => (1_u64..70).prop_map(Step::Pass),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
-
-    #[test]
-    fn every_gain_is_counted_once(steps in prop::collection::vec(step(), 0..60)) {
-        let mut world = World::new();
-        // After a loss nothing arrives until the stream starts anew.
-        let mut whole = false;
-        for step in steps {
-            match step {
-                Step::Gain { slot, owner, port, gain } => world.gain(slot, owner, port, gain),
-                Step::Deliver if whole => {
-                    if let Some(batch) = world.report.build() {
-                        world.receiver.apply(&batch);
-                    }
-                }
-                Step::Deliver | Step::Lose => {
-                    whole &= world.report.build().is_none();
-                }
-                Step::Ack if whole => world.report.acked(world.receiver.seq),
-                Step::Ack => {}
-                Step::Restart => {
-                    world.restart();
-                    whole = true;
-                }
-                Step::Stop => {
-                    world.report.stop();
-                    whole = false;
-                    prop_assert!(world.report.build().is_none());
-                }
-                Step::Pass(seconds) => {
-                    world.now += Duration::from_secs(seconds);
-                    world.free_quiet_slots();
-                    world.report.expire(world.now);
-                }
-            }
-        }
-        if !whole {
-            world.restart();
-        }
-        world.deliver();
-        prop_assert!(world.report.is_clean());
-        world.assert_true();
-        // Everything that is quiet ends, and leaves nothing behind.
-        world.now += 2 * IDLE;
-        world.free_quiet_slots();
-        world.report.expire(world.now);
-        world.deliver();
-        world.report.acked(world.receiver.seq);
-        prop_assert_eq!(world.report.halves(), 0);
-        prop_assert_eq!((world.report.workloads.len(), world.report.addresses.len()), (0, 0));
-        world.assert_true();
-    }
-}
 
 #[test]
 fn a_retirement_that_was_applied_but_not_acknowledged_counts_nothing_twice() {
@@ -193,31 +13,83 @@ fn a_retirement_that_was_applied_but_not_acknowledged_counts_nothing_twice() {
     world.gain(0, 0, 80, 100);
     world.restart();
     world.deliver();
-    world.now += 2 * IDLE;
-    world.free_quiet_slots();
-    world.report.expire(world.now);
+    world.pass(2 * IDLE);
     world.deliver();
     assert_eq!(world.receiver.retired, 1);
-    // The acknowledgement got lost with the stream; the welcome makes up for it.
     world.gain(1, 0, 80, 7);
     world.restart();
     world.deliver();
     world.assert_true();
+    assert_eq!(world.report.halves(), 2);
+    // The acknowledgement got lost with the stream; the welcome makes up for it.
+    world.stored = world.receiver.clone();
+    world.restart();
+    world.deliver();
+    world.assert_true();
+    assert_eq!(world.report.halves(), 1);
+}
+
+/// A half that ended three times and came again each time, of which the queue has kept nothing.
+fn three_lives() -> World {
+    let mut world = World::with(0, None);
+    for round in 0..3 {
+        world.gain(round, 0, 80, 100);
+        world.build();
+        world.pass(2 * IDLE);
+        world.build();
+    }
+    world.gain(3, 0, 80, 7);
+    world.build();
+    world.restart();
+    world
 }
 
 #[test]
-fn many_halves_go_out_in_several_batches() {
+fn what_ended_and_came_again_while_batches_were_let_go_is_told_apart() {
+    let mut world = three_lives();
+    // Each life has a number of its own.
+    let preface: Vec<_> = std::iter::from_fn(|| world.next()).collect();
+    let numbers: HashSet<_> = preface.iter().map(|batch| batch.seq).collect();
+    assert_eq!(numbers, HashSet::from([2, 4, 6, 7]));
+    // A stream may break after any message, and what was applied may be stored or not.
+    for (messages, stored) in (0..=preface.len()).flat_map(|n| [(n, false), (n, true)]) {
+        let mut world = three_lives();
+        for batch in std::iter::from_fn(|| world.next()).take(messages).collect::<Vec<_>>() {
+            world.receiver.apply(&batch);
+        }
+        if stored {
+            world.stored = world.receiver.clone();
+        }
+        world.restart();
+        world.deliver();
+        world.assert_true();
+    }
+}
+
+#[test]
+fn many_halves_go_out_in_several_batches_and_prefaces() {
     let mut world = World::new();
     for slot in 0..5_000 {
         world.gain(slot, 0, slot as u16 + 1, 5);
     }
     world.restart();
-    let mut batches = 0;
-    while let Some(batch) = world.report.build() {
-        world.receiver.apply(&batch);
-        batches += 1;
+    world.deliver();
+    assert_eq!(world.receiver.seq, 3);
+    world.assert_true();
+    world.ack();
+    world.restart();
+    let preface: Vec<_> = std::iter::from_fn(|| world.next()).collect();
+    assert!(preface.len() > 3);
+    let last = preface.len() - 1;
+    for (number, batch) in preface.iter().enumerate() {
+        assert_eq!((batch.seq, batch.preface, batch.more), (3, true, number < last));
     }
-    assert_eq!(batches, 3);
+    world.receiver = Receiver::default();
+    for batch in &preface {
+        assert_eq!(world.receiver.seq, 0, "not before the last of them");
+        world.receiver.apply(batch);
+    }
+    assert_eq!(world.receiver.seq, 3);
     world.assert_true();
 }
 
@@ -240,6 +112,26 @@ fn more_halves_than_there_is_room_for_are_counted_as_refused() {
 }
 
 #[test]
+fn what_a_scan_leaves_makes_room_soon() {
+    let mut world = World::new();
+    world.restart();
+    let most = (halves::MOST_HALVES / 4 * 3) as u32;
+    for (few, ended) in [(most - 1, 0), (2, most + 1)] {
+        let before = world.report.halves() as u32;
+        for number in before..before + few {
+            world.gain(number % 1_000, 0, (number % 60_000) as u16, 1);
+            world.forget(number % 1_000);
+        }
+        world.build();
+        world.pass(Duration::from_secs(3));
+        world.deliver();
+        assert_eq!(world.receiver.retired as u32, ended);
+    }
+    world.ack();
+    assert_eq!((world.report.halves(), world.report.names()), (0, 0));
+}
+
+#[test]
 fn a_role_or_slot_that_does_not_exist_takes_no_memory() {
     let mut report = Report::new();
     let now = Instant::now();
@@ -257,8 +149,8 @@ fn a_role_or_slot_that_does_not_exist_takes_no_memory() {
 fn a_new_half_and_a_first_failure_are_urgent_and_traffic_is_not() {
     let mut world = World::new();
     world.restart();
-    world.deliver();
     assert!(world.report.take_urgent());
+    world.deliver();
     world.gain(0, 0, 80, 1);
     assert!(world.report.take_urgent(), "new");
     world.deliver();
@@ -308,12 +200,20 @@ fn listeners_are_told_whole_and_then_by_changes() {
     let names: HashSet<_> =
         world.receiver.listeners.iter().map(|l| (l.workload.name.as_str(), l.port)).collect();
     assert_eq!(names, HashSet::from([("b", 2), ("c", 3)]));
+    // To one that knows nothing the preface tells all there are.
+    world.ack();
+    world.receiver = Receiver::default();
+    world.restart();
+    world.deliver();
+    assert_eq!(world.receiver.listeners.len(), 2);
     world.report.set_listeners(&[on("b", 2)]);
-    world.report.stop();
+    world.stop();
+    world.build();
     world.report.set_listeners(&[]);
     world.restart();
     world.deliver();
     assert!(world.receiver.listeners.is_empty(), "none at all is told, too");
+    world.ack();
     assert_eq!(world.report.workloads.len(), 0);
 }
 
@@ -357,5 +257,7 @@ fn answers_name_their_workload() {
     let answers = &world.receiver.answers;
     assert_eq!(answers[0].1.as_ref().unwrap().name, "curl");
     assert_eq!(answers[1].1, None);
+    assert_eq!(world.report.workloads.len(), 1, "the batch may have to be sent again");
+    world.ack();
     assert_eq!(world.report.workloads.len(), 0);
 }

@@ -20,6 +20,7 @@ use tokio_stream::{Stream, StreamExt as _, wrappers::TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{pki::Pki, receiver::Receiver};
+use crate::config::AggregatorAddress;
 
 /// What an aggregator does with a stream, in the order of the streams.
 #[derive(Clone, Copy, Debug)]
@@ -28,10 +29,16 @@ pub(crate) enum Manner {
     Good,
     /// Welcomes and closes.
     Closes,
+    /// As a good one, and closes after so many batches.
+    Leaves(usize),
     /// Answers with something else than a welcome.
     Rude,
     /// Refuses.
     Refuses,
+    /// Refuses for its version.
+    Newer,
+    /// Welcomes, and finds fault with the first batch.
+    Finicky,
 }
 
 struct Service {
@@ -42,7 +49,7 @@ struct Service {
 
 /// The test's handle.
 pub(crate) struct Aggregator {
-    pub(crate) address: SocketAddr,
+    pub(crate) listens: SocketAddr,
     pub(crate) hellos: mpsc::Receiver<Hello>,
     receiver: Arc<Mutex<Receiver>>,
 }
@@ -57,7 +64,7 @@ impl Aggregator {
         };
         let acceptor = TlsAcceptor::from(tls::Server::read(&files, None).unwrap().config);
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listens = listener.local_addr().unwrap();
         let connections = TcpListenerStream::new(listener).then(move |stream| {
             let acceptor = acceptor.clone();
             async move {
@@ -79,7 +86,12 @@ impl Aggregator {
             let server = server.add_service(IngestServer::new(service));
             server.serve_with_incoming(connections.filter(Result::is_ok)).await
         });
-        Self { address, hellos, receiver }
+        Self { listens, hellos, receiver }
+    }
+
+    /// Its address, by the name in its certificate.
+    pub(crate) fn address(&self) -> AggregatorAddress {
+        AggregatorAddress { host: "localhost".to_owned(), port: self.listens.port() }
     }
 
     /// What it has received.
@@ -110,17 +122,26 @@ impl Ingest for Service {
         let ack = move |seq| say(aggregator_message::Body::Ack(Ack { seq }));
         Ok(Response::new(match manner {
             Manner::Refuses => return Err(Status::permission_denied("no such node\nat all")),
+            Manner::Newer => {
+                return Err(Status::failed_precondition("version 1, not 2: upgrade the agent"));
+            }
+            Manner::Finicky => {
+                let fault = incoming.map(|_| Err(Status::invalid_argument("no batch")));
+                Box::pin(tokio_stream::once(welcome).chain(fault))
+            }
             Manner::Closes => Box::pin(tokio_stream::once(welcome)),
             Manner::Rude => Box::pin(tokio_stream::once(ack(1))),
-            Manner::Good => {
+            Manner::Good | Manner::Leaves(_) => {
+                let most = if let Manner::Leaves(most) = manner { most } else { usize::MAX };
                 let receiver = Arc::clone(&self.receiver);
-                let acks = incoming.filter_map(move |message| match message.ok()?.body? {
-                    agent_message::Body::Batch(batch) => {
-                        receiver.lock().unwrap().apply(&batch);
-                        Some(ack(batch.seq))
-                    }
-                    agent_message::Body::Hello(_) => None,
-                });
+                let acks =
+                    incoming.take(most).filter_map(move |message| match message.ok()?.body? {
+                        agent_message::Body::Batch(batch) => {
+                            let acked = receiver.lock().unwrap().apply(&batch);
+                            (!batch.more).then(|| ack(acked))
+                        }
+                        agent_message::Body::Hello(_) => None,
+                    });
                 Box::pin(tokio_stream::iter([welcome, say(question())]).chain(acks))
             }
         }))

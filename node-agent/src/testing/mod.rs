@@ -4,6 +4,7 @@ pub(crate) mod aggregator;
 pub(crate) mod pki;
 pub(crate) mod receiver;
 pub(crate) mod source;
+pub(crate) mod world;
 
 use std::{
     net::IpAddr,

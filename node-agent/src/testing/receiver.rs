@@ -23,12 +23,12 @@ pub(crate) type Key = HalfKey<Workload>;
 
 pub(crate) type Values = BTreeMap<Value, u64>;
 
-/// What a receiver knows beyond a stream.
-#[derive(Debug, Default)]
+/// What a receiver knows beyond a stream. A clone is what was stored of it.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Receiver {
     /// Last batch applied.
     pub(crate) seq: u64,
-    /// Totals applied per half of the generation.
+    /// Totals applied per half of the generation, since it was last retired.
     applied: HashMap<Key, Values>,
     /// What was counted, ended halves included.
     pub(crate) counted: HashMap<Key, Values>,
@@ -37,25 +37,46 @@ pub(crate) struct Receiver {
     pub(crate) signals: v1::HostSignals,
     pub(crate) answers: Vec<(TupleAnswer, Option<Workload>)>,
     pub(crate) retired: usize,
+    /// Batches of prefaces.
+    pub(crate) prefaces: usize,
+    /// Ages of the batches that were counted.
+    pub(crate) ages_ns: Vec<u64>,
+    /// Last batch of the stream.
+    seen: u64,
     workloads: HashMap<u32, Workload>,
     addresses: HashMap<u32, Address>,
     halves: HashMap<u32, Key>,
 }
 
 impl Receiver {
+    /// One that has applied batches up to this one.
+    pub(crate) fn at(seq: u64) -> Self {
+        Self { seq, ..Self::default() }
+    }
+
     /// A stream begins; returns what a `Welcome` would acknowledge.
     pub(crate) fn restart(&mut self) -> u64 {
         self.workloads.clear();
         self.addresses.clear();
         self.halves.clear();
+        self.seen = 0;
         self.seq
     }
 
-    /// Applies a batch as it came over the wire.
-    pub(crate) fn apply(&mut self, batch: &v1::Batch) {
-        assert_eq!(batch.seq, self.seq + 1, "batches come one after the other");
+    /// Applies a batch as it came over the wire. One whose number has been applied defines ids
+    /// only. Returns what is acknowledged.
+    pub(crate) fn apply(&mut self, batch: &v1::Batch) -> u64 {
         assert!(batch.encoded_len() < proto::MAX_MESSAGE_BYTES);
-        self.seq = batch.seq;
+        assert!(batch.seq > 0, "batches are numbered from 1");
+        self.prefaces += usize::from(batch.preface);
+        if !batch.preface {
+            let before = if self.seen == 0 { batch.seq - 1 } else { self.seen };
+            assert_eq!(batch.seq, before + 1, "batches come one after the other");
+        }
+        let replayed = batch.seq <= self.seq;
+        if !replayed && !batch.preface {
+            self.ages_ns.push(batch.age_ns);
+        }
         let mut retired = Vec::new();
         for section in &batch.sections {
             let payload = &section.payload[..];
@@ -64,6 +85,9 @@ impl Receiver {
                     let definitions = v1::Definitions::decode(payload).unwrap();
                     retired.clone_from(&definitions.retired_halves);
                     self.define(definitions);
+                }
+                SectionKind::Totals | SectionKind::Increments if replayed => {
+                    decode(payload, &mut Known(self)).unwrap();
                 }
                 SectionKind::Totals => {
                     decode(payload, &mut Totals(self)).unwrap();
@@ -88,9 +112,16 @@ impl Receiver {
         }
         for id in retired {
             let key = self.halves.remove(&id).expect("a half that was defined");
-            self.applied.remove(&key);
-            self.retired += 1;
+            if !replayed {
+                self.applied.remove(&key);
+                self.retired += 1;
+            }
         }
+        if !batch.more {
+            self.seen = self.seen.max(batch.seq);
+            self.seq = self.seq.max(batch.seq);
+        }
+        self.seq
     }
 
     fn define(&mut self, definitions: v1::Definitions) {
@@ -112,8 +143,7 @@ impl Receiver {
                 client_port: half.client_port,
                 role: half.role,
             };
-            assert!(self.halves.values().all(|known| *known != key), "one id for {key:?}");
-            assert!(self.halves.insert(half.id, key).is_none(), "a free id");
+            self.halves.insert(half.id, key);
         }
     }
 
@@ -129,20 +159,20 @@ impl Receiver {
                 network_namespace: listener.network_namespace,
                 port: listener.port,
             };
-            let changed = if closed {
-                self.listeners.remove(&listener)
+            if closed {
+                self.listeners.remove(&listener);
             } else {
-                self.listeners.insert(listener)
-            };
-            assert!(changed, "a change that changes something");
+                self.listeners.insert(listener);
+            }
         }
     }
 
     fn total(&mut self, half: u32, value: Value, total: u64) {
         let key = self.halves[&half].clone();
         let applied = self.applied.entry(key.clone()).or_default().entry(value).or_default();
-        let gain = total.checked_sub(*applied).expect("a total that does not fall");
-        *applied = total;
+        // Totals only raise what they are of, as increments do.
+        let gain = total.saturating_sub(*applied);
+        *applied = total.max(*applied);
         *self.counted.entry(key).or_default().entry(value).or_default() += gain;
     }
 
@@ -151,6 +181,17 @@ impl Receiver {
         let total = applied.copied().unwrap_or_default() + gain;
         self.total(half, value, total);
     }
+}
+
+/// Numbers that count no more, of halves that have to be known all the same.
+struct Known<'a>(&'a mut Receiver);
+
+impl Visitor for Known<'_> {
+    fn half(&mut self, half: u32) {
+        assert!(self.0.halves.contains_key(&half));
+    }
+    fn counter(&mut self, _: u32, _: Counter, _: u64) {}
+    fn bucket(&mut self, _: u32, _: HistogramKind, _: u16, _: u64) {}
 }
 
 struct Totals<'a>(&'a mut Receiver);

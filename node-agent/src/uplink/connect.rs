@@ -11,8 +11,9 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::config::AggregatorAddress;
 
-/// The peer is asked for a sign of life this often, and given as long to answer.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// The peer is asked for a sign of life this often, and given as long to answer: another aggregator
+/// is to take over within seconds.
+const KEEP_ALIVE: Duration = Duration::from_secs(4);
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]

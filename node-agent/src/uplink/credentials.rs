@@ -10,7 +10,10 @@ use proto::{
     tls::{self, ExpiryNotice, Outcome, Reloader, TlsError, Urgency},
 };
 use rustls::ClientConfig;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::{
+    sync::{Mutex, watch},
+    time::{Interval, MissedTickBehavior, interval},
+};
 
 use crate::metrics::Metrics;
 
@@ -22,11 +25,16 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub struct Credentials {
     files: tls::Files,
     node: String,
-    reloader: Reloader,
-    config: Arc<ClientConfig>,
-    expires_unix_s: i64,
-    notice: ExpiryNotice,
+    current: watch::Sender<(Arc<ClientConfig>, i64)>,
+    looking: Mutex<Looking>,
     metrics: Metrics,
+}
+
+/// Looking whether the files have changed: one at a time.
+#[derive(Debug)]
+struct Looking {
+    reloader: Reloader,
+    notice: ExpiryNotice,
     looks: Option<Interval>,
 }
 
@@ -39,44 +47,43 @@ impl Credentials {
         let reloader = Reloader::new(files.paths());
         let (config, expires_unix_s) = read(&files, node)?;
         metrics.certificate_expiry.set(expires_unix_s);
+        let looking = Looking { reloader, notice: ExpiryNotice::default(), looks: None };
         Ok(Self {
             files,
             node: node.to_owned(),
-            reloader,
-            config,
-            expires_unix_s,
-            notice: ExpiryNotice::default(),
+            current: watch::Sender::new((config, expires_unix_s)),
+            looking: Mutex::new(looking),
             metrics,
-            looks: None,
         })
     }
 
     /// What to connect with.
     pub(super) fn config(&self) -> Arc<ClientConfig> {
-        Arc::clone(&self.config)
+        Arc::clone(&self.current.borrow().0)
     }
 
     /// End of the certificate, in seconds since the epoch; 0 when it does not say.
     pub(super) fn expires_unix_s(&self) -> i64 {
-        self.expires_unix_s
+        self.current.borrow().1
     }
 
     /// Ends when there are new ones to connect with.
-    pub(super) async fn renewed(&mut self) {
+    pub(super) async fn renewed(&self) {
+        let mut looking = self.looking.lock().await;
         loop {
-            let looks = self.looks.get_or_insert_with(|| {
+            let looks = looking.looks.get_or_insert_with(|| {
                 let mut looks = interval(LOOK_EVERY);
                 looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 looks
             });
             looks.tick().await;
-            self.warn();
-            let outcome = self.reloader.look(|| read(&self.files, &self.node));
-            self.metrics.tls_stale.set(self.reloader.is_stale().into());
+            looking.warn(self.expires_unix_s());
+            let outcome = looking.reloader.look(|| read(&self.files, &self.node));
+            self.metrics.tls_stale.set(looking.reloader.is_stale().into());
             match outcome {
                 Outcome::Unchanged => {}
                 Outcome::Changed((config, expires_unix_s)) => {
-                    (self.config, self.expires_unix_s) = (config, expires_unix_s);
+                    self.current.send_replace((config, expires_unix_s));
                     self.metrics.certificate_expiry.set(expires_unix_s);
                     return;
                 }
@@ -86,13 +93,15 @@ impl Credentials {
             }
         }
     }
+}
 
+impl Looking {
     /// Says ahead of time that the certificate expires.
-    fn warn(&mut self) {
+    fn warn(&mut self, expires_unix_s: i64) {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-        let hours = self.expires_unix_s.saturating_sub(now) / 3600;
-        match self.notice.due(self.expires_unix_s, now) {
+        let hours = expires_unix_s.saturating_sub(now) / 3600;
+        match self.notice.due(expires_unix_s, now) {
             None => {}
             Some(Urgency::Soon) => tracing::warn!(hours, "the node's certificate expires"),
             Some(Urgency::Urgent) => tracing::error!(hours, "the node's certificate expires"),

@@ -1,14 +1,20 @@
-//! The stream to the aggregator: one at a time, made anew whenever it breaks.
+//! The stream to an aggregator: one at a time, made anew whenever it breaks.
 //!
 //! The uplink knows nothing of what a batch holds. It hands the sending end of each new stream to
 //! the collector, together with the number up to which the aggregator has taken over the
-//! session's batches; what to send then is the report's matter.
+//! session's batches; what to send then is the collector's matter. What earlier sessions left in files
+//! it delivers itself, before that.
+//!
+//! Of several aggregators the first is preferred: the others are tried in turn when a stream breaks,
+//! and while one of them is in charge the first is asked now and then. Only when it has
+//! welcomed the session is the other stream given up.
 
 mod backoff;
 mod connect;
 mod credentials;
+mod deliver;
 
-use std::{fs::File, io::Read as _, time::Duration};
+use std::{collections::VecDeque, fs::File, io::Read as _, time::Duration};
 
 use proto::v1::{self, agent_message, aggregator_message};
 use tokio::{
@@ -16,9 +22,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Streaming};
 use topology::model::Tuple;
 
-use crate::{config::AggregatorAddress, metrics::Metrics};
+use crate::{config::AggregatorAddress, metrics::Metrics, queue::leftover::Leftover};
 use backoff::Backoff;
 use connect::ConnectError;
 
@@ -32,10 +39,17 @@ const BATCHES_WAITING: usize = 4;
 pub const EVENTS_WAITING: usize = 64;
 
 /// Name look-up, TCP and TLS together.
-const CONNECT_TIME: Duration = Duration::from_secs(10);
+const CONNECT_TIME: Duration = Duration::from_secs(5);
 
 /// From the `Hello` to the `Welcome`.
 const WELCOME_TIME: Duration = Duration::from_secs(10);
+
+/// The preferred aggregator is asked this often while another one is in charge; the second half is
+/// drawn.
+const PREFERRED_EVERY: Duration = Duration::from_secs(8);
+
+/// Versions that do not fit will not fit in a moment.
+const INCOMPATIBLE_WAIT: Duration = Duration::from_secs(60);
 
 /// A stream that lived for this long was a good one: the next wait is short again.
 const GOOD_STREAM: Duration = Duration::from_secs(5);
@@ -73,6 +87,8 @@ enum StreamError {
     Connect(#[from] ConnectError),
     #[error("no answer within {} s", .0.as_secs())]
     Silent(Duration),
+    #[error("{0}")]
+    Incompatible(String),
     #[error("{}", status_line(.0))]
     Refused(Box<tonic::Status>),
     #[error("the aggregator broke the protocol: {0}")]
@@ -89,23 +105,41 @@ enum StreamError {
 
 impl From<tonic::Status> for StreamError {
     fn from(status: tonic::Status) -> Self {
-        Self::Refused(Box::new(status))
+        match status.code() {
+            // The aggregator says which of the two to upgrade.
+            Code::FailedPrecondition => Self::Incompatible(first_line(&status).to_owned()),
+            _ => Self::Refused(Box::new(status)),
+        }
     }
 }
 
 fn status_line(status: &tonic::Status) -> String {
-    format!("{}: {}", status.code(), status.message().lines().next().unwrap_or_default())
+    format!("{}: {}", status.code(), first_line(status))
+}
+
+fn first_line(status: &tonic::Status) -> &str {
+    status.message().lines().next().unwrap_or_default()
+}
+
+/// A stream whose `Hello` was welcomed.
+struct Open {
+    incoming: Streaming<v1::AggregatorMessage>,
+    batches: mpsc::Sender<v1::AgentMessage>,
+    acked: u64,
+    certificate_expires_unix_s: i64,
 }
 
 /// Keeps a stream up.
 #[derive(Debug)]
 pub struct Uplink {
-    /// Where to.
-    pub address: AggregatorAddress,
+    /// Where to, the preferred one first; at least one.
+    pub aggregators: Vec<AggregatorAddress>,
     /// Certificate, key and CA.
     pub credentials: Credentials,
-    /// First message of each stream.
+    /// First message of each stream of this session.
     pub hello: v1::Hello,
+    /// What earlier sessions left, the oldest first.
+    pub leftovers: VecDeque<Leftover>,
     /// To the collector; of [`EVENTS_WAITING`].
     pub events: mpsc::Sender<Event>,
     /// Counted into.
@@ -115,38 +149,58 @@ pub struct Uplink {
 impl Uplink {
     /// Runs until `shutdown` resolves or the collector is gone.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+        let metrics = self.metrics.clone();
         tokio::select! {
             () = self.keep_up() => {}
             () = shutdown => {}
         }
-        self.metrics.connected.set(0);
+        metrics.connected.set(0);
     }
 
     async fn keep_up(&mut self) {
         let mut backoff = Backoff::default();
+        let (mut at, mut failed) = (0, 0);
+        let mut said = String::new();
         loop {
-            let began = Instant::now();
-            let mut welcomed = false;
-            let error = match self.stream(&mut welcomed).await {
+            let (mut used, mut welcomed) = (at, None);
+            let error = match self.attempt(&mut used, &mut welcomed).await {
+                Ok(()) => continue,
                 Err(StreamError::NoCollector) => return,
                 Err(error) => error,
-                Ok(never) => match never {},
             };
             self.metrics.connected.set(0);
-            if welcomed && self.events.send(Event::Down).await.is_err() {
-                return;
-            }
             if matches!(error, StreamError::Renewed) {
                 tracing::info!("the node has a new certificate: connecting with it");
                 continue;
             }
             self.metrics.disconnects.inc();
-            if welcomed && began.elapsed() >= GOOD_STREAM {
+            failed += 1;
+            if welcomed.is_some_and(|welcomed: Instant| welcomed.elapsed() >= GOOD_STREAM) {
                 backoff.reset();
+                failed = 1;
             }
-            let wait = backoff.next(random());
-            let (aggregator, retry_ms) = (&self.address, wait.as_millis() as u64);
-            tracing::warn!(%aggregator, retry_ms, "no stream to the aggregator: {error}");
+            at = (used + 1) % self.aggregators.len().max(1);
+            // The others are tried at once.
+            let wait = if failed < self.aggregators.len() {
+                Duration::ZERO
+            } else {
+                backoff.next(random())
+            };
+            let Some(aggregator) = self.aggregators.get(used) else { return };
+            let retry_ms = wait.as_millis() as u64;
+            let wait = match &error {
+                StreamError::Incompatible(reason) if self.aggregators.len() == 1 => {
+                    if *reason != said {
+                        tracing::error!(%aggregator, "not reporting: {reason}");
+                        said.clone_from(reason);
+                    }
+                    INCOMPATIBLE_WAIT
+                }
+                error => {
+                    tracing::warn!(%aggregator, retry_ms, "no stream to the aggregator: {error}");
+                    wait
+                }
+            };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.credentials.renewed() => {}
@@ -154,17 +208,38 @@ impl Uplink {
         }
     }
 
-    /// One stream, from the connection to its end.
-    async fn stream(
+    /// One stream, from the connection to its end, or one leftover that is delivered. `at` follows
+    /// when the preferred aggregator takes over.
+    async fn attempt(
         &mut self,
-        welcomed: &mut bool,
-    ) -> Result<std::convert::Infallible, StreamError> {
+        at: &mut usize,
+        welcomed: &mut Option<Instant>,
+    ) -> Result<(), StreamError> {
+        if let Some(leftover) = self.leftovers.front() {
+            let open = self.open(*at, leftover.hello()).await?;
+            *welcomed = Some(Instant::now());
+            let delivered = self.deliver(open, leftover).await;
+            return self.delivered(delivered);
+        }
+        let mut open = self.open(*at, &self.hello).await?;
+        *welcomed = Some(Instant::now());
+        loop {
+            let served = self.serve(*at, open).await;
+            self.tell(Event::Down).await?;
+            open = served?;
+            *at = 0;
+        }
+    }
+
+    /// Connects and introduces a session.
+    async fn open(&self, at: usize, hello: &v1::Hello) -> Result<Open, StreamError> {
+        let address = self.aggregators.get(at).ok_or(StreamError::Protocol("no aggregator"))?;
         let certificate_expires_unix_s = self.credentials.expires_unix_s();
-        let connecting = connect::connect(&self.address, self.credentials.config());
+        let connecting = connect::connect(address, self.credentials.config());
         let connected = timeout(CONNECT_TIME, connecting).await;
         let mut client = connected.map_err(|_| StreamError::Silent(CONNECT_TIME))??;
         let (batches, outgoing) = mpsc::channel(BATCHES_WAITING);
-        let hello = agent_message::Body::Hello(self.hello.clone());
+        let hello = agent_message::Body::Hello(hello.clone());
         let hello = v1::AgentMessage { body: Some(hello) };
         batches.send(hello).await.map_err(|_| StreamError::Closed)?;
         let greeting = async {
@@ -174,22 +249,32 @@ impl Uplink {
             Ok::<_, StreamError>((incoming, first))
         };
         let greeting = timeout(WELCOME_TIME, greeting).await;
-        let (mut incoming, first) = greeting.map_err(|_| StreamError::Silent(WELCOME_TIME))??;
+        let (incoming, first) = greeting.map_err(|_| StreamError::Silent(WELCOME_TIME))??;
         let Some(aggregator_message::Body::Welcome(welcome)) = first.body else {
             return Err(StreamError::Protocol("its first message is not a welcome"));
         };
+        Ok(Open { incoming, batches, acked: welcome.acked_seq, certificate_expires_unix_s })
+    }
+
+    /// Hands a stream to the collector and listens, until it breaks or a preferred aggregator
+    /// has welcomed the session.
+    async fn serve(&self, at: usize, open: Open) -> Result<Open, StreamError> {
+        let Open { mut incoming, batches, acked, certificate_expires_unix_s } = open;
         let (hang_up, mut hung_up) = oneshot::channel();
-        let acked = welcome.acked_seq;
         let stream = Stream { acked, batches, certificate_expires_unix_s, hang_up };
         self.tell(Event::Up(stream)).await?;
-        *welcomed = true;
         self.metrics.connected.set(1);
-        tracing::info!(aggregator = %self.address, acked, "streaming");
+        if let Some(aggregator) = self.aggregators.get(at) {
+            tracing::info!(%aggregator, acked, "streaming");
+        }
+        let preferred = self.preferred();
+        tokio::pin!(preferred);
         loop {
             let message = tokio::select! {
                 message = incoming.message() => message?.ok_or(StreamError::Closed)?,
                 _ = &mut hung_up => return Err(StreamError::HungUp),
                 () = self.credentials.renewed() => return Err(StreamError::Renewed),
+                open = &mut preferred, if at > 0 => return Ok(open),
             };
             match message.body {
                 Some(aggregator_message::Body::Ack(ack)) => {
@@ -203,6 +288,19 @@ impl Uplink {
                 }
                 // From a later version; nothing that an agent has to act on.
                 None => {}
+            }
+        }
+    }
+
+    /// A stream to the preferred aggregator, once there can be one.
+    async fn preferred(&self) -> Open {
+        loop {
+            let half = PREFERRED_EVERY / 2;
+            let drawn = half.mul_f64((random() >> 11) as f64 / (1_u64 << 53) as f64);
+            tokio::time::sleep(half + drawn).await;
+            match self.open(0, &self.hello).await {
+                Ok(open) => return open,
+                Err(error) => tracing::debug!("the preferred aggregator is still away: {error}"),
             }
         }
     }

@@ -7,15 +7,20 @@ use proto::{
 use tokio::sync::Notify;
 
 use super::*;
-use crate::testing::{
-    aggregator::{Aggregator, Manner},
-    pki::Pki,
-    receiver::Receiver,
+use crate::{
+    queue::{Spool, leftover},
+    testing::{
+        aggregator::{Aggregator, Manner},
+        pki::Pki,
+        receiver::Receiver,
+        world::World,
+    },
 };
 
-/// An aggregator on loopback, and an uplink to it.
+/// Aggregators on loopback, and an uplink to them.
 struct Setup {
     aggregator: Aggregator,
+    others: Vec<Aggregator>,
     events: mpsc::Receiver<Event>,
     metrics: Metrics,
     stop: Arc<Notify>,
@@ -24,9 +29,17 @@ struct Setup {
 
 impl Setup {
     async fn new(server: &Pki, client: &Pki, manners: Vec<Manner>) -> Self {
-        let mut receiver = Receiver::default();
-        receiver.seq = 7;
+        let receiver = Receiver::at(7);
         let aggregator = Aggregator::start(server, manners, receiver).await;
+        Self::with(server, client, vec![aggregator], Vec::new())
+    }
+
+    fn with(
+        server: &Pki,
+        client: &Pki,
+        aggregators: Vec<Aggregator>,
+        leftovers: Vec<Leftover>,
+    ) -> Self {
         let (sender, events) = mpsc::channel(EVENTS_WAITING);
         let metrics = Metrics::new().unwrap();
         let stop = Arc::new(Notify::new());
@@ -36,18 +49,18 @@ impl Setup {
             key: client.path().join("node.key"),
         };
         let uplink = Uplink {
-            address: AggregatorAddress {
-                host: "localhost".to_owned(),
-                port: aggregator.address.port(),
-            },
+            aggregators: aggregators.iter().map(Aggregator::address).collect(),
             credentials: Credentials::read(files, "n1", metrics.clone()).unwrap(),
-            hello: Hello { node: "n1".to_owned(), ..Hello::default() },
+            hello: hello(2),
+            leftovers: leftovers.into(),
             events: sender,
             metrics: metrics.clone(),
         };
         let stopped = Arc::clone(&stop);
         let uplink = tokio::spawn(uplink.run(async move { stopped.notified().await }));
-        Self { aggregator, events, metrics, stop, uplink }
+        let mut others = aggregators;
+        let aggregator = others.remove(0);
+        Self { aggregator, others, events, metrics, stop, uplink }
     }
 
     async fn next(&mut self) -> Event {
@@ -60,6 +73,10 @@ impl Setup {
         timeout(Duration::from_secs(5), self.uplink).await.unwrap().unwrap();
         assert_eq!(self.metrics.connected.get(), 0);
     }
+}
+
+fn hello(session: u64) -> Hello {
+    Hello { protocol_version: 1, node: "n1".to_owned(), session, ..Hello::default() }
 }
 
 #[tokio::test]
@@ -135,4 +152,87 @@ async fn an_uplink_without_a_collector_ends() {
     let setup = Setup::new(&pki, &pki, vec![Manner::Good]).await;
     drop(setup.events);
     timeout(Duration::from_secs(20), setup.uplink).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn another_aggregator_takes_over_until_the_preferred_one_is_back() {
+    let pki = Pki::new();
+    // Away twice: at first, and when it is first asked again.
+    let manners = vec![Manner::Refuses, Manner::Refuses];
+    let first = Aggregator::start(&pki, manners, Receiver::default()).await;
+    let receiver = Receiver::at(3);
+    let second = Aggregator::start(&pki, vec![Manner::Good], receiver).await;
+    let mut setup = Setup::with(&pki, &pki, vec![first, second], Vec::new());
+    let began = Instant::now();
+    let Event::Up(stream) = setup.next().await else { panic!("not up") };
+    assert_eq!(stream.acked, 3, "the second");
+    assert!(began.elapsed() < Duration::from_secs(3));
+    assert!(matches!(setup.next().await, Event::Asked(_)));
+    let Event::Down = setup.next().await else { panic!("still there") };
+    let Event::Up(stream) = setup.next().await else { panic!("not up") };
+    assert_eq!(stream.acked, 0, "the first");
+    assert_eq!(setup.metrics.disconnects.get(), 1, "no stream broke");
+    assert_eq!(setup.others[0].hellos.recv().await.unwrap().session, 2);
+    setup.stop().await;
+}
+
+#[tokio::test]
+async fn a_version_that_does_not_fit_is_said_as_the_aggregator_says_it() {
+    let pki = Pki::new();
+    let newer = Aggregator::start(&pki, vec![Manner::Newer], Receiver::default()).await;
+    let other = Aggregator::start(&pki, vec![], Receiver::default()).await;
+    let error = StreamError::from(tonic::Status::failed_precondition("upgrade the agent\nso"));
+    assert_eq!(error.to_string(), "upgrade the agent");
+    let mut setup = Setup::with(&pki, &pki, vec![newer, other], Vec::new());
+    assert!(matches!(setup.next().await, Event::Up(_)), "the other one is tried at once");
+    setup.stop().await;
+}
+
+/// Files of session 1, with five batches.
+fn leave(dir: &std::path::Path) -> Vec<Leftover> {
+    let spool = Spool::new(dir.to_owned(), 1 << 20, hello(1), Arc::default());
+    let mut world = World::with(0, Some(spool));
+    for _ in 0..5 {
+        world.gain(0, 0, 80, 100);
+        world.build();
+    }
+    leftover::find(dir, &hello(2), &Arc::default())
+}
+
+#[tokio::test]
+async fn what_an_earlier_session_left_goes_first_and_in_its_name() {
+    let pki = Pki::new();
+    let dir = tempfile::tempdir().unwrap();
+    let leftovers = leave(dir.path());
+    // The first attempt breaks.
+    let manners = vec![Manner::Closes];
+    let aggregator = Aggregator::start(&pki, manners, Receiver::default()).await;
+    let mut setup = Setup::with(&pki, &pki, vec![aggregator], leftovers);
+    assert!(matches!(setup.next().await, Event::Up(_)));
+    for session in [1, 1, 2] {
+        assert_eq!(setup.aggregator.hellos.recv().await.unwrap().session, session);
+    }
+    {
+        let receiver = setup.aggregator.receiver();
+        let counted: u64 = receiver.counted.values().flat_map(|values| values.values()).sum();
+        assert_eq!((receiver.seq, counted), (5, 505));
+    }
+    assert_eq!(setup.metrics.spool_delivered.get(), 5);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    setup.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_aggregator_cannot_read_is_put_aside() {
+    let pki = Pki::new();
+    let dir = tempfile::tempdir().unwrap();
+    let leftovers = leave(dir.path());
+    let manners = vec![Manner::Finicky];
+    let aggregator = Aggregator::start(&pki, manners, Receiver::default()).await;
+    let mut setup = Setup::with(&pki, &pki, vec![aggregator], leftovers);
+    assert!(matches!(setup.next().await, Event::Up(_)));
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|f| f.unwrap().path()).collect();
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].extension().unwrap(), "bad");
+    setup.stop().await;
 }

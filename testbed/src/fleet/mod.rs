@@ -97,9 +97,20 @@ impl Fleet {
     /// # Errors
     /// When it is not built, or not there in time; its log is in the error.
     pub fn add_agent(&mut self, host: &Host) -> Result<()> {
+        self.add_agent_with(host, &[])
+    }
+
+    /// As [`Fleet::add_agent`], with further arguments for the agent.
+    ///
+    /// # Errors
+    /// As [`Fleet::add_agent`].
+    pub fn add_agent_with(&mut self, host: &Host, args: &[&str]) -> Result<()> {
         let node = host.name().to_owned();
         let pki = host.folder().join("pki");
-        run_aggregator(["pki".into(), "node".into(), pki.clone().into(), node.clone().into()])?;
+        // An agent that takes the place of another has its certificate.
+        if !pki.join(format!("{node}.crt")).exists() {
+            run_aggregator(["pki".into(), "node".into(), pki.clone().into(), node.clone().into()])?;
+        }
         let file = |name: String| pki.join(name).into_os_string();
         let spawn = Spawn::new(binaries::find("weft-agent")?)
             .args(["--aggregator", &format!("https://{}:7443", self.host.ipv4())])
@@ -110,6 +121,7 @@ impl Fleet {
             .args([OsString::from("--tls-ca"), file("ca.crt".into())])
             .args([OsString::from("--tls-cert"), file(format!("{node}.crt"))])
             .args([OsString::from("--tls-key"), file(format!("{node}.key"))])
+            .args(args)
             .log(host.folder().join(format!("agent-{node}.log")));
         let mut process = host.spawn_system(&spawn)?;
         wait_until_ok(host, &format!("http://{AGENT_HTTP}/healthz"), &mut process)?;
@@ -122,6 +134,16 @@ impl Fleet {
             let known = nodes["nodes"].as_array().is_some_and(|all| all.iter().any(connected));
             if known { Ok(()) } else { Err(format!("{} is not connected: {nodes}", host.name())) }
         })
+    }
+
+    /// Stops the agent of a host, so that another can take its place.
+    ///
+    /// # Errors
+    /// When it takes too long or does not end with exit code 0.
+    pub fn stop_agent(&mut self, host: &Host) -> Result<()> {
+        let found = self.agents.iter().position(|agent| agent.node == host.name());
+        let Some(mut agent) = found.map(|at| self.agents.remove(at)) else { return Ok(()) };
+        agent.process.stop(STOP_LIMIT).map_err(|error| with_log(error, &agent.process))
     }
 
     /// The agents, in the order of their start.

@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cut;
 mod ending;
 mod failures;
 mod handover;
