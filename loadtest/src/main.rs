@@ -8,6 +8,7 @@ mod duration;
 mod fleet;
 mod pki;
 mod process;
+mod replay;
 mod report;
 mod run;
 mod scenario;
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser as _;
 
-use cli::{Command, Options, Run};
+use cli::{Command, Options, Replay, Run};
 use report::{Report, compare};
 use scenario::{BUNDLED, Scenario};
 use terminal::{Progress, complain, say};
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run(*options),
         Command::Scenarios => scenarios(),
         Command::Compare { a, b } => compare(&a, &b),
-        Command::Replay(_) => Ok(true),
+        Command::Replay(options) => replay(options),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -60,6 +61,15 @@ fn run(options: Run) -> Result<bool> {
         report.write_plots(dir)?;
     }
     Ok(report.exact)
+}
+
+/// Sends a recording again; false when not all of it was taken over.
+fn replay(options: Replay) -> Result<bool> {
+    let Replay { file, fast, target } = options;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let replayed = runtime.block_on(replay::replay(&file, fast, target.into()))?;
+    say(format_args!("{}", replayed.table()));
+    Ok(replayed.is_whole())
 }
 
 fn scenarios() -> Result<bool> {

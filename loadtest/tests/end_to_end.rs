@@ -5,6 +5,12 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::OnceLock,
+    time::Duration,
+};
+
+use proto::{
+    recording::Writer,
+    v1::{AgentMessage, Batch, Hello, agent_message::Body},
 };
 
 /// The aggregator of this source tree: built here, because cargo builds only the programs of the
@@ -27,7 +33,7 @@ fn aggregator() -> &'static Path {
 
 fn loadtest(arguments: &[&str]) -> (Output, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weft-loadtest"));
-    if arguments[0] == "run" {
+    if arguments[0] != "compare" {
         command.args(arguments).arg("--program").arg(aggregator());
     } else {
         command.args(arguments);
@@ -74,6 +80,39 @@ fn as_fast_as_acknowledged_and_with_a_watch_on_freshness() {
     let (output, text) = loadtest(&[fresh.as_slice(), &small].concat());
     assert!(output.status.success(), "{text}");
     assert!(text.contains("shows in the API after, p99"), "{text}");
+}
+
+#[test]
+fn a_recording_is_sent_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("n1.weftrec");
+    let mut writer = Writer::new(std::fs::File::create(&path).unwrap()).unwrap();
+    let hello = |session| {
+        Body::Hello(Hello {
+            protocol_version: proto::PROTOCOL_VERSION,
+            node: "n1".to_owned(),
+            boot_id: vec![1; 16],
+            session,
+            ..Hello::default()
+        })
+    };
+    let batch = |seq| Body::Batch(Batch { seq, ..Batch::default() });
+    let all = [hello(1)].into_iter().chain((1..200).map(batch)).chain([hello(2), batch(1)]);
+    for (number, body) in (0..).zip(all) {
+        let message = AgentMessage { body: Some(body) };
+        writer.write(Duration::from_millis(number * 5), &message).unwrap();
+    }
+    for more in [None, Some("--fast")] {
+        let arguments = ["replay", path.to_str().unwrap()];
+        let (output, text) = loadtest(&arguments.into_iter().chain(more).collect::<Vec<_>>());
+        assert!(output.status.success(), "{text}");
+        let batches = text.lines().find(|line| line.starts_with("batches")).unwrap();
+        assert!(batches.trim().ends_with("200"), "{text}");
+    }
+    std::fs::write(&path, "something else").unwrap();
+    let (output, text) = loadtest(&["replay", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text.contains("no recording") && text.lines().count() == 1, "{text}");
 }
 
 #[test]

@@ -86,6 +86,8 @@ pub struct Agent {
     from: Option<Streaming<AggregatorMessage>>,
     failures: u32,
     was_connected: bool,
+    /// The last batch of the first tick.
+    first: u64,
     defined: bool,
     over: bool,
 }
@@ -120,6 +122,7 @@ impl Agent {
             from: None,
             failures: 0,
             was_connected: false,
+            first: 0,
             defined: false,
             over: false,
         }
@@ -193,13 +196,20 @@ impl Agent {
             self.shared.stats.records_counted.fetch_add(draft.records, Relaxed);
             self.outbox.push(draft, now);
         }
+        if self.next == 0 {
+            self.first = self.book.seq;
+        }
         self.shared.newest_tick.fetch_max(self.next, Relaxed);
         self.next += 1;
         Ok(())
     }
 
-    /// What follows from everything being acknowledged.
+    /// What follows from what is acknowledged.
     fn settle(&mut self) {
+        if self.next > 0 && self.outbox.acked >= self.first && !self.defined {
+            self.defined = true;
+            self.shared.stats.defined.fetch_add(1, Relaxed);
+        }
         if self.outbox.len() > 0 {
             return;
         }
@@ -210,10 +220,6 @@ impl Agent {
             self.outbox = Outbox::default();
             self.disconnect();
             self.shared.stats.restarts.fetch_add(1, Relaxed);
-        }
-        if self.next > 0 && !self.defined {
-            self.defined = true;
-            self.shared.stats.defined.fetch_add(1, Relaxed);
         }
         if self.next > self.shared.last_tick.load(Relaxed) && !self.over {
             self.over = true;

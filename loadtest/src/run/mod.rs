@@ -90,34 +90,72 @@ impl Mark {
     }
 }
 
+/// An aggregator to send to, and the CA of its agents.
+pub struct Ready {
+    pub authority: Authority,
+    pub server: Arc<Server>,
+    pub dir: Dir,
+}
+
+/// The folder of a run.
+pub struct Dir {
+    path: PathBuf,
+    temporary: Option<tempfile::TempDir>,
+}
+
+impl Dir {
+    /// Leaves a temporary folder to whoever wants to know what happened.
+    fn keep(&mut self) {
+        if let Some(temporary) = self.temporary.take() {
+            let _ = temporary.keep();
+        }
+    }
+}
+
+impl Ready {
+    /// Starts an aggregator, or finds the one that runs.
+    pub fn make(place: Place) -> Result<Self> {
+        server::raise_file_limit();
+        let dir = match place.dir {
+            Some(path) => Dir { path, temporary: None },
+            None => {
+                let temporary = tempfile::tempdir()?;
+                Dir { path: temporary.path().to_owned(), temporary: Some(temporary) }
+            }
+        };
+        std::fs::create_dir_all(&dir.path).with_context(|| dir.path.display().to_string())?;
+        let (authority, server) = match &place.attached {
+            Some(attached) => {
+                let authority = Authority::load(&attached.pki, &attached.trust_domain)?;
+                (authority, Server::attach(attached.addresses, attached.pid))
+            }
+            None => {
+                let authority = Authority::make(&dir.path.join("pki"))?;
+                let program =
+                    place.program.map_or_else(|| server::beside("weft-aggregator"), Ok)?;
+                let server = Server::start(&program, &dir.path, &authority)?;
+                (authority, server)
+            }
+        };
+        Ok(Self { authority, server: Arc::new(server), dir })
+    }
+}
+
 /// Plays a scenario.
 pub async fn run(scenario: Scenario, place: Place, progress: &Progress) -> Result<Report> {
     scenario.validate()?;
+    let attached = place.attached.is_some();
+    ensure!(!attached || !scenario.kills(), "an aggregator that was running already is not killed");
     let environment = Environment::now();
-    server::raise_file_limit();
-    let temporary = tempfile::tempdir()?;
-    let dir = place.dir.unwrap_or_else(|| temporary.path().to_owned());
-    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
-    let (authority, server) = match &place.attached {
-        Some(attached) => {
-            ensure!(!scenario.kills(), "an aggregator that was running already is not killed");
-            let authority = Authority::load(&attached.pki, &attached.trust_domain)?;
-            (authority, Server::attach(attached.addresses, attached.pid))
-        }
-        None => {
-            let authority = Authority::make(&dir.join("pki"))?;
-            let program = place.program.map_or_else(|| server::beside("weft-aggregator"), Ok)?;
-            let server = Server::start(&program, &dir, &authority)?;
-            (authority, server)
-        }
-    };
-    let server = Arc::new(server);
+    let Ready { authority, server, mut dir } = Ready::make(place)?;
     let outcome = play(&scenario, &authority, &server, progress).await;
-    if outcome.is_err() {
-        // Left to whoever wants to know what happened.
-        let _ = temporary.keep();
+    if !outcome.as_ref().is_ok_and(|report| report.exact) {
+        dir.keep();
     }
-    let mut report = outcome.with_context(|| format!("the log is in {}", dir.display()))?;
+    let mut report = outcome.with_context(|| format!("the log is in {}", dir.path.display()))?;
+    if !report.exact {
+        report.problems.push(format!("data and log are in {}", dir.path.display()));
+    }
     report.environment = environment;
     Ok(report)
 }
