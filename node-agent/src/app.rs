@@ -18,7 +18,7 @@ use crate::{
     metrics::Metrics,
     owners::{Owners, ProcFs},
     source::{ProgramState, Source},
-    uplink::{EVENTS_WAITING, Event, Uplink, random},
+    uplink::{EVENTS_WAITING, Event, Recorder, Uplink, random},
 };
 
 /// Beyond [`DRAIN_TIME`], for the last look and for detaching the programs.
@@ -42,6 +42,8 @@ where
     S: Source,
     L: FnOnce() -> anyhow::Result<S> + Send + 'static,
 {
+    let recorder = config.record.as_deref().map(Recorder::new).transpose();
+    let recorder = recorder.context("--record: cannot write the file")?;
     let metrics = Metrics::new().context("cannot set up the agent's own metrics")?;
     let health = Health::default();
     let stop_http = Arc::new(Notify::new());
@@ -63,7 +65,7 @@ where
     let stop_uplink = Arc::new(Notify::new());
     let uplink = generation.map(|generation| {
         let stopped = Arc::clone(&stop_uplink);
-        tokio::spawn(uplink(&config, generation, events, metrics).run(async move {
+        tokio::spawn(uplink(&config, generation, recorder, events, metrics).run(async move {
             stopped.notified().await;
         }))
     });
@@ -150,6 +152,7 @@ fn start_collector<S: Source>(
 fn uplink(
     config: &Config,
     generation: u64,
+    recorder: Option<Recorder>,
     events: mpsc::Sender<Event>,
     metrics: Metrics,
 ) -> Uplink {
@@ -164,7 +167,7 @@ fn uplink(
         interval_ns: u64::try_from(config.interval.as_nanos()).unwrap_or(u64::MAX),
     };
     let (address, tls) = (config.aggregator.clone(), config.tls.clone());
-    Uplink { address, tls, hello, events, metrics }
+    Uplink { address, tls, hello, recorder, events, metrics }
 }
 
 /// Loading needs some 30 MB for a moment, most of it for the kernel's types; the allocator would

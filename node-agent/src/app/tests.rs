@@ -55,6 +55,7 @@ impl Setup {
                 key: file("node.key"),
             },
             metrics_listen: http,
+            record: None,
             log: String::new(),
         };
         let (stop, stopped) = oneshot::channel();

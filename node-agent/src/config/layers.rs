@@ -38,13 +38,16 @@ pub struct Layer {
     /// Address of /metrics and /healthz [default: 127.0.0.1:7481]
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub metrics_listen: Option<String>,
+    /// Write everything that is sent into this file, for `weft-loadtest replay`
+    #[arg(long, global = true, value_name = "FILE")]
+    pub record: Option<String>,
     /// What to log: error, warn, info, debug, or a filter per module [default: info]
     #[arg(long, global = true, value_name = "FILTER")]
     pub log: Option<String>,
 }
 
 /// Names of all settings, as flags and keys of the file have them.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "aggregator",
     "node",
     "cgroup",
@@ -53,6 +56,7 @@ const NAMES: [&str; 9] = [
     "tls-cert",
     "tls-key",
     "metrics-listen",
+    "record",
     "log",
 ];
 
@@ -67,6 +71,7 @@ impl Layer {
             "tls-cert" => self.tls_cert.as_deref(),
             "tls-key" => self.tls_key.as_deref(),
             "metrics-listen" => self.metrics_listen.as_deref(),
+            "record" => self.record.as_deref(),
             "log" => self.log.as_deref(),
             _ => None,
         }

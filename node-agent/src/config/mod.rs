@@ -76,6 +76,8 @@ pub struct Config {
     pub tls: tls::Files,
     /// Address of `/metrics` and `/healthz`.
     pub metrics_listen: SocketAddr,
+    /// Where to write down everything that is sent.
+    pub record: Option<PathBuf>,
     /// Filter of the log, as `tracing-subscriber` reads it.
     pub log: String,
 }
@@ -118,6 +120,7 @@ impl Config {
             interval,
             tls,
             metrics_listen,
+            record: layers.get("record").map(|value| value.parse_with(path)).transpose()?,
             log: log_filter(layers)?,
         })
     }
@@ -160,6 +163,10 @@ fn cgroup(layers: &Layers) -> Result<CgroupFs, ConfigError> {
             reason: error.to_string(),
         }),
     }
+}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    Ok(PathBuf::from(text))
 }
 
 fn log_filter(layers: &Layers) -> Result<String, ConfigError> {

@@ -6,6 +6,7 @@
 
 mod backoff;
 mod connect;
+mod record;
 
 use std::{fs::File, io::Read as _, time::Duration};
 
@@ -17,12 +18,13 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout},
 };
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use topology::model::Tuple;
 
 use crate::{config::AggregatorAddress, metrics::Metrics};
 use backoff::Backoff;
 use connect::{ConnectError, Connection};
+pub use record::Recorder;
 
 /// Batches waiting for the network. The collector holds back what does not fit.
 const BATCHES_WAITING: usize = 4;
@@ -104,6 +106,8 @@ pub struct Uplink {
     pub tls: tls::Files,
     /// First message of each stream.
     pub hello: v1::Hello,
+    /// Takes down what is sent.
+    pub recorder: Option<Recorder>,
     /// To the collector; of [`EVENTS_WAITING`].
     pub events: mpsc::Sender<Event>,
     /// Counted into.
@@ -154,8 +158,13 @@ impl Uplink {
         let hello = agent_message::Body::Hello(self.hello.clone());
         let hello = v1::AgentMessage { body: Some(hello) };
         batches.send(hello).await.map_err(|_| StreamError::Closed)?;
+        let recorder = self.recorder.clone();
+        let outgoing = ReceiverStream::new(outgoing).map(move |message| {
+            recorder.iter().for_each(|recorder| recorder.note(&message));
+            message
+        });
         let greeting = async {
-            let response = client.stream(ReceiverStream::new(outgoing)).await?;
+            let response = client.stream(outgoing).await?;
             let mut incoming = response.into_inner();
             let first = incoming.message().await?.ok_or(StreamError::Closed)?;
             Ok::<_, StreamError>((incoming, first))

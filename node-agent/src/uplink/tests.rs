@@ -38,6 +38,7 @@ impl Setup {
                 key: client.path().join("node.key"),
             },
             hello: Hello { node: "n1".to_owned(), ..Hello::default() },
+            recorder: Some(Recorder::new(&server.path().join("recording")).unwrap()),
             events: sender,
             metrics: metrics.clone(),
         };
@@ -73,6 +74,12 @@ async fn batches_go_out_and_acknowledgements_come_back() {
     assert!(matches!(setup.next().await, Event::Acked(8)));
     assert_eq!(setup.metrics.connected.get(), 1);
     setup.stop().await;
+    let file = std::fs::File::open(pki.path().join("recording")).unwrap();
+    let recorded: Vec<_> =
+        proto::recording::Reader::new(file).unwrap().map(Result::unwrap).collect();
+    assert!(matches!(recorded[0].1.body, Some(agent_message::Body::Hello(_))));
+    let Some(agent_message::Body::Batch(batch)) = &recorded[1].1.body else { panic!("no batch") };
+    assert_eq!((batch.seq, recorded.len()), (8, 2));
 }
 
 #[tokio::test]
