@@ -169,7 +169,7 @@ impl Killing {
             let last = self.times > 0 && happened.kills >= self.times;
             // The last one is waited for; the others only until the next is due.
             let patience = if last { Duration::from_secs(120) } else { self.task.every * 4 };
-            if let Some(back) = self.back(begin, counted, patience).await {
+            if let Some(back) = self.back(begin, counted, patience, last).await {
                 happened.back.push(back);
             }
             if last {
@@ -181,13 +181,19 @@ impl Killing {
     }
 
     /// How long it took since `begin` until everybody was back.
-    async fn back(&mut self, begin: Instant, counted: u64, patience: Duration) -> Option<Duration> {
+    async fn back(
+        &mut self,
+        begin: Instant,
+        counted: u64,
+        patience: Duration,
+        last: bool,
+    ) -> Option<Duration> {
         // Half of the kills do not wait: they hit an aggregator that is still coming back.
-        if self.times > 1 && self.task.random.chance(0.5) {
+        if !last && self.task.random.chance(0.5) {
             return None;
         }
         let stats = &self.shared.stats;
-        while begin.elapsed() < patience && !*self.task.stopping.borrow() {
+        while begin.elapsed() < patience && (last || !*self.task.stopping.borrow()) {
             let back = stats.connected.load(Relaxed) == self.agents;
             if back && stats.records.load(Relaxed) >= counted {
                 return Some(begin.elapsed());
