@@ -99,7 +99,7 @@ impl World {
             links: Vec::new(),
         };
         let mut random = Random::of(&[seed, purpose::WORLD]);
-        let replicas = world.people(&mut random);
+        let replicas = world.people();
         world.connect(&mut random, &replicas);
         world.churn(horizon);
         world
@@ -107,7 +107,7 @@ impl World {
 
     /// Makes services and their instances; returns each service's first instance and how many
     /// it has. The first services are the large ones.
-    fn people(&mut self, random: &mut Random) -> Vec<(u32, u32)> {
+    fn people(&mut self) -> Vec<(u32, u32)> {
         let Fleet { agents, services, replicas, .. } = self.settings;
         let mut all = Vec::new();
         for service in 0..services {
@@ -119,9 +119,9 @@ impl World {
             let share = f64::from(replicas) / f64::from(service + 1).powf(0.4);
             let count = (share.ceil() as u32).clamp(1, agents);
             all.push((self.instances.len() as u32, count));
-            let first = random.below(agents.into()) as u32;
-            for replica in 0..count {
-                let agent = (first + replica) % agents;
+            for _ in 0..count {
+                // One after the other, so that every agent has some.
+                let agent = self.instances.len() as u32 % agents;
                 self.instances.push(Instance { service, agent, died: NEVER });
             }
         }
