@@ -13,11 +13,14 @@ use proto::{
     v1::{AgentMessage, Batch, Hello, agent_message::Body},
 };
 
-/// The aggregator of this source tree: built here, because cargo builds only the programs of the
-/// package under test.
+/// The aggregator of this source tree: in the folder that `WEFT_BIN_DIR` names, or built here,
+/// because cargo builds only the programs of the package under test.
 fn aggregator() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
+        if let Some(folder) = std::env::var_os("WEFT_BIN_DIR") {
+            return Path::new(&folder).join("weft-aggregator");
+        }
         let own = Path::new(env!("CARGO_BIN_EXE_weft-loadtest"));
         let target = own.parent().and_then(Path::parent).unwrap();
         let status = Command::new(env!("CARGO"))

@@ -202,7 +202,7 @@ fn play(seed: u64) {
 }
 
 #[test]
-fn what_is_taken_is_what_was_wantedwhatever_breaks() {
+fn what_is_taken_is_what_was_counted_whatever_breaks() {
     (0..40).for_each(play);
 }
 
