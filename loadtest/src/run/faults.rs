@@ -164,8 +164,11 @@ impl Killing {
             let server = Arc::clone(&self.server);
             let restarted = tokio::task::spawn_blocking(move || server.kill_and_restart());
             happened.kills += 1;
-            let listening = restarted.await?;
-            happened.listening.push(listening.context("after a kill")?);
+            let listening = restarted.await?.context("after a kill").inspect_err(|_| {
+                // There is nothing to go on with.
+                self.over.store(true, Relaxed);
+            });
+            happened.listening.push(listening?);
             let last = self.times > 0 && happened.kills >= self.times;
             // The last one is waited for; the others only until the next is due.
             let patience = if last { Duration::from_secs(120) } else { self.task.every * 4 };
