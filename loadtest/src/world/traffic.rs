@@ -29,7 +29,7 @@ impl Increment {
     }
 
     /// Adds samples around a place, as a log-normal distribution has them: the bounds of buckets
-    /// are a logarithmic scale.
+    /// are a logarithmic scale. They fall into so many different buckets, if there are that many.
     fn spread(
         &mut self,
         random: &mut Random,
@@ -41,8 +41,11 @@ impl Increment {
         let places = places.clamp(1, samples.max(1));
         for place in 0..places {
             let count = samples / places + u64::from(place < samples % places);
-            let bucket = (around + 4.0 * random.normal()).clamp(0.0, (BUCKETS - 1) as f64);
-            self.add(kind, bucket as u16, count);
+            let bucket = (around + 4.0 * random.normal()).clamp(0.0, (BUCKETS / 2) as f64) as u16;
+            let taken =
+                |bucket: &u16| self.buckets.iter().any(|one| (one.0, one.1) == (kind, *bucket));
+            let bucket = (bucket..).find(|bucket| !taken(bucket)).unwrap_or(bucket);
+            self.add(kind, bucket, count);
         }
     }
 
