@@ -218,6 +218,8 @@ impl Agent {
             self.lives += 1;
             self.book.renew();
             self.outbox = Outbox::default();
+            // An attempt that is under way would say the old session's hello.
+            self.connecting = None;
             self.disconnect();
             self.shared.stats.restarts.fetch_add(1, Relaxed);
         }
