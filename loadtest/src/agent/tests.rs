@@ -249,3 +249,24 @@ fn a_preface_is_as_of_the_last_acknowledged_batch() {
     outbox.rewind(&book).unwrap();
     assert_eq!(seqs(&mut outbox), [2, 3, 4]);
 }
+
+#[test]
+fn an_agent_that_starts_anew_does_not_go_on_with_an_old_hello() {
+    let fleet = Scenario::load("smoke").unwrap().fleet;
+    let world = Arc::new(World::new(&fleet, 1, 10));
+    let plan = world.plans().swap_remove(0);
+    let address = ([127, 0, 0, 1], 1).into();
+    let shared = Arc::new(Shared::new(world, 1, address, Duration::from_secs(1), true));
+    let folder = tempfile::tempdir().unwrap();
+    let tls = crate::pki::Authority::make(folder.path()).unwrap().node("node-0").unwrap();
+    let (_to, commands) = mpsc::channel(1);
+    let (ledgers, _all) = mpsc::unbounded_channel();
+    let mut agent = Agent::new(0, shared, tls, plan, commands, ledgers);
+    let before = agent.hello();
+    agent.connecting = Some(agent.connect());
+    agent.obey(Command::Restart);
+    agent.settle();
+    assert!(agent.connecting.is_none());
+    let after = agent.hello();
+    assert!(before.session != after.session && before.generation != after.generation);
+}
