@@ -22,7 +22,7 @@ use crate::{
         leftover::{self, Leftover},
     },
     source::{ProgramState, Source},
-    uplink::{Credentials, EVENTS_WAITING, Event, Uplink, random},
+    uplink::{Credentials, EVENTS_WAITING, Event, Recorder, Uplink, random},
 };
 
 /// Beyond [`DRAIN_TIME`], for the last look and for detaching the programs.
@@ -46,6 +46,8 @@ where
     S: Source,
     L: FnOnce() -> anyhow::Result<S> + Send + 'static,
 {
+    let recorder = config.record.as_deref().map(Recorder::new).transpose();
+    let recorder = recorder.context("--record: cannot write the file")?;
     let metrics = Metrics::new().context("cannot set up the agent's own metrics")?;
     let credentials = Credentials::read(config.tls.clone(), &config.node, metrics.clone())?;
     let health = Health::default();
@@ -69,7 +71,8 @@ where
     let uplink = session.map(|Session { hello, leftovers }| {
         let stopped = Arc::clone(&stop_uplink);
         let (aggregators, leftovers) = (config.aggregators.clone(), leftovers.into());
-        let uplink = Uplink { aggregators, credentials, hello, leftovers, events, metrics };
+        let uplink =
+            Uplink { aggregators, credentials, hello, leftovers, recorder, events, metrics };
         tokio::spawn(uplink.run(async move {
             stopped.notified().await;
         }))

@@ -6,6 +6,7 @@ pub mod columns;
 pub mod convert;
 pub mod error;
 pub mod identity;
+pub mod recording;
 pub mod tls;
 
 /// The messages and services of `weft/v1/weft.proto`.

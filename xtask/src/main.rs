@@ -4,6 +4,7 @@
 mod bpf;
 mod demo;
 mod lint;
+mod load;
 mod matrix;
 mod measure;
 mod options;
@@ -28,6 +29,8 @@ fn main() -> ExitCode {
         Command::Sbom => sbom::write_all(),
         Command::Matrix(options) => matrix::run(&workspace(), &options.into()),
         Command::Measure(options) => measure::run_all(&options),
+        Command::Kill(options) => load::kill(&options),
+        Command::Soak(options) => load::soak(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -36,6 +36,10 @@ pub enum Command {
     Matrix(Matrix),
     /// Measure what Weft costs, with optimised builds: the figures of docs/PERFORMANCE.md.
     Measure(Measure),
+    /// Kill the aggregator while simulated agents send: nothing may be lost or counted twice.
+    Kill(Kill),
+    /// Let a simulated fleet come and go for long: memory and file descriptors stay flat.
+    Soak(Soak),
 }
 
 /// Options of the demo.
@@ -93,6 +97,28 @@ pub enum Measurement {
     Ingest(Ingest),
 }
 
+/// Options of the kill test.
+#[derive(Debug, Args)]
+pub struct Kill {
+    /// How often.
+    #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u32).range(1..))]
+    pub times: u32,
+    /// Another fleet, and other moments.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+/// Options of the soak.
+#[derive(Debug, Args)]
+pub struct Soak {
+    /// How long.
+    #[arg(long, value_name = "N", default_value = "30", value_parser = clap::value_parser!(u32).range(1..))]
+    pub minutes: u32,
+    /// Another fleet, and other moments.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
 /// Options of the storm.
 #[derive(Debug, Args)]
 pub struct Storm {
@@ -116,9 +142,12 @@ pub struct Ingest {
     /// Numbers of edges.
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1000,10000,100000")]
     pub edges: Vec<u32>,
-    /// How long a run with a round of records per second takes.
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "20s")]
-    pub paced: Duration,
+    /// How long a run takes, start and comparison apart.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
+    pub duration: Duration,
+    /// Keep every report in this folder.
+    #[arg(long, value_name = "DIR")]
+    pub reports: Option<PathBuf>,
 }
 
 impl From<Matrix> for matrix::Options {

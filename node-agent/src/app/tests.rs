@@ -73,6 +73,7 @@ impl Setup {
                 key: file("node.key"),
             },
             metrics_listen: http,
+            record: None,
             log: String::new(),
         };
         let (stop, stopped) = oneshot::channel();

@@ -48,13 +48,16 @@ pub struct Layer {
     /// Address of /metrics and /healthz [default: 127.0.0.1:7481]
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub metrics_listen: Option<String>,
+    /// Write everything that is sent into this file, for `weft-loadtest replay`
+    #[arg(long, global = true, value_name = "FILE")]
+    pub record: Option<String>,
     /// What to log: error, warn, info, debug, or a filter per module [default: info]
     #[arg(long, global = true, value_name = "FILTER")]
     pub log: Option<String>,
 }
 
 /// Names of all settings, as flags and keys of the file have them.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "aggregator",
     "node",
     "cgroup",
@@ -66,6 +69,7 @@ const NAMES: [&str; 12] = [
     "tls-cert",
     "tls-key",
     "metrics-listen",
+    "record",
     "log",
 ];
 
@@ -85,6 +89,7 @@ impl Layer {
             "tls-cert" => &self.tls_cert,
             "tls-key" => &self.tls_key,
             "metrics-listen" => &self.metrics_listen,
+            "record" => &self.record,
             "log" => &self.log,
             _ => return None,
         };

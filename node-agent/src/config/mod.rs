@@ -85,6 +85,8 @@ pub struct Config {
     pub tls: tls::Files,
     /// Address of `/metrics` and `/healthz`.
     pub metrics_listen: SocketAddr,
+    /// Where to write down everything that is sent.
+    pub record: Option<PathBuf>,
     /// Filter of the log, as `tracing-subscriber` reads it.
     pub log: String,
 }
@@ -138,6 +140,7 @@ impl Config {
             spool_max_bytes,
             tls,
             metrics_listen,
+            record: layers.get("record").map(|value| value.parse_with(values::path)).transpose()?,
             log: log_filter(layers)?,
         })
     }
@@ -181,7 +184,6 @@ fn cgroup(layers: &Layers) -> Result<CgroupFs, ConfigError> {
         }),
     }
 }
-
 fn log_filter(layers: &Layers) -> Result<String, ConfigError> {
     match layers.get("log") {
         Some(value) => value.parse_with(values::log_filter),

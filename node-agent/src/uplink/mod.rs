@@ -13,6 +13,7 @@ mod backoff;
 mod connect;
 mod credentials;
 mod deliver;
+mod record;
 
 use std::{collections::VecDeque, fs::File, io::Read as _, time::Duration};
 
@@ -21,7 +22,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout},
 };
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Code, Streaming};
 use topology::model::Tuple;
 
@@ -30,6 +31,7 @@ use backoff::Backoff;
 use connect::ConnectError;
 
 pub use credentials::Credentials;
+pub use record::Recorder;
 
 /// Batches waiting for the network. The collector holds back what does not fit.
 const BATCHES_WAITING: usize = 4;
@@ -140,6 +142,8 @@ pub struct Uplink {
     pub hello: v1::Hello,
     /// What earlier sessions left, the oldest first.
     pub leftovers: VecDeque<Leftover>,
+    /// Takes down what is sent.
+    pub recorder: Option<Recorder>,
     /// To the collector; of [`EVENTS_WAITING`].
     pub events: mpsc::Sender<Event>,
     /// Counted into.
@@ -242,8 +246,13 @@ impl Uplink {
         let hello = agent_message::Body::Hello(hello.clone());
         let hello = v1::AgentMessage { body: Some(hello) };
         batches.send(hello).await.map_err(|_| StreamError::Closed)?;
+        let recorder = self.recorder.clone();
+        let outgoing = ReceiverStream::new(outgoing).map(move |message| {
+            recorder.iter().for_each(|recorder| recorder.note(&message));
+            message
+        });
         let greeting = async {
-            let response = client.stream(ReceiverStream::new(outgoing)).await?;
+            let response = client.stream(outgoing).await?;
             let mut incoming = response.into_inner();
             let first = incoming.message().await?.ok_or(StreamError::Closed)?;
             Ok::<_, StreamError>((incoming, first))

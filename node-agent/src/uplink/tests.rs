@@ -53,6 +53,7 @@ impl Setup {
             credentials: Credentials::read(files, "n1", metrics.clone()).unwrap(),
             hello: hello(2),
             leftovers: leftovers.into(),
+            recorder: Some(Recorder::new(&server.path().join("recording")).unwrap()),
             events: sender,
             metrics: metrics.clone(),
         };
@@ -94,6 +95,12 @@ async fn batches_go_out_and_acknowledgements_come_back() {
     assert!(matches!(setup.next().await, Event::Acked(8)));
     assert_eq!(setup.metrics.connected.get(), 1);
     setup.stop().await;
+    let file = std::fs::File::open(pki.path().join("recording")).unwrap();
+    let recorded: Vec<_> =
+        proto::recording::Reader::new(file).unwrap().map(Result::unwrap).collect();
+    assert!(matches!(recorded[0].1.body, Some(agent_message::Body::Hello(_))));
+    let Some(agent_message::Body::Batch(batch)) = &recorded[1].1.body else { panic!("no batch") };
+    assert_eq!((batch.seq, recorded.len()), (8, 2));
 }
 
 #[tokio::test]

@@ -1,55 +1,71 @@
-//! What taking in records costs the aggregator: runs its example `ingest_cost` some times.
+//! What taking in records costs the aggregator: the load tester, some times over.
 
-use std::process::Command;
+use std::{fs, path::Path, process::Command};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
-use super::{Stop, build, machine, spread::Figures};
-use crate::{options::Ingest, process::output_of, terminal::say};
+use super::{Stop, machine, spread::Figures};
+use crate::{load, options::Ingest, terminal::say};
 
-/// Records of a run without a pace, in millions.
-const UNPACED: f64 = 5.0;
-/// A record is one half of an edge, and both come.
-const HALVES: f64 = 2.0;
 /// How long the machine is watched before anything runs.
 const WATCH: std::time::Duration = std::time::Duration::from_secs(3);
 
-/// Prints the figures for some numbers of edges, as fast as records are taken and once a second.
+/// Prints the figures for some numbers of edges, as fast as records are acknowledged and once a
+/// second.
 ///
 /// # Errors
-/// When the example cannot be built or run.
+/// When something cannot be built or run, or an answer of the aggregator was not exact.
 pub fn measure(options: &Ingest) -> Result<()> {
-    let folder = build(&["-p", "aggregator", "--bins", "--example", "ingest_cost"])?;
+    let program = load::build()?.join("weft-loadtest");
     let stop = Stop::on_signals()?;
+    let temporary = tempfile::tempdir()?;
+    let folder = options.reports.as_deref().unwrap_or(temporary.path());
+    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     say(format_args!("{}", machine::facts()));
     say(format_args!("busy     {:.2} processors before it began", machine::busy(WATCH)));
     for edges in &options.edges {
-        let paced = f64::from(*edges) * HALVES * options.paced.as_secs_f64() / 1e6;
-        for (how, millions, pace) in
-            [("as fast as taken", UNPACED, None), ("a round per second", paced, Some("1"))]
-        {
+        for scenario in ["fast", "paced"] {
             let mut figures = Figures::default();
-            for _ in 0..options.runs {
+            for number in 1..=options.runs {
                 stop.check()?;
-                let mut command = Command::new(folder.join("examples/ingest_cost"));
-                command.arg(edges.to_string()).arg(millions.to_string()).args(pace);
-                let output = output_of(&mut command).context("ingest_cost failed")?;
-                for (name, value) in rows(&output) {
+                let report = folder.join(format!("{scenario}-{edges}-{number}.json"));
+                let duration = format!("{}s", options.duration.as_secs());
+                let mut command = Command::new(&program);
+                command.args(["run", scenario, "--edges", &edges.to_string()]);
+                command.args(["--duration", &duration]).arg("--json").arg(&report);
+                let output = command.output().context("cannot run weft-loadtest")?;
+                let said = String::from_utf8_lossy(&output.stdout);
+                let failed = String::from_utf8_lossy(&output.stderr);
+                ensure!(output.status.success(), "weft-loadtest failed:\n{said}{failed}");
+                for (name, value) in read(&report)? {
                     figures.add(name, value);
                 }
             }
-            say(format_args!("\n{edges} edges, {how}\n{}", figures.table()));
+            say(format_args!("\n{edges} edges, {scenario}\n{}", figures.table()));
         }
     }
     Ok(())
 }
 
-/// Lines of a name and a number.
-fn rows(output: &str) -> impl Iterator<Item = (&str, f64)> {
-    output.lines().filter_map(|line| {
-        let (name, value) = line.rsplit_once(char::is_whitespace)?;
-        Some((name.trim(), value.parse().ok()?))
-    })
+fn read(report: &Path) -> Result<Vec<(String, f64)>> {
+    let text = fs::read(report).with_context(|| report.display().to_string())?;
+    rows(&serde_json::from_slice(&text)?).context("a report without figures")
+}
+
+/// Names, with their units, and values of a report.
+fn rows(report: &Value) -> Option<Vec<(String, f64)>> {
+    let row = |figure: &Value| {
+        let (name, unit) = (figure["name"].as_str()?, figure["unit"].as_str()?);
+        let name = if unit.is_empty() { name.to_owned() } else { format!("{name}, {unit}") };
+        Some((name, figure["value"].as_f64()?))
+    };
+    let mut rows: Vec<_> = report["figures"].as_array()?.iter().map(row).collect::<Option<_>>()?;
+    for quantile in ["p50", "p99", "max"] {
+        let value = report["acknowledged_ms"][quantile].as_f64()?;
+        rows.push((format!("acknowledged after, {quantile}, ms"), value));
+    }
+    Some(rows)
 }
 
 #[cfg(test)]
@@ -57,9 +73,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_is_a_name_and_a_number() {
-        let output = "edges      10\nCPU-seconds per million   0.512\nnothing here\n\n";
-        let expected = vec![("edges", 10.0), ("CPU-seconds per million", 0.512)];
-        assert_eq!(rows(output).collect::<Vec<_>>(), expected);
+    fn a_row_is_a_name_with_its_unit_and_a_number() {
+        let report = serde_json::json!({
+            "figures": [
+                {"name": "edges", "value": 10.0, "unit": ""},
+                {"name": "CPU", "value": 0.5, "unit": "s"},
+            ],
+            "acknowledged_ms": {"p50": 1.0, "p90": 2.0, "p99": 3.0, "max": 4.0},
+        });
+        let rows = rows(&report).unwrap();
+        assert_eq!(rows[..2], [("edges".to_owned(), 10.0), ("CPU, s".to_owned(), 0.5)]);
+        assert_eq!(rows[4], ("acknowledged after, max, ms".to_owned(), 4.0));
+        assert_eq!(super::rows(&serde_json::json!({})), None);
     }
 }

@@ -1,0 +1,145 @@
+//! Definitions as messages.
+
+use prost::Message;
+use proto::v1::{
+    Address, AddressDefinition, Definitions, HalfDefinition, ListenerState, Listeners, NodeAddress,
+    NodeStatus, Program, ProgramState, Role, Section, SectionKind, WorkloadDefinition,
+    WorkloadKind,
+};
+
+use super::{book::Half, ids::Interned};
+use crate::world::{Side, World, address_of};
+
+/// The ids that a half refers to, and the instances they stand for.
+#[derive(Clone, Copy, Debug)]
+pub struct Names {
+    workload: u32,
+    local: u32,
+    peer: u32,
+    local_instance: u32,
+    peer_instance: u32,
+}
+
+impl Names {
+    /// Finds ids; what is new is defined in `wire`.
+    pub fn refer(
+        world: &World,
+        link: u32,
+        side: Side,
+        workloads: &mut Interned,
+        addresses: &mut Interned,
+        wire: &mut Definitions,
+    ) -> Self {
+        let other = if side == Side::Client { Side::Server } else { Side::Client };
+        let (mine, theirs) = (world.instance_at(link, side), world.instance_at(link, other));
+        let (workload, is_new) = workloads.refer(mine);
+        if is_new {
+            wire.workloads.push(workload_definition(world, workload, mine));
+        }
+        let [local, peer] = [mine, theirs].map(|instance| {
+            let (id, is_new) = addresses.refer(instance);
+            if is_new {
+                wire.addresses.push(address_definition(id, instance));
+            }
+            id
+        });
+        Self { workload, local, peer, local_instance: mine, peer_instance: theirs }
+    }
+
+    pub fn release(&self, workloads: &mut Interned, addresses: &mut Interned) {
+        workloads.release(self.local_instance);
+        addresses.release(self.local_instance);
+        addresses.release(self.peer_instance);
+    }
+}
+
+/// Everything that these halves refer to, and the halves.
+pub fn all<'a>(world: &World, halves: impl IntoIterator<Item = &'a Half>) -> Definitions {
+    let mut wire = Definitions::default();
+    for half in halves {
+        let names = &half.names;
+        wire.workloads.push(workload_definition(world, names.workload, names.local_instance));
+        wire.addresses.push(address_definition(names.local, names.local_instance));
+        wire.addresses.push(address_definition(names.peer, names.peer_instance));
+        wire.halves.push(self::half(world, half));
+    }
+    wire.workloads.sort_by_key(|one| one.id);
+    wire.workloads.dedup_by_key(|one| one.id);
+    wire.addresses.sort_by_key(|one| one.id);
+    wire.addresses.dedup_by_key(|one| one.id);
+    wire
+}
+
+pub fn half(world: &World, half: &Half) -> HalfDefinition {
+    let role = match half.side {
+        Side::Client => Role::Client,
+        Side::Server => Role::Server,
+    };
+    HalfDefinition {
+        id: half.id,
+        workload: half.names.workload,
+        local: half.names.local,
+        peer: half.names.peer,
+        server_port: world.port_of(half.link).into(),
+        client_port: 0,
+        role: role.into(),
+    }
+}
+
+/// All listeners of these halves' node.
+pub fn listeners<'a>(world: &World, halves: impl IntoIterator<Item = &'a Half>) -> Section {
+    let servers = halves.into_iter().filter(|half| half.side == Side::Server);
+    let mut listeners: Vec<_> = servers
+        .map(|half| ListenerState {
+            workload: half.names.workload,
+            address: Some(address(half.names.local_instance)),
+            network_namespace: u64::from(half.names.local_instance) + 2,
+            port: world.port_of(half.link).into(),
+            closed: false,
+        })
+        .collect();
+    listeners.sort_by_key(|one| one.workload);
+    listeners.dedup_by_key(|one| one.workload);
+    section(SectionKind::Listeners, &Listeners { complete: true, listeners })
+}
+
+pub fn status() -> Section {
+    let program = |name: &str| Program {
+        name: name.to_owned(),
+        state: ProgramState::Attached.into(),
+        reason: String::new(),
+    };
+    let status = NodeStatus {
+        programs: ["weft_sock_ops", "weft_sock_create", "weft_walk"].map(program).into(),
+        losses: Default::default(),
+        addresses: vec![NodeAddress {
+            address: Some(Address { ip: vec![127, 0, 0, 1], scope: None }),
+            network_namespace: 1,
+        }],
+        certificate_expires_unix_s: 0,
+    };
+    section(SectionKind::NodeStatus, &status)
+}
+
+pub fn section(kind: SectionKind, payload: &impl Message) -> Section {
+    Section { kind: kind as u32, payload: payload.encode_to_vec().into() }
+}
+
+fn workload_definition(world: &World, id: u32, instance: u32) -> WorkloadDefinition {
+    let service = &world.services[world.instances[instance as usize].service as usize];
+    WorkloadDefinition {
+        id,
+        kind: WorkloadKind::Pod.into(),
+        name: service.name.clone(),
+        namespace: service.namespace.clone(),
+        labels: [("app".to_owned(), service.name.clone())].into(),
+    }
+}
+
+fn address_definition(id: u32, instance: u32) -> AddressDefinition {
+    AddressDefinition { id, address: Some(address(instance)) }
+}
+
+fn address(instance: u32) -> Address {
+    Address { ip: address_of(instance).octets().to_vec(), scope: None }
+}

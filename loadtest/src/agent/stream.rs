@@ -1,0 +1,91 @@
+//! A stream to the aggregator, as an agent opens it.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper_util::rt::TokioIo;
+use proto::v1::{
+    AgentMessage, AggregatorMessage, Hello, Welcome, agent_message, aggregator_message,
+    ingest_client::IngestClient,
+};
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::{net::TcpStream, sync::mpsc, time::timeout};
+use tokio_rustls::TlsConnector;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Streaming, transport::Endpoint};
+
+use super::wire::{Counted, WireBytes};
+
+/// TCP, TLS, and the answer to the first message together.
+const TIME: Duration = Duration::from_secs(20);
+
+/// Messages between an agent and its connection.
+const WAITING: usize = 4;
+
+pub struct Stream {
+    pub to: mpsc::Sender<AgentMessage>,
+    pub from: Streaming<AggregatorMessage>,
+    pub welcome: Welcome,
+}
+
+/// Why there is no stream.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    #[error("cannot connect: {0}")]
+    Connect(#[from] tonic::transport::Error),
+    #[error("{}: {}", .0.code(), .0.message())]
+    Refused(Box<tonic::Status>),
+    #[error("the aggregator's first message is no welcome")]
+    NoWelcome,
+    #[error("no answer within {} s", TIME.as_secs())]
+    Silent,
+}
+
+impl From<tonic::Status> for StreamError {
+    fn from(status: tonic::Status) -> Self {
+        Self::Refused(Box::new(status))
+    }
+}
+
+/// Connects, says hello and waits for the welcome.
+pub async fn open(
+    address: SocketAddr,
+    tls: Arc<ClientConfig>,
+    bytes: Arc<WireBytes>,
+    hello: Hello,
+) -> Result<Stream, StreamError> {
+    timeout(TIME, try_open(address, tls, bytes, hello)).await.map_err(|_| StreamError::Silent)?
+}
+
+async fn try_open(
+    address: SocketAddr,
+    tls: Arc<ClientConfig>,
+    bytes: Arc<WireBytes>,
+    hello: Hello,
+) -> Result<Stream, StreamError> {
+    let connector = TlsConnector::from(tls);
+    let connect = move |_| {
+        let (connector, bytes) = (connector.clone(), Arc::clone(&bytes));
+        async move {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
+            let stream = connector.connect(name, Counted { stream, bytes }).await?;
+            Ok::<_, io::Error>(TokioIo::new(stream))
+        }
+    };
+    let endpoint = Endpoint::from_static("http://localhost").buffer_size(WAITING);
+    let channel = endpoint.connect_with_connector(tower::service_fn(connect)).await?;
+    let (to, outgoing) = mpsc::channel(WAITING);
+    // The channel is empty: this does not wait.
+    let hello = AgentMessage { body: Some(agent_message::Body::Hello(hello)) };
+    let _ = to.try_send(hello);
+    let mut client = IngestClient::new(channel)
+        .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(proto::MAX_MESSAGE_BYTES);
+    let mut from = client.stream(ReceiverStream::new(outgoing)).await?.into_inner();
+    let first = from.message().await?.and_then(|message| message.body);
+    match first {
+        Some(aggregator_message::Body::Welcome(welcome)) => Ok(Stream { to, from, welcome }),
+        _ => Err(StreamError::NoWelcome),
+    }
+}
