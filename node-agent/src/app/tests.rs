@@ -216,16 +216,24 @@ impl Drop for Cgroup {
     }
 }
 
-/// Echoes one line to each of a number of clients, and says how many bytes came.
-fn echo(listener: StdListener, clients: usize) -> std::thread::JoinHandle<u64> {
+/// Echoes one line to each of a number of clients, and says how many bytes came. The last one is kept until `go`
+/// comes, or its sender is gone.
+fn echo(
+    listener: StdListener,
+    clients: usize,
+    go: std::sync::mpsc::Receiver<()>,
+) -> std::thread::JoinHandle<u64> {
     std::thread::spawn(move || {
         let mut bytes = 0;
-        for _ in 0..clients {
+        for client in 1..=clients {
             let (stream, _) = listener.accept().unwrap();
             let mut line = String::new();
             BufReader::new(&stream).read_line(&mut line).unwrap();
             bytes += line.len() as u64;
             (&stream).write_all(line.as_bytes()).unwrap();
+            if client == clients {
+                let _ = go.recv();
+            }
             stream.shutdown(Shutdown::Write).unwrap();
             std::io::copy(&mut &stream, &mut std::io::sink()).unwrap();
         }
@@ -246,7 +254,8 @@ async fn the_real_kernel_counts_a_script_exactly() {
 
     let listener = StdListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
-    let server = echo(listener, 3);
+    let (go, wait) = std::sync::mpsc::channel();
+    let server = echo(listener, 3, wait);
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("shopper.sh");
     let text = format!(
@@ -254,13 +263,16 @@ async fn the_real_kernel_counts_a_script_exactly() {
     );
     std::fs::write(&script, text).unwrap();
     let join = "echo $$ > \"$0\"/cgroup.procs; exec bash \"$1\"";
-    let status = Command::new("bash")
+    let mut shopper = Command::new("bash")
         .args(["-c", join])
         .args([&cgroup.0, &script])
         .stdout(Stdio::null())
-        .status()
+        .spawn()
         .unwrap();
-    assert!(status.success());
+    // Of a process that is gone before anybody could look, only the interpreter's name would be known.
+    eventually("a name", || !setup.aggregator.receiver().counted.is_empty()).await;
+    drop(go);
+    assert!(shopper.wait().unwrap().success());
     let bytes = server.join().unwrap();
     assert_eq!(bytes, 9);
     eventually("all connections closed", || setup.counted(Counter::Closed) == 3).await;

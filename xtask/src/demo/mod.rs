@@ -18,7 +18,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use testbed::{
-    environment,
+    binaries, environment,
     fleet::{Fleet, HTTP},
     lab::{Forward, Lab},
 };
@@ -130,5 +130,6 @@ fn build(release: bool) -> Result<()> {
             bail!("cargo built no {program} in {}", bins.display());
         }
     }
+    binaries::prefer(bins);
     Ok(())
 }
