@@ -12,7 +12,7 @@ packages=(
     # hosts made of namespaces, what is left of them, and other kernels
     iproute2 nftables procps bpftool qemu-system-x86 busybox-static
     # checks
-    build-essential pkg-config git ca-certificates shellcheck systemd python3-venv
+    build-essential pkg-config git ca-certificates openssl shellcheck systemd python3-venv
 )
 
 install_packages() {

@@ -165,8 +165,9 @@ impl Kernel {
             return;
         }
         let processes = adopt::processes_below(cgroup);
-        let adopted = self.adopt_processes(&processes);
-        match adopted.and_then(|()| self.refresh()).and_then(|()| self.forget_addresses()) {
+        let adopted = self.adopt_processes(&processes).and_then(|()| self.refresh());
+        // Whatever came of it: a later socket at the same place in memory is somebody else's.
+        match self.forget_addresses().and(adopted) {
             Ok(()) => {
                 tracing::info!(processes = processes.len(), "picked up what was there before")
             }
@@ -237,6 +238,7 @@ impl Source for Kernel {
         let walker = iterator(&mut self.ebpf, programs::WALK_TCP)?;
         read_iterator(walker)?;
         if !entrances.is_empty() {
+            // A listener that could not be looked for is not gone.
             self.namespaces.within(&entrances, || read_iterator(walker))?;
         }
         if let (true, Some(began_ns)) = (all, began_ns) {

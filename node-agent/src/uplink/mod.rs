@@ -175,6 +175,7 @@ impl Uplink {
             self.metrics.connected.set(0);
             if matches!(error, StreamError::Renewed) {
                 tracing::info!("the node has a new certificate: connecting with it");
+                at = used;
                 continue;
             }
             self.metrics.disconnects.inc();

@@ -56,17 +56,18 @@ impl Split {
     ) -> bool {
         // A connection whose owner became known after all took away from them.
         self.shares.retain(|share| !sides.misfits.contains(&share.server));
-        if !self.begun && !sides.asking && sides.undivided().count() > 1 {
-            self.begun = true;
-            let parts = sides.divide_as(published);
-            self.keep(sides, parts);
-        }
         if sides.undivided().next().is_none() {
             self.since = None;
             return false;
         }
-        let since = *self.since.get_or_insert(now);
-        if sides.asking || !(sides.fit() || now.since(since) >= long) {
+        // On a busy link somebody is always being asked about a connection that has just begun.
+        let overdue = now.since(*self.since.get_or_insert(now)) >= long;
+        if !self.begun && (overdue || !sides.asking) && sides.undivided().count() > 1 {
+            self.begun = true;
+            let parts = sides.divide_as(published);
+            self.keep(sides, parts);
+        }
+        if !overdue && (sides.asking || !sides.fit()) {
             return true;
         }
         self.since = None;

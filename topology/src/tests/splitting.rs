@@ -176,3 +176,43 @@ proptest! {
         prop_assert_eq!(first, settled(&events));
     }
 }
+
+#[test]
+fn a_link_that_never_rests_is_published_all_the_same() {
+    let mut play = Play::new();
+    let whole = |client, server| Exchange {
+        client,
+        server,
+        single: false,
+        to_server: 1_000,
+        to_client: 2_000,
+        bucket: 100,
+    };
+    let (old, mut newcomers) = ([whole(0, 0), whole(1, 0)], 0);
+    let both = |count: usize| -> Vec<Event> {
+        (0..count)
+            .flat_map(|at| [Event::Of(at, Role::Client), Event::Of(at, Role::Server)])
+            .collect()
+    };
+    for second in 0..60 {
+        play.act(&old, &both(2));
+        // Each second begins a connection to the newcomer, of which nobody has been told yet whose it is.
+        newcomers += 1;
+        let new = Exchange { single: true, ..whole(newcomers % 2, 1) };
+        play.act(&[new], &both(1));
+        play.pass(1);
+        if second == 29 {
+            assert!(connections(&play) >= 40, "{}", connections(&play));
+        }
+    }
+    // All but the last ten seconds, which may still wait to be split.
+    assert!(connections(&play) >= 3 * 48, "{}", connections(&play));
+    play.pass(30);
+    assert_eq!(connections(&play), 3 * 60);
+}
+
+/// Connections in all series.
+fn connections(play: &Play) -> u64 {
+    let series = play.world.graph.published();
+    series.map(|series| series.totals().get(Measure::Connections)).sum()
+}
