@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 
-use topology::{Id, View};
+use topology::{Coverage, Id, View};
 
 use crate::config::Grant;
 
 /// The nodes of the namespaces, the edges with at least one end in them, and the other ends of
-/// those edges. The names of hosts that are silent are left out: they are nobody's namespace.
+/// those edges. Hosts are nobody's namespace, so what the coverage says of the fleet is left out, but for whether
+/// it is complete.
 pub(super) fn restrict(mut view: View, grant: &Grant) -> View {
     let Some(namespaces) = &grant.namespaces else { return view };
     let own = view.nodes.iter().filter(|node| namespaces.contains(&node.namespace));
@@ -16,6 +17,11 @@ pub(super) fn restrict(mut view: View, grant: &Grant) -> View {
     let ends = view.edges.iter().flat_map(|edge| [edge.source, edge.target]);
     let seen: HashSet<Id> = ends.chain(own.iter().copied()).collect();
     view.nodes.retain(|node| seen.contains(&node.id));
-    view.coverage.nodes_silent.clear();
+    view.coverage = Coverage {
+        complete: view.coverage.complete,
+        edges_one_sided: view.one_sided(),
+        history_from: view.coverage.history_from,
+        ..Coverage::default()
+    };
     view
 }

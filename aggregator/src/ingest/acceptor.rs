@@ -23,6 +23,9 @@ const CONNECTIONS: usize = 16_384;
 /// Handshakes at a time: they cost CPU, and until they are done nobody knows who it is.
 const HANDSHAKES: usize = 256;
 
+/// How long the first word of a handshake may take. Until it comes, a connection takes a place and nothing else.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -33,11 +36,11 @@ pub(super) struct Acceptor {
     listener: TcpListener,
     handshake: Handshake,
     places: Arc<Semaphore>,
-    handshakes: Arc<Semaphore>,
 }
 
 #[derive(Clone)]
 struct Handshake {
+    at_a_time: Arc<Semaphore>,
     tls: watch::Receiver<Arc<Server>>,
     admitted: Arc<Admitted>,
     shared: Arc<Shared>,
@@ -54,9 +57,14 @@ impl Acceptor {
     ) -> Self {
         Self {
             listener,
-            handshake: Handshake { tls, admitted, shared, accepted },
+            handshake: Handshake {
+                at_a_time: Arc::new(Semaphore::new(HANDSHAKES)),
+                tls,
+                admitted,
+                shared,
+                accepted,
+            },
             places: Arc::new(Semaphore::new(CONNECTIONS)),
-            handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
         }
     }
 
@@ -70,17 +78,12 @@ impl Acceptor {
 
     async fn accept_all(self) {
         loop {
-            let places = Arc::clone(&self.places).acquire_owned().await;
-            let handshakes = Arc::clone(&self.handshakes).acquire_owned().await;
-            // Neither semaphore is ever closed.
-            let (Ok(place), Ok(handshake)) = (places, handshakes) else { return };
+            // It is never closed.
+            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
             match self.listener.accept().await {
                 Ok((stream, address)) => {
                     let task = self.handshake.clone();
-                    tokio::spawn(async move {
-                        task.run(stream, address, place).await;
-                        drop(handshake);
-                    });
+                    tokio::spawn(async move { task.run(stream, address, place).await });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection of an agent");
@@ -93,6 +96,13 @@ impl Acceptor {
 
 impl Handshake {
     async fn run(self, stream: TcpStream, address: SocketAddr, place: OwnedSemaphorePermit) {
+        match timeout(SILENCE_TIMEOUT, stream.readable()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return self.failed(address, &error),
+            Err(_) => return self.failed(address, &io::ErrorKind::TimedOut.into()),
+        }
+        // It is never closed.
+        let Ok(_turn) = self.at_a_time.acquire().await else { return };
         match timeout(HANDSHAKE_TIMEOUT, self.shake(stream, address, place)).await {
             Ok(Ok(connection)) => {
                 // Nobody takes it when the server is stopping.

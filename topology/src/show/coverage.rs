@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::view::{SeenBy, ViewEdge, ViewNode};
+use super::view::{SeenBy, View, ViewEdge, ViewNode};
 use crate::{
     Graph,
     base::{
@@ -56,6 +56,14 @@ impl Coverage {
             && asked.to >= self.history_from
             && window.from >= self.history_from
             && !self.programs_failed;
+    }
+}
+
+impl View {
+    /// How many of its edges only one side has seen, although the other is covered.
+    #[must_use]
+    pub fn one_sided(&self) -> usize {
+        one_sided(&self.nodes, &self.edges)
     }
 }
 
