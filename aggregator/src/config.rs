@@ -109,7 +109,7 @@ impl Config {
                 .parse_with(values::path)?,
             history_max_bytes: layers
                 .get_or("history-max-bytes", "2GB")
-                .parse_with(values::bytes)?,
+                .parse_with(values::history_bytes)?,
             tls: proto::tls::Files {
                 ca: file("tls-client-ca")?,
                 cert: file("tls-cert")?,

@@ -17,8 +17,8 @@ use prost::Message;
 use proto::v1;
 use serde::{Deserialize, Serialize};
 use topology::{
-    AgentFacts, Config, ConnectError, Connection, Graph, Incarnation, NodeIx, Snapshot, Timestamp,
-    View, Window, model::Tuple,
+    AgentFacts, Config, ConnectError, Connection, EndedStep, Graph, Incarnation, NodeIx, Snapshot,
+    Timestamp, View, Window, model::Tuple,
 };
 
 pub(crate) use apply::Tally;
@@ -32,6 +32,9 @@ use tables::Tables;
 /// The cause under which numbers are counted that an agent has left out.
 const MISSING: &str = "batches_missing";
 
+/// Steps that are kept for the history while the journal cannot be written.
+const STEPS_HELD: usize = 60;
+
 /// The state of the aggregator.
 pub struct Core {
     graph: Graph,
@@ -41,6 +44,8 @@ pub struct Core {
     journal: Option<Arc<Journal>>,
     /// Takes the steps that are over.
     history: Arc<Keeper>,
+    /// Steps that are over, and not with the history yet.
+    ended: Vec<EndedStep>,
     scratch: Vec<u8>,
 }
 
@@ -94,7 +99,14 @@ impl Core {
     /// A state with nothing in it.
     pub(crate) fn new(config: Config, history: Arc<Keeper>) -> Self {
         let graph = Graph::new(config);
-        Self { graph, agents: Vec::new(), journal: None, history, scratch: Vec::new() }
+        Self {
+            graph,
+            agents: Vec::new(),
+            journal: None,
+            history,
+            ended: Vec::new(),
+            scratch: Vec::new(),
+        }
     }
 
     /// Goes on where a state was stored.
@@ -104,7 +116,7 @@ impl Core {
         history: Arc<Keeper>,
     ) -> Self {
         let graph = Graph::resume(config, graph);
-        Self { graph, agents, journal: None, history, scratch: Vec::new() }
+        Self { graph, agents, journal: None, history, ended: Vec::new(), scratch: Vec::new() }
     }
 
     /// The state as it is now; making it costs next to nothing.
@@ -293,15 +305,23 @@ impl Core {
         view.with_older(history.older(before, remembered), asked)
     }
 
-    /// Has steps that are over kept.
+    /// Has steps that are over kept. Not before the journal has them: after a crash they would be told twice.
     fn hand_over(&mut self) {
-        for step in self.graph.take_ended_steps() {
-            if self.journal.is_some() {
-                self.history.put(step);
-            } else {
-                // Nobody waits for the state yet, so it can wait.
-                self.history.put_patiently(step);
-            }
+        self.ended.append(&mut self.graph.take_ended_steps());
+        if self.ended.is_empty() {
+            return;
+        }
+        let Some(journal) = &self.journal else {
+            // Nobody waits for the state yet, so it can wait.
+            self.ended.drain(..).for_each(|step| self.history.put_patiently(step));
+            return;
+        };
+        if journal.is_failing() {
+            let lost = self.ended.len().saturating_sub(STEPS_HELD);
+            self.ended.drain(..lost);
+            self.history.lost(lost as u64);
+        } else {
+            self.ended.drain(..).for_each(|step| self.history.put(step));
         }
     }
 

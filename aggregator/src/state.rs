@@ -64,18 +64,22 @@ impl Shared {
     }
 
     /// Waits until the journal has everything up to a position, so that a crash cannot take back what is about to
-    /// be said. Not while it cannot be written.
-    pub(crate) async fn until_durable(&self, position: u64) {
+    /// be said; returns whether it has. It is not waited for while it cannot be written.
+    pub(crate) async fn until_durable(&self, position: u64) -> bool {
         let journal = self.store.journal();
         let mut durable = journal.durable();
-        if *durable.borrow_and_update() >= position || journal.is_failing() {
-            return;
+        if *durable.borrow_and_update() >= position {
+            return true;
         }
-        journal.hurry();
-        let waited = timeout(DURABLE_WAIT, durable.wait_for(|durable| *durable >= position)).await;
-        if waited.is_err() {
-            self.metrics.store.answers_ahead.inc();
+        if !journal.is_failing() {
+            journal.hurry();
+            let reached = durable.wait_for(|durable| *durable >= position);
+            if matches!(timeout(DURABLE_WAIT, reached).await, Ok(Ok(_))) {
+                return true;
+            }
         }
+        self.metrics.store.answers_ahead.inc();
+        false
     }
 
     /// The graph over a window of time, as of now: from memory as far as that goes, else from the history, which is

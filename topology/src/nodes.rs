@@ -96,6 +96,8 @@ pub struct Node {
     pub(crate) listeners: HashSet<Listener<WorkloadIx>>,
     /// Every half it opened, some of them gone.
     pub(crate) halves: Vec<HalfIx>,
+    /// How many halves there may be before those that are gone are looked for.
+    pub(crate) halves_before_pruning: usize,
     /// Halves that the current stream has not opened again are looked for once.
     pub(crate) swept: bool,
 }
@@ -248,9 +250,10 @@ impl Nodes {
         self.by_name = self.iter().map(|(ix, node)| (node.name.clone(), ix)).collect();
     }
 
-    /// Nobody is connected any more.
+    /// Nobody is connected any more. Nobody could be while there was no aggregator: all are expected as if they
+    /// had just left.
     pub(crate) fn end_streams(&mut self, now: Timestamp) {
-        for node in self.nodes.iter_mut().filter(|node| node.connected()) {
+        for node in &mut self.nodes {
             let node = Arc::make_mut(node);
             node.stream = None;
             node.left_at = now;
@@ -262,7 +265,6 @@ impl Nodes {
         for node in &mut self.nodes {
             let node = Arc::make_mut(node);
             node.connected_at = node.connected_at.min(now);
-            node.left_at = node.left_at.min(now);
             node.last_seen = node.last_seen.min(now);
         }
     }
@@ -283,7 +285,27 @@ impl Nodes {
         self.by_name.get(name).copied()
     }
 
-    /// Lets an agent in. `host` makes the service that stands for a new node.
+    /// Whether somebody else has a name.
+    pub(crate) fn taken(
+        &self,
+        name: &str,
+        incarnation: &Incarnation,
+        facts: &AgentFacts,
+    ) -> Result<(), ConnectError> {
+        let holder = self.find(name).and_then(|ix| self.get(ix)).filter(|node| {
+            node.stream.is_some() && node.incarnation.session != incarnation.session
+        });
+        match holder {
+            None => Ok(()),
+            Some(node) => Err(ConnectError::NameTaken {
+                name: name.to_owned(),
+                holder: Box::new(Claim::new(&node.incarnation, &node.facts)),
+                refused: Box::new(Claim::new(incarnation, facts)),
+            }),
+        }
+    }
+
+    /// Lets an agent in whose name nobody else has. `host` makes the service that stands for a new node.
     pub(crate) fn connect(
         &mut self,
         name: &str,
@@ -291,21 +313,14 @@ impl Nodes {
         facts: AgentFacts,
         now: Timestamp,
         host: impl FnOnce(NodeIx) -> ServiceIx,
-    ) -> Result<Connection, ConnectError> {
+    ) -> Connection {
         let ix = match self.by_name.get(name) {
             Some(ix) => *ix,
             None => self.create(name, incarnation, now, host),
         };
-        // Only streams that are let in have a number: what is refused leaves no trace.
-        let stream = StreamId(self.streams + 1);
+        self.streams += 1;
+        let stream = StreamId(self.streams);
         if let Some(node) = self.get_mut(ix) {
-            if node.stream.is_some() && node.incarnation.session != incarnation.session {
-                return Err(ConnectError::NameTaken {
-                    name: name.to_owned(),
-                    holder: Box::new(Claim::new(&node.incarnation, &node.facts)),
-                    refused: Box::new(Claim::new(&incarnation, &facts)),
-                });
-            }
             node.stream = Some(stream);
             node.last_stream = stream;
             node.connected_at = now;
@@ -314,8 +329,7 @@ impl Nodes {
             node.enter(incarnation);
             node.heard(now, None);
         }
-        self.streams += 1;
-        Ok(Connection { node: ix, stream })
+        Connection { node: ix, stream }
     }
 
     fn create(
@@ -353,6 +367,7 @@ impl Nodes {
             addresses: Vec::new(),
             listeners: HashSet::new(),
             halves: Vec::new(),
+            halves_before_pruning: 0,
             swept: false,
         }));
         self.by_name.insert(name, ix);

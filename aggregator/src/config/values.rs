@@ -50,6 +50,16 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     bytes.ok_or_else(|| format!("`{text}` is not a size such as 500MB or 2GB"))
 }
 
+/// Less would not hold what its own merging needs.
+const LEAST_HISTORY: u64 = 16_000_000;
+
+pub(super) fn history_bytes(text: &str) -> Result<u64, String> {
+    match bytes(text)? {
+        LEAST_HISTORY.. => bytes(text),
+        _ => Err(format!("`{text}` is too little for a history: 16MB at least")),
+    }
+}
+
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text {
         "true" | "on" | "1" => Ok(true),

@@ -1,10 +1,11 @@
 //! Reading a batch, before the state is held.
 
 use bytes::Bytes;
+use common::{Counter, HistogramKind};
 use prost::Message;
 use proto::{
     ConvertError,
-    columns::DecodeError,
+    columns::{DecodeError, Visitor, decode},
     convert::{
         HalfDefinition, HostHistogram, ListenerChange, TupleAnswer, WorkloadDefinition, losses,
     },
@@ -93,8 +94,15 @@ impl Prepared {
         let known = i32::try_from(kind).ok().and_then(|kind| Kind::try_from(kind).ok());
         Ok(Some(match known {
             None | Some(Kind::Unspecified) => return Ok(None),
-            Some(Kind::Totals) => Part::Totals(payload),
-            Some(Kind::Increments) => Part::Increments(payload),
+            // All of it, before anything of it counts.
+            Some(Kind::Totals) => {
+                decode(&payload, &mut Nowhere)?;
+                Part::Totals(payload)
+            }
+            Some(Kind::Increments) => {
+                decode(&payload, &mut Nowhere)?;
+                Part::Increments(payload)
+            }
             Some(Kind::Definitions) => self.definitions(parse(kind, payload)?),
             Some(Kind::Listeners) => {
                 let wire: v1::Listeners = parse(kind, payload)?;
@@ -157,6 +165,15 @@ impl Prepared {
         }
         kept
     }
+}
+
+/// Where columns go that are only looked through.
+struct Nowhere;
+
+impl Visitor for Nowhere {
+    fn half(&mut self, _: u32) {}
+    fn counter(&mut self, _: u32, _: Counter, _: u64) {}
+    fn bucket(&mut self, _: u32, _: HistogramKind, _: u16, _: u64) {}
 }
 
 fn parse<M: Message + Default>(kind: u32, payload: Bytes) -> Result<M, BatchError> {

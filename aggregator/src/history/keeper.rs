@@ -78,6 +78,11 @@ impl Keeper {
         }
     }
 
+    /// So many steps will never be written.
+    pub(crate) fn lost(&self, steps: u64) {
+        self.metrics.steps_lost.inc_by(steps);
+    }
+
     /// Has a step written, and waits for room.
     pub(crate) fn put_patiently(&self, step: EndedStep) {
         self.progress.note(1, 0);

@@ -105,12 +105,13 @@ impl StreamTask {
             Err(_) => return Err(Status::deadline_exceeded("no hello came")),
         };
         let (present, acked_seq, position) = self.connect(hello)?;
-        // What is said to be taken over must be so for good.
-        self.shared.until_durable(position).await;
+        // What is said to be taken over must be so for good. Nothing said costs nothing: what comes again is
+        // acknowledged once it is.
+        let durable = self.shared.until_durable(position).await;
         let welcome = Body::Welcome(Welcome {
             aggregator_version: env!("CARGO_PKG_VERSION").to_owned(),
             instance: self.shared.store.instance(),
-            acked_seq,
+            acked_seq: if durable { acked_seq } else { 0 },
         });
         if !self.send(welcome).await {
             return Ok(());

@@ -113,7 +113,7 @@ impl Reading<'_> {
         let mut contents = match segment.read().map_err(|error| self.unusable(error))? {
             Ok(contents) => contents,
             // The machine stopped while the file was made.
-            Err(_) if last && segment.from == found.position => return Ok(None),
+            Err(_) if last => return Ok(None),
             Err(reason) => return Ok(Some(reason)),
         };
         if contents.instance != found.instance {
@@ -123,7 +123,7 @@ impl Reading<'_> {
         if broken.is_none() && contents.left() == 0 {
             return Ok(None);
         }
-        if !last || broken.is_some() {
+        if !last || broken.is_some() || !contents.ends_torn() {
             // What was read is needed again; what follows is kept for whoever wants to look.
             let copy = self.aside(&segment.path);
             fs::copy(&segment.path, &copy).map_err(|error| self.unusable(error))?;

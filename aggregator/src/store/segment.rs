@@ -126,7 +126,7 @@ impl Contents {
         let (length, rest) = rest.split_first_chunk()?;
         let (sum, rest) = rest.split_first_chunk()?;
         let length = u32::from_le_bytes(*length) as usize;
-        let entry = rest.get(..length).filter(|_| length <= LONGEST)?;
+        let entry = rest.get(..length).filter(|_| (1..=LONGEST).contains(&length))?;
         if crc32fast::hash(entry) != u32::from_le_bytes(*sum) {
             return None;
         }
@@ -152,6 +152,15 @@ impl Contents {
     /// Bytes of the file that were read.
     pub(super) fn length(&self) -> u64 {
         self.at as u64
+    }
+
+    /// Whether what could not be read is what a machine leaves that stops while it writes: a frame that reaches to
+    /// the end of the file or beyond, or room that nothing was written to.
+    pub(super) fn ends_torn(&self) -> bool {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let Some((length, after)) = rest.split_first_chunk() else { return true };
+        let frame = FRAME - length.len() + u32::from_le_bytes(*length) as usize;
+        rest.iter().all(|byte| *byte == 0) || frame >= after.len()
     }
 
     /// Bytes that could not be read.
@@ -193,10 +202,38 @@ mod tests {
         assert!(other.read().unwrap().unwrap_err().contains("name"));
     }
 
+    #[test]
+    fn damage_is_told_from_a_file_that_was_not_written_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let segment = written(folder.path(), &[vec![1; 20], vec![2; 20], vec![3; 20]]);
+        let whole = std::fs::read(&segment.path).unwrap();
+        let torn = |bytes: Vec<u8>| {
+            let mut contents = Contents::check(bytes, 100).unwrap();
+            let read = entries(&mut contents).len();
+            (read, contents.ends_torn())
+        };
+        let (frame, last) = (FRAME + 20, whole.len() - 1);
+        for cut in 1..frame {
+            assert_eq!(torn(whole[..whole.len() - cut].to_vec()), (2, true), "{cut}");
+        }
+        let changed = |at: usize| {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            bytes
+        };
+        // The last frame may have been written in part; those before it were there.
+        assert_eq!(torn(changed(last)), (2, true));
+        assert_eq!(torn(changed(last - frame)), (1, false));
+        assert_eq!(torn(changed(HEADER + FRAME)), (0, false));
+        let mut room = whole;
+        room.resize(last + 4_000, 0);
+        assert_eq!(torn(room), (3, true));
+    }
+
     proptest! {
         #[test]
         fn what_is_cut_off_or_flipped_ends_the_file_and_nothing_before_it(
-            parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..9),
+            parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..40), 0..9),
             cut: prop::sample::Index,
             flip in 1_u8..,
         ) {

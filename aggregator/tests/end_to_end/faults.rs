@@ -97,11 +97,15 @@ async fn a_full_disk_holds_back_acknowledgements_and_nothing_else() {
     assert_eq!(program.status("/readyz").await, StatusCode::OK);
     let failing = "weft_aggregator_journal_failing";
     assert_eq!(program.series(failing).await, Some(1.0));
+    // Nor does a welcome say that it is taken over: the agent would forget it.
+    let (again, welcome) = program.connect(dir, "n1").await;
+    assert_eq!(welcome.acked_seq, 0);
+    drop(again);
 
     fs::remove_file(filler).unwrap();
-    assert_eq!(a.acknowledged().await.unwrap(), first);
     assert_eq!(b.acknowledged().await.unwrap(), second);
     assert_eq!(program.series(failing).await, Some(0.0));
+    assert_eq!(program.connect(dir, "n1").await.1.acked_seq, first);
     assert_eq!(program.series("weft_aggregator_journal_failures_total").await, Some(1.0));
     drop(program);
     // What was acknowledged is there.

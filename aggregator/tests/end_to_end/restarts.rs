@@ -260,7 +260,7 @@ async fn a_journal_that_is_cut_off_or_damaged_gives_what_it_can() {
     assert_eq!(program.series("weft_aggregator_files_put_aside_total ").await, Some(0.0));
     drop(program);
 
-    // In the middle of an earlier file, it is what comes before that counts, and agents tell the rest again.
+    // In the middle of a file it is damage: what comes before counts, and agents tell the rest again.
     let mut bytes = std::fs::read(&path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;

@@ -50,6 +50,8 @@ pub(super) struct Outgoing {
     next: u64,
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: usize,
+    /// What was sent last has another part.
+    more: bool,
 }
 
 impl Outgoing {
@@ -57,7 +59,7 @@ impl Outgoing {
     pub(super) fn new(stream: Stream, queue: &mut Queue, prefaces: &mut impl Prefaces) -> Self {
         let (preface, next) = queue.preface(prefaces);
         let (preface, in_flight) = (preface.into(), VecDeque::new());
-        Self { stream, preface, next, in_flight, in_flight_bytes: 0 }
+        Self { stream, preface, next, in_flight, in_flight_bytes: 0, more: false }
     }
 
     /// Sends what the queue holds, as far as there is room.
@@ -68,7 +70,8 @@ impl Outgoing {
         metrics: &Metrics,
     ) -> Sent {
         loop {
-            if self.in_flight_bytes >= MOST_IN_FLIGHT {
+            // The parts of a preface are acknowledged with the last of them, so they go out whatever they take.
+            if self.in_flight_bytes >= MOST_IN_FLIGHT && !self.more {
                 return Sent::Waiting;
             }
             let batch = match self.preface.front() {
@@ -104,6 +107,7 @@ impl Outgoing {
             let Some(batch) = batch else { continue };
             let bytes = batch.encoded_len();
             self.in_flight_bytes += bytes;
+            self.more = batch.more;
             self.in_flight.push_back(InFlight { seq: batch.seq, bytes, sent: Instant::now() });
             metrics.batches_sent.inc();
             permit.send(v1::AgentMessage { body: Some(Body::Batch(batch)) });

@@ -96,6 +96,12 @@ impl<T: Clone + Eq + Hash> Interner<T> {
         if std::mem::replace(&mut entry.defined, true) { None } else { Some(&entry.value) }
     }
 
+    /// Whether a batch has defined the id.
+    pub(super) fn is_defined(&self, id: u32) -> bool {
+        let entry = (id as usize).checked_sub(1).and_then(|at| self.entries.get(at));
+        entry.and_then(Option::as_ref).is_some_and(|entry| entry.defined)
+    }
+
     /// Everything that batches have defined and that they may still use.
     pub(super) fn defined(&self) -> impl Iterator<Item = (u32, &T)> {
         let entries = (1..).zip(&self.entries);

@@ -143,7 +143,10 @@ impl Report {
     /// What is to be known of the node itself. Never nothing: it is the end of the preface.
     fn node(&self) -> Vec<Vec<v1::Section>> {
         let mut parts = Vec::new();
-        let mut chunks = chunks(self.listeners.current().map(Into::into), LISTENERS_PER_BATCH);
+        // One whose workload no batch has defined yet comes with the batch that does.
+        let all = self.listeners.current();
+        let told = all.filter(|change| self.workloads.is_defined(change.listener.workload));
+        let mut chunks = chunks(told.map(Into::into), LISTENERS_PER_BATCH);
         if chunks.is_empty() {
             chunks.push(Vec::new());
         }

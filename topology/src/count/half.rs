@@ -129,6 +129,16 @@ impl Halves {
         self.by_id = self.halves.iter().map(|(ix, half)| (half.id, HalfIx(ix))).collect();
     }
 
+    /// The clock was ahead and has been set back: nothing waits for what it said.
+    pub(crate) fn set_back(&mut self, now: Timestamp) {
+        for half in self.halves.iter_mut() {
+            half.opened = half.opened.min(now);
+            if let Whose::Unknown { again_at, .. } = &mut half.whose {
+                *again_at = (*again_at).min(now);
+            }
+        }
+    }
+
     pub(crate) fn get(&self, ix: HalfIx) -> Option<&Half> {
         self.halves.get(ix.0)
     }

@@ -136,7 +136,8 @@ impl History {
 
     /// From when on windows can be told from memory, for some steps to come.
     pub(crate) fn remembered_from(&self) -> Option<Timestamp> {
-        let lasting = self.steps.get(LEAVING).map(|step| step.window.from);
+        let leaving = (self.steps.len() + LEAVING).saturating_sub(self.kept);
+        let lasting = self.steps.get(leaving).map(|step| step.window.from);
         lasting.or_else(|| self.running.as_ref().map(|running| running.from))
     }
 

@@ -144,6 +144,10 @@ impl Links {
     pub(crate) fn set_back(&mut self, now: Timestamp) {
         for link in self.links.iter_mut() {
             link.first_seen = link.first_seen.min(now);
+            link.agreement = None;
+            if let Some(split) = &mut link.split {
+                split.wait_anew();
+            }
             if link.gathering.0 > now {
                 link.gathering = (now, now);
             }

@@ -46,6 +46,11 @@ pub(crate) struct Split {
 }
 
 impl Split {
+    /// What does not fit does so from the next look on.
+    pub(crate) const fn wait_anew(&mut self) {
+        self.since = None;
+    }
+
     /// Gives the clients what fits, and after `long` also what does not. Returns whether there is more.
     pub(crate) fn advance<'a>(
         &mut self,

@@ -75,6 +75,9 @@ impl Graph {
         });
         let half = self.halves.insert(id, service, local, link, node.last_stream, now);
         node.halves.push(half);
+        if node.halves.len() > node.halves_before_pruning {
+            self.prune_halves_of(ix);
+        }
         if let Some(link) = self.links.get_mut(link) {
             link.halves.push(half);
             if !alike {

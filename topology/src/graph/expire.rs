@@ -84,7 +84,7 @@ impl Graph {
         let oldest = now.minus(self.config.node_memory);
         let gone = |node: &Node| {
             !node.connected()
-                && node.last_seen() < oldest
+                && node.left_at < oldest
                 && !(node.halves.is_empty() && node.addresses.is_empty())
         };
         let nodes: Vec<_> =
@@ -102,9 +102,9 @@ impl Graph {
         forget_at: Timestamp,
         which: impl Fn(&crate::count::half::Half) -> bool,
     ) {
-        let Some(node) = self.nodes.get_mut(ix) else { return };
+        self.prune_halves_of(ix);
         let halves = &self.halves;
-        node.halves.retain(|half| halves.get(*half).is_some());
+        let Some(node) = self.nodes.get(ix) else { return };
         let ending: Vec<_> = node
             .halves
             .iter()
@@ -113,6 +113,15 @@ impl Graph {
             .collect();
         for half in ending {
             self.end_half(half, End { forget_at, by_agent: false });
+        }
+    }
+
+    /// Forgets which halves a node had that are gone by now.
+    pub(crate) fn prune_halves_of(&mut self, ix: NodeIx) {
+        let halves = &self.halves;
+        if let Some(node) = self.nodes.get_mut(ix) {
+            node.halves.retain(|half| halves.get(*half).is_some());
+            node.halves_before_pruning = 2 * node.halves.len() + 64;
         }
     }
 

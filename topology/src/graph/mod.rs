@@ -87,6 +87,8 @@ impl Graph {
         facts: AgentFacts,
         now: Timestamp,
     ) -> Result<Connection, ConnectError> {
+        // Who is refused leaves no trace, not even in time.
+        self.nodes.taken(name, &incarnation, &facts)?;
         let now = self.see(now);
         let rebooted = self.nodes.find(name).filter(|ix| {
             let node = self.nodes.get(*ix);
@@ -102,7 +104,7 @@ impl Graph {
         }
         let services = &mut self.services;
         let host = |ix| services.host(ix, name);
-        let connection = self.nodes.connect(name, incarnation, facts, now, host)?;
+        let connection = self.nodes.connect(name, incarnation, facts, now, host);
         self.leave_older_lives(connection.node, now);
         Ok(connection)
     }

@@ -90,6 +90,7 @@ impl Graph {
             self.clock = now;
             self.nodes.set_back(now);
             self.links.set_back(now);
+            self.halves.set_back(now);
             self.history.set_back(now);
         }
         let now = self.see(now);

