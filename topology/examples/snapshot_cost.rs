@@ -1,4 +1,5 @@
-//! What a snapshot costs: how long the graph is held, how large the bytes are, how long reading takes.
+//! What a snapshot costs: how long the graph is held, how long writing it takes, how large the bytes are, how long
+//! reading takes.
 //!
 //! `cargo run --release -p topology --example snapshot_cost -- [EDGES]`
 //!
@@ -59,22 +60,25 @@ fn main() -> Result<(), Box<dyn Error>> {
         now = now.plus(Duration::from_secs(1));
         graph.tick(now);
     }
-    let mut size = 0;
-    let mut held = Vec::new();
+    let (mut size, mut held, mut written) = (0, Vec::new(), Vec::new());
     for _ in 0..7 {
         let room = Vec::with_capacity(size + 4096);
         let begin = Instant::now();
-        size = postcard::to_extend(&graph.snapshot(), room)?.len();
+        let snapshot = graph.snapshot();
         held.push(begin.elapsed());
+        size = postcard::to_extend(&snapshot, room)?.len();
+        written.push(begin.elapsed());
     }
     held.sort_unstable();
+    written.sort_unstable();
     let bytes = postcard::to_stdvec(&graph.snapshot())?;
     let begin = Instant::now();
     let resumed = Graph::resume(Config::default(), postcard::from_bytes(&bytes)?);
     println!("published edges     {}", resumed.published().count());
     println!("bytes               {size}");
-    println!("held, median        {:.1} ms", held[held.len() / 2].as_secs_f64() * 1e3);
-    println!("held, worst of 7    {:.1} ms", held[held.len() - 1].as_secs_f64() * 1e3);
+    println!("held, median        {:.3} ms", held[held.len() / 2].as_secs_f64() * 1e3);
+    println!("held, worst of 7    {:.3} ms", held[held.len() - 1].as_secs_f64() * 1e3);
+    println!("written, median     {:.1} ms", written[written.len() / 2].as_secs_f64() * 1e3);
     println!("reading             {:.1} ms", begin.elapsed().as_secs_f64() * 1e3);
     Ok(())
 }
