@@ -281,8 +281,8 @@ fn lost(cause: &str, count: u64) -> Lost {
     let mut lost = Lost::default();
     if cause.starts_with("batch") {
         lost.batches = count;
-    } else if cause == "owner_unknown" {
-        // Counted all the same, for the host.
+    } else if cause == "owner_unknown" || cause.starts_with("resolution_") {
+        // Counted all the same: for the host, or at a later time.
     } else if cause.starts_with("hints") {
         lost.events = count;
     } else if cause.ends_with("_full") || cause.ends_with("_refused") {

@@ -177,9 +177,12 @@ fn losses_count_once_over_generations_and_show_in_their_window() {
     world.graph.set_loss(first.node, "halves_full", 5);
     world.graph.set_loss(first.node, "halves_full", 5);
     world.graph.set_loss(first.node, "batches_dropped", 1);
+    // Counted all the same, for the host or in a later step.
     world.graph.set_loss(first.node, "owner_unknown", 9);
+    world.graph.set_loss(first.node, "resolution_folded", 4);
     let coverage = world.view().coverage;
-    assert_eq!((coverage.inserts_refused, coverage.batches_lost), (5, 1));
+    let lost = (coverage.inserts_refused, coverage.batches_lost, coverage.events_lost);
+    assert_eq!(lost, (5, 1, 0));
     assert!(!coverage.complete);
     world.graph.node_disconnected(first, world.now);
     let second = world.connect("a", incarnation(1, 2, 2)).unwrap();
