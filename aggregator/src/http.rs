@@ -3,25 +3,32 @@
 //! - `server` accepts connections, `tls` and `patient` are what they are made of,
 //! - `routes` says what is where, `access` who may see it, `restrict` how much of it,
 //! - `problem` is how errors look,
-//! - `query` reads times and limits, `time` and `human` write numbers, `answer` reads the graph,
-//! - the rest answers: `topology`, `nodes`, `grafana`, `metrics`, `health`.
+//! - `window` and `part` read what is asked for, `time`, `human` and `shapes` write what is told, `answer` reads the
+//!   graph,
+//! - the rest answers: `topology`, `diff`, `live`, `nodes`, `grafana`, `metrics`, `health`, and `openapi`, which
+//!   describes them.
 
 mod access;
 mod answer;
+mod diff;
 mod grafana;
 mod health;
 mod human;
+mod live;
 mod metrics;
 mod nodes;
+mod openapi;
+mod part;
 mod patient;
 mod problem;
-mod query;
 mod restrict;
 mod routes;
 mod server;
+mod shapes;
 mod time;
 mod tls;
 mod topology;
+mod window;
 
 pub use server::{Entrance, serve};
 pub use tls::Tls;

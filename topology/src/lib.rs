@@ -47,7 +47,10 @@ pub use model::{Counter, HistogramKind};
 pub use nodes::{AgentFacts, Connection, Incarnation, Node, NodeIx, StreamId};
 pub use show::{
     coverage::Coverage,
+    diff::{ChangeKind, EdgeChange, Reason, Subject, Thresholds, diff, nodes_of},
     older::Older,
+    rank::Rank,
+    select::{Focus, Selection},
     stats::Stats,
     step::{EndedStep, StepEdge},
     view::{SeenBy, View, ViewEdge, ViewNode},

@@ -9,36 +9,52 @@ use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     Json,
-    extract::{Extension, Query as Extract, State},
+    extract::{Extension, Query, State},
     response::Response,
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
 use topology::{Id, Measure, View};
+use utoipa::ToSchema;
 
 use self::columns::{Column, EDGES, EdgeFacts, Field, NODES, NodeFacts, Sum};
-use super::{answer, problem::Problem, query, restrict::restrict};
+use super::{
+    answer,
+    part::{Part, PartQuery},
+    problem::Problem,
+    window::WindowQuery,
+};
 use crate::{clock, config::Grant, state::Shared};
 
 /// Nodes shown unless asked otherwise; the panel shows 200 at first.
 const DEFAULT_LIMIT: usize = 200;
-const MAX_LIMIT: usize = 5000;
 
 /// The columns of both frames.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Fields {
     nodes_fields: Vec<Field>,
     edges_fields: Vec<Field>,
 }
 
 /// Both frames.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Data {
+    #[schema(value_type = Vec<Object>)]
     nodes: Vec<Map<String, Value>>,
+    #[schema(value_type = Vec<Object>)]
     edges: Vec<Map<String, Value>>,
 }
 
 /// Which columns there are.
+#[utoipa::path(
+    get,
+    path = "/api/graph/fields",
+    responses(
+        (status = 200, description = "the columns", body = Fields),
+        (status = "4XX", response = Problem),
+        (status = "5XX", response = Problem),
+    ),
+)]
 pub(super) async fn fields() -> Json<Fields> {
     Json(Fields {
         nodes_fields: NODES.iter().map(|column| column.field).collect(),
@@ -47,14 +63,25 @@ pub(super) async fn fields() -> Json<Fields> {
 }
 
 /// The graph over a window, its busiest nodes.
+#[utoipa::path(
+    get,
+    path = "/api/graph/data",
+    params(WindowQuery, PartQuery),
+    responses(
+        (status = 200, description = "both frames", body = Data),
+        (status = "4XX", response = Problem),
+        (status = "5XX", response = Problem),
+    ),
+)]
 pub(super) async fn data(
     State(shared): State<Arc<Shared>>,
     Extension(grant): Extension<Arc<Grant>>,
-    Extract(query): Extract<query::Query>,
+    Query(window): Query<WindowQuery>,
+    Query(part): Query<PartQuery>,
 ) -> Result<Response, Problem> {
-    let window = query::window(&query, clock::now())?;
-    let limit = query::limit(&query, DEFAULT_LIMIT, MAX_LIMIT)?;
-    answer::document(shared, window, move |view| frames(restrict(view, &grant).fold(limit))).await
+    let window = window.window(clock::now())?;
+    let part = Part::of(&part, grant, Some(DEFAULT_LIMIT))?;
+    answer::document(shared, window, move |view| frames(part.take(view))).await
 }
 
 fn frames(view: View) -> Data {

@@ -5,17 +5,23 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::{Json, extract::State};
 use serde::Serialize;
 use topology::Node;
+use utoipa::ToSchema;
 
-use super::time::{rfc3339, rfc3339_seconds};
+use super::{
+    problem::Problem,
+    time::{rfc3339, rfc3339_seconds},
+};
 use crate::state::Shared;
 
 /// The answer.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Nodes {
     nodes: Vec<NodeJson>,
 }
 
-#[derive(Serialize)]
+/// A host with an agent.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Host)]
 struct NodeJson {
     name: String,
     version: String,
@@ -28,7 +34,9 @@ struct NodeJson {
     certificate_expires: Option<String>,
 }
 
-#[derive(Serialize)]
+/// A kernel program of its agent.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Program)]
 struct ProgramJson {
     name: String,
     state: &'static str,
@@ -36,6 +44,15 @@ struct ProgramJson {
 }
 
 /// Every node that is connected or was of late, by name.
+#[utoipa::path(
+    get,
+    path = "/api/v1/nodes",
+    responses(
+        (status = 200, description = "the hosts", body = Nodes),
+        (status = "4XX", response = Problem),
+        (status = "5XX", response = Problem),
+    ),
+)]
 pub(super) async fn nodes(State(shared): State<Arc<Shared>>) -> Json<Nodes> {
     let mut nodes: Vec<_> = shared.core().graph().nodes().map(NodeJson::from).collect();
     nodes.sort_unstable_by(|a, b| a.name.cmp(&b.name));

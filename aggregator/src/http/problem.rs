@@ -5,6 +5,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::{ToResponse, ToSchema};
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
@@ -14,7 +15,8 @@ pub(super) fn is_problem(response: &Response) -> bool {
 }
 
 /// An error, for people and programs.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema, ToResponse)]
+#[response(description = "an error", content_type = "application/problem+json")]
 pub(super) struct Problem {
     #[serde(rename = "type")]
     kind: &'static str,
@@ -36,6 +38,10 @@ impl Problem {
 
     pub(super) fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    pub(super) fn busy(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 
     pub(super) fn internal(detail: impl Into<String>) -> Self {

@@ -3,21 +3,28 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::{MatchedPath, Request, State},
     http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
 };
 use tower_http::{
     compression::CompressionLayer, limit::RequestBodyLimitLayer,
     set_header::SetResponseHeaderLayer, timeout::TimeoutLayer,
 };
 
+use utoipa::OpenApi;
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouterExt},
+    routes,
+};
+
 use super::{
     access::{Door, Guard, guard},
-    grafana, health, metrics, nodes,
+    diff, grafana, health,
+    live::{self, Live},
+    metrics, nodes, openapi,
     problem::{self, Problem},
     topology,
 };
@@ -40,26 +47,33 @@ const HEADERS: [(HeaderName, &str); 4] = [
     (header::REFERRER_POLICY, "no-referrer"),
 ];
 
-pub(super) fn router(shared: Arc<Shared>, access: &HttpAccess) -> Router {
+pub(super) fn router(shared: Arc<Shared>, access: &HttpAccess, live: Live) -> Router {
     let door = Arc::new(Door::new(access));
-    let guarded = |router: Router<_>, unrestricted| {
+    let guarded = |router: OpenApiRouter<_>, unrestricted| {
         let door = Arc::clone(&door);
         let asked = Guard { door, role: Role::Read, unrestricted };
         router.route_layer(middleware::from_fn_with_state(asked, guard))
     };
-    let whole = Router::new()
-        .route("/metrics", get(metrics::metrics).layer(CompressionLayer::new()))
-        .route("/api/v1/nodes", get(nodes::nodes));
-    let parts = Router::new()
-        .route("/api/v1/topology", get(topology::topology))
-        .route("/api/graph/fields", get(grafana::fields))
-        .route("/api/graph/data", get(grafana::data))
-        .route("/api/health", get(health::healthz));
-    let router = Router::new()
+    let whole = OpenApiRouter::new()
+        .routes(routes!(metrics::metrics).layer(CompressionLayer::new()))
+        .routes(routes!(nodes::nodes));
+    let parts = OpenApiRouter::new()
+        .routes(routes!(topology::topology))
+        .routes(routes!(diff::topology_diff))
+        .routes(routes!(live::stream))
+        .routes(routes!(grafana::fields))
+        .routes(routes!(grafana::data))
+        .routes(routes!(health::api_health))
+        .routes(routes!(openapi::openapi));
+    let (router, described) = OpenApiRouter::with_openapi(openapi::Description::openapi())
         .merge(guarded(whole, true))
         .merge(guarded(parts, false))
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .split_for_parts();
+    let router = router
+        .layer(Extension(Arc::new(described)))
+        .layer(Extension(Arc::new(live)))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing here"))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this can only be read: GET or HEAD")

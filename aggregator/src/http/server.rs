@@ -17,7 +17,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
-use super::{access::Certificate, patient::Patient, routes, tls, tls::Tls};
+use super::{access::Certificate, live::Live, patient::Patient, routes, tls, tls::Tls};
 use crate::{config::HttpAccess, state::Shared};
 
 /// Readers at a time.
@@ -62,7 +62,8 @@ pub struct Entrance {
 /// Serves readers until `shutdown` says so, then lets running requests end.
 pub async fn serve(entrance: Entrance, shared: Arc<Shared>, shutdown: watch::Receiver<bool>) {
     let Entrance { listener, access, tls } = entrance;
-    let router = routes::router(shared, &access);
+    let live = Live::new(shutdown.clone());
+    let router = routes::router(shared, &access, live);
     serve_router(listener, router, tls, PATIENCE, shutdown).await;
 }
 

@@ -5,6 +5,7 @@
 
 mod access;
 mod agent;
+mod asking;
 mod binary;
 mod certificates;
 mod faults;

@@ -63,7 +63,7 @@ async fn errors_are_problem_documents() {
         (Method::GET, "/api/graph/data?to=-5", StatusCode::BAD_REQUEST),
         (Method::GET, "/api/graph/data?limit=0", StatusCode::BAD_REQUEST),
         (Method::GET, "/api/graph/data?limit=many", StatusCode::BAD_REQUEST),
-        (Method::GET, "/api/v1/topology?from=-1m&from=-2m", StatusCode::OK),
+        (Method::GET, "/api/v1/topology?from=-1m&from=-2m", StatusCode::BAD_REQUEST),
         (Method::GET, "/api/v1/topology?from=%FF", StatusCode::BAD_REQUEST),
         (Method::GET, "/nothing", StatusCode::NOT_FOUND),
         (Method::POST, "/api/v1/topology", StatusCode::METHOD_NOT_ALLOWED),

@@ -45,6 +45,15 @@ impl Id {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
+    /// The id that a text is, if it can be one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let id: [u8; LENGTH] = text.as_bytes().try_into().ok()?;
+        let (letter, digits) = id.split_first()?;
+        let known = matches!(letter, b'n' | b'e') && digits.iter().all(|d| DIGITS.contains(d));
+        known.then_some(Id(id))
+    }
+
     fn from_hash(letter: u8, mut hash: u128) -> Self {
         let mut text = [letter; LENGTH];
         for digit in text.iter_mut().skip(1).rev() {
@@ -122,12 +131,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn other_texts_are_no_ids() {
+        for text in ["", "n", "n623fzhx8ptxkqej8ryfsgyqsjl", "x623fzhx8ptxkqej8ryfsgyqsjn", "é"] {
+            assert_eq!(Id::parse(text), None, "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn ids_are_safe_text(namespace: String, name: String, port: u16) {
             let node = Id::of_node(WorkloadKind::Pod, &namespace, &name);
             for id in [node, Id::of_edge(node, node, port, "tcp")] {
                 prop_assert_eq!(id.as_str().len(), LENGTH);
+                prop_assert_eq!(Id::parse(id.as_str()), Some(id));
                 prop_assert!(id.as_str().bytes().all(|b| b.is_ascii_alphanumeric()));
             }
         }

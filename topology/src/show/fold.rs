@@ -1,37 +1,36 @@
 //! Keeps an answer small without losing anything of its totals.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use super::view::{View, ViewEdge, ViewNode};
+use super::{
+    rank::Rank,
+    view::{View, ViewEdge, ViewNode},
+};
 use crate::{base::id::Id, model::WorkloadKind};
 
 /// Name of the node that stands for the rest.
 const OTHER: &str = "other";
 
 impl View {
-    /// Keeps the `limit` nodes that move the most bytes and folds the rest into one more node of
+    /// Keeps the `limit` nodes that are highest by `rank` and folds the rest into one more node of
     /// kind `other`. Edges of folded nodes are added up per pair of ends; their port stays when it
     /// is the same for all, else it is 0.
     #[must_use]
-    pub fn fold(mut self, limit: usize) -> View {
+    pub fn fold(mut self, limit: usize, rank: Rank) -> View {
         if self.nodes.len() <= limit {
             return self;
         }
-        let mut bytes: HashMap<Id, u64> = HashMap::new();
-        for edge in &self.edges {
-            for end in [edge.source, edge.target] {
-                let sum = bytes.entry(end).or_default();
-                *sum = sum.saturating_add(edge.totals.bytes());
-            }
-        }
+        let other = Id::of_node(WorkloadKind::Other, "", OTHER);
+        let ranks = rank.of_nodes(&self.edges);
+        // What was folded before is part of the rest, however much it is.
         self.nodes.sort_by_key(|node| {
-            (std::cmp::Reverse(bytes.get(&node.id).copied().unwrap_or(0)), node.id)
+            (node.id == other, Reverse(ranks.get(&node.id).copied().unwrap_or(0)), node.id)
         });
         let folded = self.nodes.split_off(limit);
-        let other = Id::of_node(WorkloadKind::Other, "", OTHER);
         let kept: BTreeSet<Id> = self.nodes.iter().map(|node| node.id).collect();
         let end = |id: Id| if kept.contains(&id) { id } else { other };
         let mut edges = Vec::new();

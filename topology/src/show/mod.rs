@@ -1,8 +1,11 @@
 //! What is read from the graph.
 
 pub mod coverage;
+pub mod diff;
 mod fold;
 pub mod older;
+pub mod rank;
+pub mod select;
 pub mod stats;
 pub mod step;
 pub mod view;

@@ -45,7 +45,7 @@ fn graph(edges: &[(u8, u8, u16, u32)]) -> View {
 fn the_busiest_stay() {
     let view = graph(&[(1, 2, 80, 1000), (3, 4, 80, 10), (3, 4, 81, 10), (5, 2, 80, 1)]);
     let all = view.nodes.len();
-    let folded = view.clone().fold(2);
+    let folded = view.clone().fold(2, Rank::Bytes);
     assert_eq!((all, folded.nodes.len()), (5, 3));
     let kinds: Vec<_> =
         folded.nodes.iter().filter(|node| node.kind == WorkloadKind::Other).collect();
@@ -54,7 +54,7 @@ fn the_busiest_stay() {
     let inner = folded.edges.iter().find(|edge| edge.source == edge.target).unwrap();
     assert_eq!((inner.server_port, inner.totals.get(Measure::Connections)), (0, 2));
     assert_eq!(sum(&folded), sum(&view));
-    assert_eq!(view.clone().fold(5), view);
+    assert_eq!(view.clone().fold(5, Rank::Bytes), view);
 }
 
 proptest! {
@@ -65,7 +65,7 @@ proptest! {
     ) {
         let view = graph(&edges);
         assert_sound(&view);
-        let folded = view.clone().fold(limit);
+        let folded = view.clone().fold(limit, Rank::Bytes);
         assert_sound(&folded);
         prop_assert_eq!(sum(&folded), sum(&view));
         prop_assert!(folded.nodes.len() <= limit.max(view.nodes.len().min(limit)) + 1);

@@ -1,5 +1,6 @@
 //! The rules of `docs/ARCHITECTURE.md`, one by one, and what holds whatever arrives.
 
+mod asking;
 mod folding;
 mod joining;
 mod lives;

@@ -6,11 +6,12 @@ use common::HistogramKind;
 use serde::Serialize;
 use serde_json::Value;
 use topology::{Measure, ViewEdge, ViewNode};
+use utoipa::ToSchema;
 
 use crate::http::human::{bytes_per_second, per_second, seconds};
 
 /// A column as `/api/graph/fields` describes it.
-#[derive(Clone, Copy, Serialize)]
+#[derive(Clone, Copy, Serialize, ToSchema)]
 pub(super) struct Field {
     pub(super) field_name: &'static str,
     #[serde(rename = "type")]

@@ -1,42 +1,69 @@
-//! Times and limits in a query string.
+//! Windows of time in a query string.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
+use serde::Deserialize;
 use topology::{Timestamp, Window};
+use utoipa::IntoParams;
 
 use super::problem::Problem;
 
 /// What is shown unless asked otherwise.
 const DEFAULT_SPAN: Duration = Duration::from_secs(300);
 
-/// A query string. What it does not know, it ignores: Grafana's plugins add their own.
-pub(super) type Query = HashMap<String, String>;
+/// From when to when. What is not known is ignored: Grafana's plugins add their own.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct WindowQuery {
+    /// RFC 3339, milliseconds since 1970, `now`, or a span before now; five minutes before `to` unless said.
+    #[param(example = "-5m")]
+    from: Option<String>,
+    /// As `from`; now unless said.
+    #[param(example = "now")]
+    to: Option<String>,
+}
 
-/// The window of `from` and `to`: RFC 3339, milliseconds since the epoch (Grafana's
-/// `${__from}`), `now`, or a span before now like `-5m`.
-pub(super) fn window(query: &Query, now: Timestamp) -> Result<Window, Problem> {
-    let moment = |name: &str, default: Timestamp| match query.get(name) {
-        Some(text) => moment(text, now).ok_or_else(|| {
-            Problem::bad_request(format!(
-                "{name}: {text:?} is not a time; write 2026-01-31T12:00:00Z, -5m or now"
-            ))
-        }),
-        None => Ok(default),
-    };
-    let to = moment("to", now)?.min(now);
-    let from = moment("from", to.minus(DEFAULT_SPAN))?;
+impl WindowQuery {
+    /// The window: the last five minutes unless asked otherwise.
+    pub(super) fn window(&self, now: Timestamp) -> Result<Window, Problem> {
+        let to = self.to(now)?.unwrap_or(now);
+        window(("from", &self.from), to, DEFAULT_SPAN, now)
+    }
+
+    fn to(&self, now: Timestamp) -> Result<Option<Timestamp>, Problem> {
+        read("to", &self.to, now)
+    }
+}
+
+/// The window with this end, which begins where `from` says, or so long before.
+pub(super) fn window(
+    (name, from): (&str, &Option<String>),
+    to: Timestamp,
+    span: Duration,
+    now: Timestamp,
+) -> Result<Window, Problem> {
+    let to = to.min(now);
+    let from = read(name, from, now)?.unwrap_or(to.minus(span));
     if from < to {
         return Ok(Window { from, to });
     }
-    Err(Problem::bad_request("from is not before to, or not before now"))
+    Err(Problem::bad_request(format!(
+        "{name} is not before the end of its window, or not before now"
+    )))
 }
 
-/// A number between 1 and `max`.
-pub(super) fn limit(query: &Query, default: usize, max: usize) -> Result<usize, Problem> {
-    let Some(text) = query.get("limit") else { return Ok(default) };
-    let limit = text.parse().ok().filter(|limit| (1..=max).contains(limit));
-    limit.ok_or_else(|| {
-        Problem::bad_request(format!("limit: {text:?} is not a number between 1 and {max}"))
+/// A moment: RFC 3339, milliseconds since the epoch (Grafana's `${__from}`), `now`, or a span before now like `-5m`.
+pub(super) fn read(
+    name: &str,
+    text: &Option<String>,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    moment(text, now).map(Some).ok_or_else(|| {
+        Problem::bad_request(format!(
+            "{name}: {text:?} is not a time; write 2026-01-31T12:00:00Z, -5m or now"
+        ))
     })
 }
 
@@ -81,8 +108,8 @@ mod tests {
     }
 
     fn of(pairs: &[(&str, &str)]) -> Result<(u64, u64), Problem> {
-        let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let window = window(&pairs.collect(), now())?;
+        let get = |name| pairs.iter().find(|pair| pair.0 == name).map(|pair| pair.1.to_owned());
+        let window = WindowQuery { from: get("from"), to: get("to") }.window(now())?;
         Ok((window.from.unix_ns() / 1_000_000_000, window.to.unix_ns() / 1_000_000_000))
     }
 
