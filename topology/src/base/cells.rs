@@ -176,11 +176,12 @@ impl Cells {
     }
 
     /// Tells of every bucket by how much `one` and `other` together are beyond `less`; false when `less` has more
-    /// anywhere, whatever was told by then.
+    /// anywhere, whatever was told by then. Together they have no more than `most`.
     pub(super) fn beyond(
         one: &Cells,
         other: Option<&Cells>,
         less: &Cells,
+        most: u64,
         mut tell: impl FnMut(u16, u64),
     ) -> bool {
         let all = [Some(one), other, Some(less)].into_iter().flatten();
@@ -195,7 +196,7 @@ impl Cells {
             let (ours, theirs) = (one.block(begin), less.block(begin));
             let more = other.map_or([0; BLOCK as usize], |other| other.block(begin));
             for at in 0..usize::from(BLOCK) {
-                let sum = ours[at].saturating_add(more[at]);
+                let sum = ours[at].saturating_add(more[at]).min(most);
                 match sum.checked_sub(theirs[at]) {
                     Some(0) => {}
                     Some(beyond) => tell(begin + at as u16, beyond),
@@ -300,12 +301,12 @@ mod tests {
             let longer = [one.clone(), more.clone()].concat();
             let (less, (_, expected)) = (of(&less).0, of(&more));
             let mut told = BTreeMap::new();
-            let fits = Cells::beyond(&of(&longer).0, Some(&of(&other).0), &less, |bucket, count| {
+            let fits = Cells::beyond(&of(&longer).0, Some(&of(&other).0), &less, u64::MAX, |bucket, count| {
                 told.insert(bucket, count);
             });
             prop_assert!(fits);
             prop_assert_eq!(told, expected);
-            let falls = !Cells::beyond(&of(&one).0, Some(&of(&other).0), &of(&[less.iter().collect(), more.clone()].concat()).0, |_, _| {});
+            let falls = !Cells::beyond(&of(&one).0, Some(&of(&other).0), &of(&[less.iter().collect(), more.clone()].concat()).0, u64::MAX, |_, _| {});
             prop_assert_eq!(falls, !more.is_empty());
         }
 
@@ -314,7 +315,7 @@ mod tests {
             let ((one, a), (other, b), (less, c)) = (of(&one), of(&other), of(&less));
             let get = |map: &BTreeMap<u16, u64>, bucket| map.get(&bucket).copied().unwrap_or(0);
             let mut told = BTreeMap::new();
-            let fits = Cells::beyond(&one, Some(&other), &less, |bucket, count| {
+            let fits = Cells::beyond(&one, Some(&other), &less, u64::MAX, |bucket, count| {
                 told.insert(bucket, count);
             });
             let sum = |bucket: u16| get(&a, bucket) + get(&b, bucket);

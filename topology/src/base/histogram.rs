@@ -92,7 +92,7 @@ impl Histogram {
         less: &Histogram,
     ) -> bool {
         let other = other.map(|other| &other.cells);
-        Cells::beyond(&one.cells, other, &less.cells, |bucket, count| gain.add(bucket, count))
+        Cells::beyond(&one.cells, other, &less.cells, MOST, |bucket, count| gain.add(bucket, count))
     }
 
     /// Samples in one bucket.
