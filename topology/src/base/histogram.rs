@@ -1,28 +1,32 @@
-//! The one histogram, sparse.
+//! The one histogram.
 
 use common::{BUCKETS, histogram::bound_seconds};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeSeq as _};
 
-/// A count has 55 bits, so that it fits into one word with its bucket. A sample each nanosecond
-/// for a year is less; what would go beyond stays at the most.
-const COUNT_BITS: u32 = 55;
-const MOST: u64 = (1 << COUNT_BITS) - 1;
+use super::cells::Cells;
 
-/// Counts per bucket of `common::histogram`, only those that are not 0.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+/// The most that a bucket counts, so that the sum of all is a number, too. A sample each nanosecond for a year is
+/// less; what would go beyond stays at the most.
+const MOST: u64 = (1 << 55) - 1;
+
+/// Counts per bucket of `common::histogram`.
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(try_from = "Entries")]
 pub struct Histogram {
-    /// Bucket and count in one word, ascending by bucket, no count is 0.
-    words: Vec<u64>,
+    cells: Cells,
 }
 
-/// A histogram as it is stored, not checked yet: small numbers take few bytes, words would not.
+/// A histogram as it is stored, not checked yet.
 #[derive(Deserialize)]
 struct Entries(Vec<(u16, u64)>);
 
 impl Serialize for Histogram {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.iter())
+        let mut sequence = serializer.serialize_seq(Some(self.iter().count()))?;
+        for entry in self.iter() {
+            sequence.serialize_element(&entry)?;
+        }
+        sequence.end()
     }
 }
 
@@ -34,103 +38,84 @@ impl TryFrom<Entries> for Histogram {
         let in_range = entries.last().is_none_or(|last| usize::from(last.0) < BUCKETS);
         let counted = entries.iter().all(|entry| (1..=MOST).contains(&entry.1));
         if ascending && in_range && counted {
-            Ok(Histogram { words: entries.into_iter().map(|(k, n)| word(k, n)).collect() })
+            Ok(entries.into_iter().collect())
         } else {
             Err("a histogram is out of order")
         }
     }
 }
 
-const fn bucket(word: u64) -> u16 {
-    (word >> COUNT_BITS) as u16
+impl PartialEq for Histogram {
+    fn eq(&self, other: &Self) -> bool {
+        // The same counts may lie in cells of other widths.
+        self.iter().eq(other.iter())
+    }
 }
 
-const fn count(word: u64) -> u64 {
-    word & MOST
-}
-
-fn word(bucket: u16, count: u64) -> u64 {
-    u64::from(bucket) << COUNT_BITS | count.min(MOST)
-}
+impl Eq for Histogram {}
 
 impl Histogram {
     /// Adds `count` samples to a bucket. A bucket above the last is the last.
+    #[inline]
     pub fn add(&mut self, bucket: u16, count: u64) {
-        let at = self.find(bucket.min(BUCKETS as u16 - 1));
-        self.add_at(at, bucket.min(BUCKETS as u16 - 1), count);
+        self.cells.add(bucket.min(BUCKETS as u16 - 1), count, MOST);
     }
 
     /// Adds every sample of `other`.
     pub fn merge(&mut self, other: &Histogram) {
-        if self.words.is_empty() {
-            self.words.clone_from(&other.words);
+        if self.is_empty() {
+            self.clone_from(other);
             return;
         }
-        let mut at = 0;
         for (bucket, count) in other.iter() {
-            while self.words.get(at).is_some_and(|word| self::bucket(*word) < bucket) {
-                at += 1;
-            }
-            self.add_at(at, bucket, count);
-        }
-    }
-
-    /// Where a bucket is, or would be.
-    fn find(&self, bucket: u16) -> usize {
-        self.words.partition_point(|word| self::bucket(*word) < bucket)
-    }
-
-    fn add_at(&mut self, at: usize, bucket: u16, count: u64) {
-        match self.words.get_mut(at) {
-            Some(mine) if self::bucket(*mine) == bucket => {
-                *mine = word(bucket, self::count(*mine).saturating_add(count));
-            }
-            _ if count > 0 => self.words.insert(at, word(bucket, count)),
-            _ => {}
+            self.cells.add(bucket, count, MOST);
         }
     }
 
     /// The samples that `self` has beyond `less`, bucket by bucket, but no more than `room` in all.
     pub(crate) fn beyond(&self, less: &Histogram, mut room: u64) -> Histogram {
-        let mut words = Vec::new();
-        let mut at = 0;
+        let mut beyond = Histogram::default();
         for (bucket, count) in self.iter() {
-            while less.words.get(at).is_some_and(|word| self::bucket(*word) < bucket) {
-                at += 1;
-            }
-            let same = less.words.get(at).filter(|word| self::bucket(**word) == bucket);
-            let more = count.saturating_sub(same.map_or(0, |word| self::count(*word))).min(room);
-            if more > 0 {
-                room -= more;
-                words.push(word(bucket, more));
-            }
+            let more = count.saturating_sub(less.get(bucket)).min(room);
+            room -= more;
+            beyond.add(bucket, more);
         }
-        Histogram { words }
+        beyond
+    }
+
+    /// Adds to `gain` by how much `one` and `other` together are beyond `less`; false when `less` has more of anything,
+    /// whatever was added by then.
+    pub(crate) fn add_beyond(
+        gain: &mut Histogram,
+        one: &Histogram,
+        other: Option<&Histogram>,
+        less: &Histogram,
+    ) -> bool {
+        let other = other.map(|other| &other.cells);
+        Cells::beyond(&one.cells, other, &less.cells, MOST, |bucket, count| gain.add(bucket, count))
     }
 
     /// Samples in one bucket.
     #[must_use]
     pub fn get(&self, bucket: u16) -> u64 {
-        let word = self.words.get(self.find(bucket));
-        word.filter(|word| self::bucket(**word) == bucket).map_or(0, |word| count(*word))
+        self.cells.get(bucket)
     }
 
     /// Samples in all buckets.
     #[must_use]
     pub fn count(&self) -> u64 {
-        // At most 320 counts of 55 bits fit.
-        self.words.iter().map(|word| count(*word)).sum()
+        self.cells.sum()
     }
 
     /// Whether there is no sample.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.words.is_empty()
+        self.cells.is_empty()
     }
 
     /// Buckets and their counts, ascending, none of them 0.
     pub fn iter(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
-        self.words.iter().map(|word| (bucket(*word), count(*word)))
+        self.cells.iter()
     }
 
     /// The value in seconds below which the share `q` of the samples lies, `None`
@@ -163,12 +148,12 @@ impl Histogram {
 
     /// Forgets every sample, keeps the memory.
     pub fn clear(&mut self) {
-        self.words.clear();
+        self.cells.clear();
     }
 
     /// Gives back memory that growth has left over.
     pub fn shrink(&mut self) {
-        self.words.shrink_to_fit();
+        self.cells.shrink();
     }
 }
 

@@ -101,6 +101,16 @@ impl Measure {
     }
 }
 
+/// What a half of this role has counted, as an edge counts it, by [`Measure::index`].
+#[inline]
+pub(crate) fn measures(role: Role, counters: &[u64; COUNTERS]) -> [u64; MEASURES] {
+    let value = |counter: Option<Counter>| counter.map_or(0, |counter| counters[counter.index()]);
+    match role {
+        Role::Client => Measure::ALL.map(|measure| value(measure.counter(Role::Client))),
+        Role::Server => Measure::ALL.map(|measure| value(measure.counter(Role::Server))),
+    }
+}
+
 /// What an edge has counted, in all or over a window.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EdgeTotals {
@@ -186,6 +196,16 @@ impl EdgeTotals {
         self.histograms[kind.index()].add(bucket, count);
     }
 
+    /// All numbers, by [`Measure::index`].
+    pub(crate) const fn values(&self) -> &[u64; MEASURES] {
+        &self.values
+    }
+
+    /// Sets one number.
+    pub(crate) fn set(&mut self, measure: Measure, value: u64) {
+        self.values[measure.index()] = value;
+    }
+
     /// Lowers a number that is higher.
     pub(crate) fn limit(&mut self, measure: Measure, most: u64) {
         let mine = &mut self.values[measure.index()];
@@ -209,10 +229,8 @@ impl EdgeTotals {
         counters: &[u64; COUNTERS],
         histograms: &[Histogram; HISTOGRAMS],
     ) {
-        for measure in Measure::ALL {
-            if let Some(counter) = measure.counter(role) {
-                self.add(measure, counters[counter.index()]);
-            }
+        for (mine, theirs) in self.values.iter_mut().zip(measures(role, counters)) {
+            *mine = mine.saturating_add(theirs);
         }
         for (mine, theirs) in self.histograms.iter_mut().zip(histograms) {
             mine.merge(theirs);

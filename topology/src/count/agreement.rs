@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::{
     time::Timestamp,
-    totals::{EdgeTotals, Measure},
+    totals::{EdgeTotals, MEASURES, Measure},
 };
 
 const SHARED: usize = Measure::SHARED.len();
@@ -27,9 +27,14 @@ impl Lead {
         Lead { clients: [u64::MAX; SHARED], servers: [u64::MAX; SHARED] };
 
     pub(crate) fn between(clients: &EdgeTotals, servers: &EdgeTotals) -> Self {
+        Self::of(clients.values(), servers.values())
+    }
+
+    /// The same of plain numbers, by [`Measure::index`].
+    pub(crate) fn of(clients: &[u64; MEASURES], servers: &[u64; MEASURES]) -> Self {
         let mut lead = Lead::default();
         for (at, measure) in Measure::SHARED.into_iter().enumerate() {
-            let (client, server) = (clients.get(measure), servers.get(measure));
+            let (client, server) = (clients[measure.index()], servers[measure.index()]);
             lead.clients[at] = client.saturating_sub(server);
             lead.servers[at] = server.saturating_sub(client);
         }

@@ -65,9 +65,17 @@ impl Graph {
             }
         }
         for ix in std::mem::take(&mut self.links.queue) {
+            if let Some(link) = self.links.get_mut(ix) {
+                link.queued = false;
+            }
+            if let Some(waiting) = self.evaluate_pair(ix, now) {
+                if waiting {
+                    self.links.enqueue(ix);
+                }
+                continue;
+            }
             // Out of its place while it is evaluated: the rest of the graph is needed, too.
             let Some(mut link) = self.links.take(ix) else { continue };
-            link.queued = false;
             let next = self.evaluate(&mut link, now);
             self.links.put_back(ix, link);
             if next.ask {

@@ -3,6 +3,7 @@
 mod define;
 mod evaluate;
 mod expire;
+mod pair;
 mod questions;
 mod sides;
 mod signals;
@@ -11,7 +12,7 @@ pub mod snapshot;
 use common::{Counter, HistogramKind};
 
 use crate::{
-    base::{histogram::Histogram, time::Timestamp},
+    base::{histogram::Histogram, time::Timestamp, totals::EdgeTotals},
     config::Config,
     count::{
         edges::Edges,
@@ -47,6 +48,8 @@ pub struct Graph {
     signals: signals::Signals,
     questions: questions::Questions,
     forgetting: expire::Forgetting,
+    /// What a link gains, while it is evaluated: it keeps its memory.
+    gain: EdgeTotals,
 }
 
 impl Graph {
@@ -68,6 +71,7 @@ impl Graph {
             signals: signals::Signals::default(),
             questions: questions::Questions::default(),
             forgetting: expire::Forgetting::default(),
+            gain: EdgeTotals::default(),
         }
     }
 

@@ -1,0 +1,171 @@
+//! What the graph costs: taking in increments, a tick, a view, a snapshot.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+#[path = "../../xtask/src/bench/harness.rs"]
+mod harness;
+
+use std::{collections::BTreeMap, hint::black_box, net::Ipv4Addr, time::Duration};
+
+use harness::{Case, Dice, Meter};
+use topology::{
+    AgentFacts, Config, Counter, Graph, HalfIx, HistogramKind, Incarnation, NodeIx, Timestamp,
+    Window,
+    model::{Address, HalfKey, Role, Scope, Workload, WorkloadKind},
+};
+
+const CASES: &[Case] = &[
+    ("graph-add", add),
+    ("graph-tick", |meter| tick(meter, 1_000, 1)),
+    ("graph-tick-few-changed", |meter| tick(meter, 1_000, 50)),
+    ("graph-tick-one-side-later", one_side_later),
+    ("graph-step", step),
+    ("graph-view", |meter| view(meter, 1_000)),
+    ("graph-snapshot", snapshot),
+];
+
+fn main() {
+    harness::run(CASES);
+}
+
+const NODES: u32 = 100;
+
+/// Links with a half on both sides, each an edge of its own.
+struct Fleet {
+    graph: Graph,
+    now: Timestamp,
+    dice: Dice,
+    links: Vec<[HalfIx; 2]>,
+}
+
+impl Fleet {
+    /// Settled links whose histograms have what they will have.
+    fn settled(links: u32) -> Self {
+        let config = Config { hand_over_steps: true, ..Config::default() };
+        let mut graph = Graph::new(config);
+        let now = Timestamp::from_unix_ns(43_203_000_000_000);
+        let nodes: Vec<NodeIx> = (0..NODES)
+            .map(|node| {
+                let incarnation = Incarnation { boot_id: [1; 16], generation: 1, session: 1 };
+                let facts = AgentFacts::default();
+                graph.node_connected(&format!("node-{node}"), incarnation, facts, now).unwrap().node
+            })
+            .collect();
+        let mut fleet = Fleet { graph, now, dice: Dice(4711), links: Vec::new() };
+        for link in 0..links {
+            let ends = [nodes[(link % NODES) as usize], nodes[((link + 1) % NODES) as usize]];
+            fleet.open(link, ends);
+        }
+        for _ in 0..30 {
+            fleet.report();
+            fleet.tick();
+        }
+        fleet
+    }
+
+    fn open(&mut self, link: u32, ends: [NodeIx; 2]) {
+        let address = |net: u32| Address {
+            ip: Ipv4Addr::from(0x0a00_0000 | net << 22 | link).into(),
+            scope: Scope::Global,
+        };
+        let roles = [Role::Client, Role::Server];
+        let halves = [0, 1].map(|side| {
+            let name = format!("service-{side}-{link}");
+            let (kind, namespace, labels) = (WorkloadKind::Systemd, String::new(), BTreeMap::new());
+            let workload = Workload { kind, name, namespace, labels };
+            let workload = self.graph.intern_workload(ends[side], workload).unwrap();
+            let (local, peer) = (address(side as u32), address(1 - side as u32));
+            let role = roles[side];
+            let key = HalfKey { workload, local, peer, server_port: 80, client_port: 0, role };
+            self.graph.open_half(ends[side], key, self.now).unwrap()
+        });
+        self.links.push(halves);
+    }
+
+    /// Both sides of every link tell 4 counters and 3 samples.
+    fn report(&mut self) {
+        self.report_some(1, [true, true]);
+    }
+
+    fn report_some(&mut self, every: usize, sides: [bool; 2]) {
+        for link in self.links.iter().step_by(every) {
+            let bytes = 1_000 + self.dice.below(9_000);
+            let values = [(Counter::BytesSent, bytes), (Counter::BytesReceived, bytes * 3)];
+            for (side, half) in link.iter().enumerate() {
+                // Like two dice: most samples lie in the middle of some 60 buckets.
+                let samples = [HistogramKind::Rtt, HistogramKind::Connect, HistogramKind::Lifetime]
+                    .map(|kind| (kind, 90 + (self.dice.below(32) + self.dice.below(32)) as u16));
+                if !sides[side] {
+                    continue;
+                }
+                for (at, (_, value)) in values.iter().enumerate() {
+                    let (counter, _) = values[(at + side) % 2];
+                    self.graph.add(*half, counter, *value);
+                }
+                self.graph.add(*half, Counter::Connections, 1);
+                self.graph.add(*half, Counter::Closed, 1);
+                for (kind, bucket) in samples {
+                    self.graph.add_bucket(*half, kind, bucket, 1);
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        self.now = self.now.plus(Duration::from_secs(1));
+        self.graph.tick(self.now);
+        drop(self.graph.take_ended_steps());
+    }
+}
+
+/// Unit: a record of 4 counters and 3 samples.
+fn add(meter: &mut Meter) {
+    let mut fleet = Fleet::settled(1_000);
+    meter.measure(2_000, || fleet.report());
+}
+
+/// Unit: a link that changed, or 100 that did not.
+fn tick(meter: &mut Meter, links: u32, every: usize) {
+    let mut fleet = Fleet::settled(links);
+    for _ in 0..3 {
+        fleet.report_some(every, [true, true]);
+        meter.measure(u64::from(links), || fleet.tick());
+    }
+}
+
+/// Unit: a link one of whose sides told what the other did not yet.
+fn one_side_later(meter: &mut Meter) {
+    let mut fleet = Fleet::settled(1_000);
+    for side in [true, false] {
+        fleet.report_some(1, [side, !side]);
+        meter.measure(1_000, || fleet.tick());
+    }
+}
+
+/// Unit: an edge in a step that ends.
+fn step(meter: &mut Meter) {
+    let mut fleet = Fleet::settled(1_000);
+    fleet.report();
+    fleet.tick();
+    fleet.now = fleet.now.plus(Duration::from_secs(10));
+    meter.measure(1_000, || fleet.tick());
+}
+
+/// Unit: an edge of a view over the last minute.
+fn view(meter: &mut Meter, links: u32) {
+    let mut fleet = Fleet::settled(links);
+    let window = Window { from: fleet.now.minus(Duration::from_secs(60)), to: fleet.now };
+    meter.measure(u64::from(links), || {
+        black_box(fleet.graph.view(window, fleet.now).fold(200));
+    });
+}
+
+/// Unit: a link while a snapshot is made, and the first tick after it, which copies what it writes to.
+fn snapshot(meter: &mut Meter) {
+    let mut fleet = Fleet::settled(1_000);
+    fleet.report();
+    meter.measure(1_000, || {
+        let snapshot = fleet.graph.snapshot();
+        fleet.tick();
+        drop(black_box(snapshot));
+    });
+}

@@ -1,0 +1,330 @@
+//! Counts of neighbouring buckets, side by side, each as wide as the largest of them needs.
+//!
+//! The samples of a histogram lie close together, and most counts are small: a byte each takes an eighth of what
+//! pairs of bucket and count do, and a bucket is found without a search.
+
+/// Buckets begin and end at multiples of this, so that the same bucket is at the same place of a word in any two
+/// histograms of one width.
+const BLOCK: u16 = 8;
+
+/// Bytes that are looked at at a time.
+const WORD: usize = 8;
+
+#[derive(Clone, Debug)]
+pub(super) struct Cells {
+    /// Little-endian counts of `width` bytes each. Not all of them are 0.
+    bytes: Vec<u8>,
+    /// Bucket of the first count.
+    first: u16,
+    /// 1, 2, 4 or 8.
+    width: u8,
+}
+
+impl Default for Cells {
+    fn default() -> Self {
+        Cells { bytes: Vec::new(), first: 0, width: 1 }
+    }
+}
+
+impl Cells {
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Forgets everything, keeps the memory.
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.width = 1;
+    }
+
+    pub(super) fn shrink(&mut self) {
+        self.bytes.shrink_to_fit();
+    }
+
+    fn cells(&self) -> usize {
+        self.bytes.len() / usize::from(self.width)
+    }
+
+    /// The count of a cell, 0 where there is none.
+    #[inline]
+    fn at(&self, cell: usize) -> u64 {
+        let bytes = &self.bytes;
+        match self.width {
+            1 => bytes.get(cell).map(|count| u64::from(*count)),
+            2 => bytes.as_chunks().0.get(cell).map(|count| u64::from(u16::from_le_bytes(*count))),
+            4 => bytes.as_chunks().0.get(cell).map(|count| u64::from(u32::from_le_bytes(*count))),
+            _ => bytes.as_chunks().0.get(cell).map(|count| u64::from_le_bytes(*count)),
+        }
+        .unwrap_or(0)
+    }
+
+    /// Writes a count that fits.
+    #[inline]
+    fn set(&mut self, cell: usize, count: u64) {
+        let width = usize::from(self.width);
+        if let Some(to) = self.bytes.get_mut(cell * width..(cell + 1) * width) {
+            to.copy_from_slice(&count.to_le_bytes()[..width]);
+        }
+    }
+
+    /// Where a bucket is; not below the number of cells where it is in none.
+    #[inline]
+    fn cell(&self, bucket: u16) -> usize {
+        // One before the first wraps to far beyond the last.
+        usize::from(bucket.wrapping_sub(self.first))
+    }
+
+    #[inline]
+    pub(super) fn get(&self, bucket: u16) -> u64 {
+        self.at(self.cell(bucket))
+    }
+
+    /// Adds to a bucket, up to `most`.
+    #[inline]
+    pub(super) fn add(&mut self, bucket: u16, count: u64, most: u64) {
+        if count == 0 {
+            return;
+        }
+        let mut cell = self.cell(bucket);
+        if cell >= self.cells() {
+            self.reach(bucket);
+            cell = self.cell(bucket);
+        }
+        let sum = self.at(cell).saturating_add(count).min(most);
+        if sum >> (u32::from(self.width) * 8 - 1) > 1 {
+            self.widen(sum);
+        }
+        self.set(cell, sum);
+    }
+
+    /// Makes room for a bucket.
+    #[cold]
+    fn reach(&mut self, bucket: u16) {
+        let block = bucket / BLOCK * BLOCK;
+        let width = usize::from(self.width);
+        if self.bytes.is_empty() {
+            self.first = block;
+        }
+        let before = usize::from(self.first.saturating_sub(block)) * width;
+        if before > 0 {
+            self.bytes.reserve_exact(before);
+            self.bytes.splice(0..0, std::iter::repeat_n(0, before));
+            self.first = block;
+        }
+        let length = (usize::from(block - self.first) + usize::from(BLOCK)) * width;
+        if length > self.bytes.len() {
+            self.bytes.reserve_exact(length - self.bytes.len());
+            self.bytes.resize(length, 0);
+        }
+    }
+
+    /// Makes the counts wide enough for this one.
+    #[cold]
+    fn widen(&mut self, count: u64) {
+        let mut width = self.width;
+        while count >> (u32::from(width) * 8 - 1) > 1 {
+            width *= 2;
+        }
+        let mut wider =
+            Cells { bytes: vec![0; self.cells() * usize::from(width)], first: self.first, width };
+        for cell in 0..self.cells() {
+            wider.set(cell, self.at(cell));
+        }
+        *self = wider;
+    }
+
+    /// Buckets and their counts, ascending, none of them 0.
+    #[inline]
+    pub(super) fn iter(&self) -> Iter<'_> {
+        Iter {
+            words: self.bytes.as_chunks().0,
+            word: 0,
+            begin: self.first,
+            next: self.first,
+            width: self.width,
+        }
+    }
+
+    /// The sum of all counts.
+    pub(super) fn sum(&self) -> u64 {
+        let bytes = &self.bytes;
+        match self.width {
+            1 => bytes.iter().map(|count| u64::from(*count)).sum(),
+            2 => {
+                bytes.as_chunks().0.iter().map(|count| u64::from(u16::from_le_bytes(*count))).sum()
+            }
+            4 => {
+                bytes.as_chunks().0.iter().map(|count| u64::from(u32::from_le_bytes(*count))).sum()
+            }
+            _ => bytes.as_chunks().0.iter().map(|count| u64::from_le_bytes(*count)).sum(),
+        }
+    }
+
+    /// The counts of the block that begins at a bucket.
+    fn block(&self, begin: u16) -> [u64; BLOCK as usize] {
+        let first = self.cell(begin);
+        std::array::from_fn(|at| self.at(first + at))
+    }
+
+    /// The bytes of the block that begins at a bucket, empty where there is none.
+    #[inline]
+    fn bytes_of(&self, begin: u16) -> &[[u8; WORD]] {
+        let width = usize::from(self.width);
+        let words = self.bytes.as_chunks().0;
+        let from = self.cell(begin) / usize::from(BLOCK) * width;
+        words.get(from..from + width).unwrap_or_default()
+    }
+
+    /// Tells of every bucket by how much `one` and `other` together are beyond `less`; false when `less` has more
+    /// anywhere, whatever was told by then. Together they have no more than `most`.
+    pub(super) fn beyond(
+        one: &Cells,
+        other: Option<&Cells>,
+        less: &Cells,
+        most: u64,
+        mut tell: impl FnMut(u16, u64),
+    ) -> bool {
+        let all = [Some(one), other, Some(less)].into_iter().flatten();
+        let all = || all.clone().filter(|cells| !cells.is_empty());
+        let Some(first) = all().map(|cells| cells.first).min() else { return true };
+        let end = all().map(|cells| cells.first + cells.cells() as u16).max().unwrap_or(first);
+        let same_width = all().all(|cells| cells.width == less.width);
+        for begin in (first..end).step_by(usize::from(BLOCK)) {
+            if same_width && is_sum(one, other, less, begin) {
+                continue;
+            }
+            let (ours, theirs) = (one.block(begin), less.block(begin));
+            let more = other.map_or([0; BLOCK as usize], |other| other.block(begin));
+            for at in 0..usize::from(BLOCK) {
+                let sum = ours[at].saturating_add(more[at]).min(most);
+                match sum.checked_sub(theirs[at]) {
+                    Some(0) => {}
+                    Some(beyond) => tell(begin + at as u16, beyond),
+                    None => return false,
+                }
+            }
+        }
+        true
+    }
+}
+
+/// Whether `less` is the sum of the others in a block, as far as that can be told a word at a time.
+#[inline]
+fn is_sum(one: &Cells, other: Option<&Cells>, less: &Cells, begin: u16) -> bool {
+    let sum = less.bytes_of(begin);
+    let parts = [one.bytes_of(begin), other.map_or(&[][..], |other| other.bytes_of(begin))];
+    // The highest bit of each count: where no part has one, sums of counts do not run into each other.
+    let highest = (1 << (u32::from(less.width) * 8 - 1))
+        * (u64::MAX / (u64::MAX >> (64 - u32::from(less.width) * 8)));
+    (0..usize::from(less.width)).all(|at| {
+        let word = |words: &[[u8; WORD]]| words.get(at).map_or(0, |word| u64::from_le_bytes(*word));
+        let [a, b] = [word(parts[0]), word(parts[1])];
+        (a == 0 || b == 0 || (a | b) & highest == 0) && a.wrapping_add(b) == word(sum)
+    })
+}
+
+pub(super) struct Iter<'a> {
+    words: &'a [[u8; WORD]],
+    /// What is left of the word that was begun, its next count lowest.
+    word: u64,
+    /// Bucket of its next count.
+    begin: u16,
+    /// Bucket of the first count of the next word.
+    next: u16,
+    width: u8,
+}
+
+impl Iterator for Iter<'_> {
+    type Item = (u16, u64);
+
+    #[inline]
+    fn next(&mut self) -> Option<(u16, u64)> {
+        let bits = u32::from(self.width) * 8;
+        while self.word == 0 {
+            let (word, words) = self.words.split_first()?;
+            self.words = words;
+            self.word = u64::from_le_bytes(*word);
+            self.begin = self.next;
+            self.next += (WORD as u16) / u16::from(self.width);
+        }
+        let skipped = self.word.trailing_zeros() / bits;
+        let rest = self.word >> (skipped * bits);
+        let bucket = self.begin + skipped as u16;
+        let count = rest & (u64::MAX >> (64 - bits));
+        self.word = if bits == 64 { 0 } else { rest >> bits };
+        self.begin = bucket + 1;
+        Some((bucket, count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Counts of every width.
+    fn entries() -> impl Strategy<Value = Vec<(u16, u64)>> {
+        let count =
+            (any::<u64>(), prop_oneof![Just(60_u32), Just(50), Just(40), Just(20), Just(9)]);
+        let count = count.prop_map(|(count, shift)| (count >> shift) + 1);
+        proptest::collection::vec((0_u16..320, count), 0..30)
+    }
+
+    fn of(entries: &[(u16, u64)]) -> (Cells, BTreeMap<u16, u64>) {
+        let (mut cells, mut plain) = (Cells::default(), BTreeMap::new());
+        for (bucket, count) in entries {
+            cells.add(*bucket, *count, u64::MAX >> 1);
+            *plain.entry(*bucket).or_insert(0) += count;
+        }
+        (cells, plain)
+    }
+
+    proptest! {
+        #[test]
+        fn cells_are_a_map(entries in entries()) {
+            let (cells, plain) = of(&entries);
+            prop_assert!(cells.iter().eq(plain.iter().map(|(bucket, count)| (*bucket, *count))));
+            prop_assert_eq!(cells.sum(), plain.values().sum::<u64>());
+            prop_assert_eq!(cells.is_empty(), plain.is_empty());
+            for bucket in 0..320 {
+                prop_assert_eq!(cells.get(bucket), plain.get(&bucket).copied().unwrap_or(0));
+            }
+        }
+
+        #[test]
+        fn what_is_beyond_is_told(one in entries(), other in entries(), more in entries()) {
+            // What was told before is what there is now without `more`.
+            let less = [one.clone(), other.clone()].concat();
+            let longer = [one.clone(), more.clone()].concat();
+            let (less, (_, expected)) = (of(&less).0, of(&more));
+            let mut told = BTreeMap::new();
+            let fits = Cells::beyond(&of(&longer).0, Some(&of(&other).0), &less, u64::MAX, |bucket, count| {
+                told.insert(bucket, count);
+            });
+            prop_assert!(fits);
+            prop_assert_eq!(told, expected);
+            let falls = !Cells::beyond(&of(&one).0, Some(&of(&other).0), &of(&[less.iter().collect(), more.clone()].concat()).0, u64::MAX, |_, _| {});
+            prop_assert_eq!(falls, !more.is_empty());
+        }
+
+        #[test]
+        fn what_is_anywhere_else_is_told_too(one in entries(), other in entries(), less in entries()) {
+            let ((one, a), (other, b), (less, c)) = (of(&one), of(&other), of(&less));
+            let get = |map: &BTreeMap<u16, u64>, bucket| map.get(&bucket).copied().unwrap_or(0);
+            let mut told = BTreeMap::new();
+            let fits = Cells::beyond(&one, Some(&other), &less, u64::MAX, |bucket, count| {
+                told.insert(bucket, count);
+            });
+            let sum = |bucket: u16| get(&a, bucket) + get(&b, bucket);
+            prop_assert_eq!(fits, (0..320).all(|bucket| sum(bucket) >= get(&c, bucket)));
+            if fits {
+                for bucket in 0..320 {
+                    prop_assert_eq!(get(&told, bucket), sum(bucket) - get(&c, bucket));
+                }
+            }
+        }
+    }
+}
