@@ -1,9 +1,11 @@
 //! Adding a batch to the graph. A record costs an array look-up and a few additions.
 
 use common::{Counter, HistogramKind};
+use std::collections::HashSet;
+
 use proto::columns::{Visitor, decode};
 use topology::{
-    Graph, HalfIx, NodeIx, Timestamp, WorkloadIx,
+    Graph, HalfIx, NodeIx, Telling, Timestamp, WorkloadIx,
     model::{HalfKey, Listener},
 };
 

@@ -4,6 +4,7 @@ mod define;
 mod evaluate;
 mod expire;
 mod questions;
+pub mod room;
 mod sides;
 mod signals;
 pub mod snapshot;
@@ -41,7 +42,7 @@ pub struct Graph {
     pub(crate) links: Links,
     pub(crate) edges: Edges,
     pub(crate) history: History,
-    pub(crate) halves_refused: u64,
+    pub(crate) halves_folded: u64,
     /// Steps that are over and were not taken yet.
     ended: Vec<EndedStep>,
     signals: signals::Signals,
@@ -55,15 +56,15 @@ impl Graph {
     pub fn new(config: Config) -> Self {
         Graph {
             history: History::new(config.step, config.steps_kept),
+            services: Services::new(config.max_series),
+            halves: Halves::new(config.max_halves),
+            edges: Edges::new(config.max_series),
             config,
             clock: Timestamp::default(),
             nodes: Nodes::default(),
-            services: Services::default(),
             evidence: Evidence::default(),
-            halves: Halves::default(),
             links: Links::default(),
-            edges: Edges::default(),
-            halves_refused: 0,
+            halves_folded: 0,
             ended: Vec::new(),
             signals: signals::Signals::default(),
             questions: questions::Questions::default(),
@@ -105,6 +106,7 @@ impl Graph {
         let services = &mut self.services;
         let host = |ix| services.host(ix, name);
         let connection = self.nodes.connect(name, incarnation, facts, now, host);
+        self.share_out();
         self.leave_older_lives(connection.node, now);
         Ok(connection)
     }
@@ -257,6 +259,12 @@ impl Graph {
         self.edges.series.shown()
     }
 
+    /// Whether a tick now would end a step, and with it forget what is over.
+    #[must_use]
+    pub fn is_step_over(&self, now: Timestamp) -> bool {
+        self.history.is_over(self.clock.max(now))
+    }
+
     /// The steps that have ended since they were last taken, if [`Config::hand_over_steps`] says so.
     pub fn take_ended_steps(&mut self) -> Vec<EndedStep> {
         std::mem::take(&mut self.ended)
@@ -266,6 +274,14 @@ impl Graph {
     #[must_use]
     pub fn remembered_from(&self) -> Timestamp {
         self.history.remembered_from().unwrap_or(self.clock)
+    }
+
+    /// Shares what room there is out among the nodes.
+    pub(crate) fn share_out(&mut self) {
+        let nodes = self.nodes.len();
+        let shares =
+            [&mut self.halves.shares, &mut self.edges.series.shares, &mut self.services.shares];
+        shares.into_iter().for_each(|shares| shares.set_nodes(nodes));
     }
 
     /// Takes note of the time.

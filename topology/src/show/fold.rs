@@ -6,10 +6,7 @@ use std::{
 };
 
 use super::view::{View, ViewEdge, ViewNode};
-use crate::{base::id::Id, model::WorkloadKind};
-
-/// Name of the node that stands for the rest.
-const OTHER: &str = "other";
+use crate::{base::id::Id, model::WorkloadKind, who::services::OTHER};
 
 impl View {
     /// Keeps the `limit` nodes that move the most bytes and folds the rest into one more node of
@@ -30,8 +27,10 @@ impl View {
         self.nodes.sort_by_key(|node| {
             (std::cmp::Reverse(bytes.get(&node.id).copied().unwrap_or(0)), node.id)
         });
-        let folded = self.nodes.split_off(limit);
+        let mut folded = self.nodes.split_off(limit);
+        // There may be one already, of what the graph has no room for.
         let other = Id::of_node(WorkloadKind::Other, "", OTHER);
+        folded.extend(self.nodes.extract_if(.., |node| node.id == other));
         let kept: BTreeSet<Id> = self.nodes.iter().map(|node| node.id).collect();
         let end = |id: Id| if kept.contains(&id) { id } else { other };
         let mut edges = Vec::new();
