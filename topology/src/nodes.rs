@@ -19,6 +19,12 @@ use crate::{
 /// as new.
 const LIVES: usize = 64;
 
+/// How many programs of a node are known.
+const PROGRAMS: usize = 256;
+
+/// How many addresses of a node are known.
+pub(crate) const ADDRESSES: usize = 16_384;
+
 /// How many causes of loss are kept apart for a node.
 const CAUSES: usize = 64;
 
@@ -194,7 +200,8 @@ impl Node {
         self.skew_seconds = skew_seconds.unwrap_or(self.skew_seconds);
     }
 
-    pub(crate) fn set_status(&mut self, programs: Vec<Program>, certificate: Option<i64>) {
+    pub(crate) fn set_status(&mut self, mut programs: Vec<Program>, certificate: Option<i64>) {
+        programs.truncate(PROGRAMS);
         self.programs = programs;
         self.certificate_expires_unix_s = certificate;
     }

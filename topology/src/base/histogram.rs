@@ -75,6 +75,17 @@ impl Histogram {
         }
     }
 
+    /// Takes samples from a bucket, as far as it has them.
+    pub(crate) fn take(&mut self, bucket: u16, count: u64) {
+        let at = self.find(bucket);
+        let have = self.get(bucket);
+        if have > count {
+            self.words[at] = word(bucket, have - count);
+        } else if have > 0 {
+            self.words.remove(at);
+        }
+    }
+
     /// Where a bucket is, or would be.
     fn find(&self, bucket: u16) -> usize {
         self.words.partition_point(|word| self::bucket(*word) < bucket)

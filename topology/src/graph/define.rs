@@ -16,6 +16,12 @@ use crate::{
     who::{evidence::Change, place::Place, services::WorkloadIx},
 };
 
+/// Listeners of a node; an agent of ours knows 4,096 at most.
+const MOST_LISTENERS: usize = 16_384;
+
+/// The cause under which it is counted that there are more.
+const NO_ROOM: &str = "aggregator_listeners_full";
+
 impl Graph {
     /// Makes a workload of a node known; the same one always gets the same number, until it is
     /// forgotten by [`forget_workloads`](Self::forget_workloads). One that there is no room for is `other`.
@@ -59,7 +65,7 @@ impl Graph {
             let epoch = self.nodes.get(ix).ok_or(DefineError::UnknownNode)?.life.epoch;
             let known = self.halves.find(&(ix, epoch, key)).is_some();
             if !known && !self.halves.shares.has_room(ix) {
-                return self.fold_half(ix, key, now);
+                return self.fold_half(ix, key.workload, key.role, now);
             }
         }
         self.open(ix, key, now)
@@ -168,6 +174,9 @@ impl Graph {
     /// A workload of a node listens.
     pub fn listener_opened(&mut self, ix: NodeIx, listener: Listener<WorkloadIx>) {
         let Some(node) = self.nodes.get_mut(ix) else { return };
+        if node.listeners.len() >= MOST_LISTENERS && !node.listeners.contains(&listener) {
+            return self.add_loss(ix, NO_ROOM, 1);
+        }
         let workload = self.services.workload(listener.workload).filter(|entry| entry.node == ix);
         if let Some(entry) = workload
             && node.listeners.insert(listener)

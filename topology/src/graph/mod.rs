@@ -23,7 +23,7 @@ use crate::{
     },
     error::ConnectError,
     model::{HostSignal, NodeAddress, Program},
-    nodes::{AgentFacts, Connection, Incarnation, Node, NodeIx, Nodes},
+    nodes::{ADDRESSES, AgentFacts, Connection, Incarnation, Node, NodeIx, Nodes},
     show::step::EndedStep,
     who::{evidence::Evidence, services::Services},
 };
@@ -172,6 +172,7 @@ impl Graph {
     pub fn set_addresses(&mut self, ix: NodeIx, mut addresses: Vec<NodeAddress>) {
         addresses.sort_unstable();
         addresses.dedup();
+        addresses.truncate(ADDRESSES);
         if let Some(node) = self.nodes.get_mut(ix) {
             let boot = node.life.boot;
             for old in std::mem::take(&mut node.addresses) {
@@ -249,9 +250,21 @@ impl Graph {
 
     /// Every node that is connected or was within [`Config::node_memory`].
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes_by_ix().map(|(_, node)| node)
+    }
+
+    /// The same with what they are called by.
+    pub fn nodes_by_ix(&self) -> impl Iterator<Item = (NodeIx, &Node)> {
         let oldest = self.clock.minus(self.config.node_memory);
-        let known = move |node: &&Node| node.connected() || node.last_seen() >= oldest;
-        self.nodes.iter().map(|(_, node)| node).filter(known)
+        let known =
+            move |(_, node): &(NodeIx, &Node)| node.connected() || node.last_seen() >= oldest;
+        self.nodes.iter().filter(known)
+    }
+
+    /// How many halves a node has a place of its own for.
+    #[must_use]
+    pub fn halves_of(&self, node: NodeIx) -> usize {
+        self.halves.shares.held(node)
     }
 
     /// The published series, no two with the same labels. Each only ever gains.

@@ -31,7 +31,7 @@ pub enum Telling {
     First,
     /// What a live half has counted, some or all of which may be known.
     Again,
-    /// What a half had counted when it ended.
+    /// What a half had counted when it ended; it may have been told again just before.
     Last,
 }
 
@@ -49,9 +49,11 @@ impl Graph {
     ) -> Result<HalfIx, DefineError> {
         let epoch = self.nodes.get(ix).ok_or(DefineError::UnknownNode)?.life.epoch;
         let known = self.halves.find(&(ix, epoch, key)).is_some();
-        let folded = self.halves.find(&(ix, epoch, folded(key.workload, key.role)));
+        let folded = self.halves.find(&(ix, epoch, key_of_many(key.workload, key.role)));
         match folded {
-            Some(_) if !known => self.open(ix, folded_key(key), now),
+            Some(_) if !known && !key.is_folded() => {
+                self.open(ix, key_of_many(key.workload, key.role), now)
+            }
             _ => self.open_half(ix, key, now),
         }
     }
@@ -71,6 +73,10 @@ impl Graph {
                 *told = told.saturating_add(total);
             }
             Telling::Last => {
+                if let Some(told) = self.halves.told.get_mut(&half) {
+                    let told = &mut told.0[counter.index()];
+                    *told = told.saturating_sub(total);
+                }
                 if let Some(half) = self.halves.get_mut(half) {
                     let before = &mut half.before.get_or_insert_default().0[counter.index()];
                     *before = before.saturating_add(total);
@@ -95,6 +101,9 @@ impl Graph {
                 told.1[kind.index()].add(bucket, total);
             }
             Telling::Last => {
+                if let Some(told) = self.halves.told.get_mut(&half) {
+                    told.1[kind.index()].take(bucket, total);
+                }
                 if let Some(half) = self.halves.get_mut(half) {
                     let before = half.before.get_or_insert_default();
                     before.1[kind.index()].add(bucket, total);
@@ -136,10 +145,14 @@ impl Graph {
     }
 
     /// Opens what counts for halves there is no room for, and notes that there is one more of them.
-    pub(super) fn fold_half(
+    ///
+    /// # Errors
+    /// As [`open_half`](Self::open_half).
+    pub fn fold_half(
         &mut self,
         ix: NodeIx,
-        key: HalfKey<WorkloadIx>,
+        workload: WorkloadIx,
+        role: Role,
         now: Timestamp,
     ) -> Result<HalfIx, DefineError> {
         self.halves_folded += 1;
@@ -147,7 +160,7 @@ impl Graph {
         if let Some(node) = self.nodes.get_mut(ix) {
             node.folded.halves += 1;
         }
-        self.open(ix, folded_key(key), now)
+        self.open(ix, key_of_many(workload, role), now)
     }
 }
 
@@ -160,12 +173,8 @@ pub(super) fn link_of(node: NodeIx, role: Role) -> LinkKey {
     }
 }
 
-fn folded_key(key: HalfKey<WorkloadIx>) -> HalfKey<WorkloadIx> {
-    folded(key.workload, key.role)
-}
-
 /// Apart from what agents fold themselves: that is one half to them, with totals of its own.
-fn folded(workload: WorkloadIx, role: Role) -> HalfKey<WorkloadIx> {
+fn key_of_many(workload: WorkloadIx, role: Role) -> HalfKey<WorkloadIx> {
     HalfKey { client_port: 1, ..HalfKey::folded(workload, role) }
 }
 
