@@ -90,6 +90,8 @@ impl App {
             expected_nodes: config.expected_nodes.clone(),
             steps_kept: STEPS_IN_MEMORY,
             hand_over_steps: true,
+            max_halves: config.budget.max_halves,
+            max_series: config.budget.max_series,
             ..topology::Config::default()
         };
         let history_max_bytes = config.history_max_bytes;

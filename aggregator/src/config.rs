@@ -1,6 +1,7 @@
 //! Settings: flags, then environment (`WEFT_…`), then a TOML file, then defaults.
 
 mod access;
+mod budget;
 mod cli;
 mod layers;
 mod values;
@@ -14,6 +15,7 @@ use thiserror::Error;
 
 pub(crate) use access::TokenEntry;
 pub use access::{Grant, HttpAccess, HttpFiles, Role, Token};
+pub use budget::Budget;
 pub use cli::{Cli, Command, Pki};
 pub use layers::{Flags, Layers, Repeated};
 
@@ -70,6 +72,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// How large the history may get on disk.
     pub history_max_bytes: u64,
+    /// How much room there is for what agents report.
+    pub budget: Budget,
     /// PEM files: the CA of the agents, and this side's certificate and key.
     pub tls: proto::tls::Files,
     /// PEM file with the revocation lists of the agents' CA.
@@ -110,6 +114,7 @@ impl Config {
             history_max_bytes: layers
                 .get_or("history-max-bytes", "2GB")
                 .parse_with(values::history_bytes)?,
+            budget: Budget::resolve(layers)?,
             tls: proto::tls::Files {
                 ca: file("tls-client-ca")?,
                 cert: file("tls-cert")?,

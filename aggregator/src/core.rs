@@ -17,8 +17,8 @@ use prost::Message;
 use proto::v1;
 use serde::{Deserialize, Serialize};
 use topology::{
-    AgentFacts, Config, ConnectError, Connection, EndedStep, Graph, Incarnation, NodeIx, Snapshot,
-    Timestamp, View, Window, model::Tuple,
+    AgentFacts, Config, ConnectError, Connection, EndedStep, Graph, Incarnation, Node, NodeIx,
+    Snapshot, Timestamp, View, Window, model::Tuple,
 };
 
 pub(crate) use apply::Tally;
@@ -75,6 +75,8 @@ pub(crate) struct Applied {
     pub(crate) replayed: bool,
     /// The number up to which batches are taken over now.
     pub(crate) seq: u64,
+    /// How much of it there was no room for.
+    pub(crate) folded: u64,
     /// What the graph wants to know of this node.
     pub(crate) questions: Vec<Tuple>,
     /// Where the journal has it.
@@ -228,6 +230,7 @@ impl Core {
             tally: Tally::default(),
             replayed: seq <= agent.applied,
             seq: agent.applied,
+            folded: 0,
             questions: Vec::new(),
             position,
         };
@@ -240,6 +243,10 @@ impl Core {
         if agent.seen > 0 && !preface && seq - 1 > known {
             self.graph.add_loss(node, MISSING, seq - 1 - known);
         }
+        if !preface {
+            self.graph.end_telling(node);
+        }
+        let folded = self.graph.node(node).map(Node::folded).unwrap_or_default();
         let mut applier = Applier {
             graph: &mut self.graph,
             tables: &mut agent.tables,
@@ -252,11 +259,17 @@ impl Core {
         applied.tally = applier.tally;
         applied.tally.report(&mut self.graph, node);
         outcome.map_err(|error| Refused::Unreadable(seq, error))?;
+        if !more && preface {
+            self.graph.conclude_folded(node);
+        }
         if !more {
             agent.seen = agent.seen.max(seq);
             agent.applied = agent.applied.max(seq);
         }
         applied.seq = agent.applied;
+        let now_folded = self.graph.node(node).map(Node::folded).unwrap_or_default();
+        applied.folded =
+            now_folded.halves - folded.halves + now_folded.workloads - folded.workloads;
         applied.questions = self.graph.take_questions(node);
         Ok(applied)
     }
@@ -273,14 +286,25 @@ impl Core {
     /// Lets time pass.
     pub fn tick(&mut self, at: Timestamp) {
         self.record(&Entry::Tick, &[], at);
+        self.forget_workloads(at);
         self.graph.tick(at);
         self.hand_over();
+    }
+
+    /// Before a step ends, and with it services go that nothing refers to: the same for workloads, which streams
+    /// refer to by number.
+    fn forget_workloads(&mut self, at: Timestamp) {
+        if self.graph.is_step_over(at) {
+            let numbered = self.agents.iter().flat_map(|agent| agent.tables.workloads());
+            self.graph.forget_workloads(&numbered.collect());
+        }
     }
 
     /// The graph over a window of time, as of now.
     pub fn view(&mut self, window: Window, now: Timestamp) -> View {
         // A view begins with a tick.
         self.record(&Entry::Tick, &[], now);
+        self.forget_workloads(now);
         let view = self.graph.view(window, now);
         self.hand_over();
         view

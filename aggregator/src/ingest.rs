@@ -2,13 +2,14 @@
 //!
 //! - `acceptor` accepts connections and does TLS, `connection` is one of them,
 //! - `admitted` knows all of them, so that those whose certificate is no longer good can be ended,
-//! - `service` opens a stream, `stream` is the task of it, `streams` knows which there are.
+//! - `service` opens a stream, `stream` is the task of it, `limits` what it may bring, `streams` knows which there are.
 //!
 //! What a batch does is `core`'s matter.
 
 mod acceptor;
 mod admitted;
 mod connection;
+mod limits;
 mod service;
 mod stream;
 mod streams;

@@ -3,7 +3,8 @@
 mod tls;
 
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Counter, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 use topology::Stats;
 
@@ -45,7 +46,12 @@ pub struct Metrics {
     graph_size: IntGaugeVec,
     /// Records for halves that the graph had forgotten, as it counts them itself.
     records_stale: IntCounter,
-    halves_refused: IntCounter,
+    halves_folded: IntCounter,
+    edges_folded: IntCounter,
+    workloads_folded: IntCounter,
+    series_forgotten: IntCounter,
+    /// Seconds for which streams were not read because they had brought too much.
+    pub streams_held_up_seconds: Counter,
 }
 
 impl Metrics {
@@ -95,8 +101,26 @@ impl Metrics {
             store,
             records_stale: made
                 .counter("records_stale_total", "Records of halves that were no longer known.")?,
-            halves_refused: made
-                .counter("halves_refused_total", "Halves for which the graph had no room.")?,
+            halves_folded: made.counter(
+                "halves_folded_total",
+                "Halves for which there was no room; they count for `other`.",
+            )?,
+            edges_folded: made.counter(
+                "edges_folded_total",
+                "Links whose edges there was no room for; they count for `other`.",
+            )?,
+            workloads_folded: made.counter(
+                "workloads_folded_total",
+                "Workloads for which there was no room; they count as `other`.",
+            )?,
+            series_forgotten: made.counter(
+                "series_forgotten_total",
+                "Series that were forgotten when others needed their room; none was shown any more.",
+            )?,
+            streams_held_up_seconds: made.seconds(
+                "streams_held_up_seconds_total",
+                "Time for which streams were not read because they had brought too much.",
+            )?,
             graph_size: made.gauges("graph_size", "How many there are of each kind.", &["kind"])?,
             registry,
         })
@@ -110,12 +134,16 @@ impl Metrics {
             ("links", stats.links),
             ("links_queued", stats.links_queued),
             ("edges", stats.edges),
+            ("series", stats.series),
         ] {
             self.graph_size.with_label_values(&[kind]).set(i64::try_from(size).unwrap_or(i64::MAX));
         }
         for (counter, total) in [
             (&self.records_stale, stats.stale_records),
-            (&self.halves_refused, stats.halves_refused),
+            (&self.halves_folded, stats.halves_folded),
+            (&self.edges_folded, stats.edges_folded),
+            (&self.workloads_folded, stats.workloads_folded),
+            (&self.series_forgotten, stats.series_forgotten),
         ] {
             counter.inc_by(total.saturating_sub(counter.get()));
         }
@@ -246,6 +274,10 @@ impl Make<'_> {
 
     fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
         self.register(IntCounter::with_opts(opts(name, help))?)
+    }
+
+    fn seconds(&self, name: &str, help: &str) -> Result<Counter, prometheus::Error> {
+        self.register(Counter::with_opts(opts(name, help))?)
     }
 
     fn counters(

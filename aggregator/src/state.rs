@@ -11,7 +11,13 @@ use std::{
 use tokio::{sync::Semaphore, time::timeout};
 use topology::{Timestamp, View, Window};
 
-use crate::{config::Config, core::Core, ingest::Streams, metrics::Metrics, store::Store};
+use crate::{
+    config::{Budget, Config},
+    core::Core,
+    ingest::Streams,
+    metrics::Metrics,
+    store::Store,
+};
 
 /// How long a reader waits for the journal. On a disk that is slower than that, an answer may be ahead of what
 /// a crash would leave.
@@ -35,6 +41,8 @@ pub struct Shared {
     pub service_graph_metrics: bool,
     /// Nodes that are missed when they do not report.
     pub expected_nodes: Vec<String>,
+    /// How much room there is for what agents report.
+    pub budget: Budget,
 }
 
 impl Shared {
@@ -49,6 +57,7 @@ impl Shared {
             answers: Arc::new(Semaphore::new(ANSWERS)),
             service_graph_metrics: config.service_graph_metrics,
             expected_nodes: config.expected_nodes.clone(),
+            budget: config.budget,
         }
     }
 

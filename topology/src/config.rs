@@ -31,8 +31,12 @@ pub struct Config {
     pub node_memory: Duration,
     /// Nodes that are expected whether they were ever seen or not.
     pub expected_nodes: Vec<String>,
-    /// How many halves there may be. One more is refused and counted.
+    /// How many halves there may be. One more is counted together with others of its workload; none is refused.
+    /// A node never gets more than about half of them, so that others have room, too.
     pub max_halves: usize,
+    /// How many series and edges there may be, remembered ones included, and how much room for workloads there
+    /// is, in pieces of [`WORKLOAD_BYTES`](crate::WORKLOAD_BYTES). What is beyond counts for `other`.
+    pub max_series: usize,
 }
 
 impl Default for Config {
@@ -49,7 +53,8 @@ impl Default for Config {
             node_return: Duration::from_secs(60),
             node_memory: Duration::from_secs(24 * 3600),
             expected_nodes: Vec::new(),
-            max_halves: 4_000_000,
+            max_halves: 1_000_000,
+            max_series: 100_000,
         }
     }
 }

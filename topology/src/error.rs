@@ -61,7 +61,4 @@ pub enum DefineError {
     /// The node is not known.
     #[error("the node is not known")]
     UnknownNode,
-    /// There is no room for another half.
-    #[error("the graph has no room for another half")]
-    Full,
 }

@@ -41,10 +41,11 @@ pub use count::{
 pub use error::{Claim, ConnectError, DefineError};
 pub use graph::{
     Graph,
+    room::Telling,
     snapshot::{SNAPSHOT_VERSION, Snapshot},
 };
 pub use model::{Counter, HistogramKind};
-pub use nodes::{AgentFacts, Connection, Incarnation, Node, NodeIx, StreamId};
+pub use nodes::{AgentFacts, Connection, Folded, Incarnation, Node, NodeIx, StreamId};
 pub use show::{
     coverage::Coverage,
     diff::{ChangeKind, EdgeChange, Reason, Subject, Thresholds, diff, nodes_of},
@@ -55,4 +56,4 @@ pub use show::{
     step::{EndedStep, StepEdge},
     view::{SeenBy, View, ViewEdge, ViewNode},
 };
-pub use who::services::WorkloadIx;
+pub use who::services::{WORKLOAD_BYTES, WorkloadIx};

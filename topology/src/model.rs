@@ -1,6 +1,9 @@
 //! The words of the domain: workloads, addresses, halves, listeners.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
+};
 
 pub use common::{Counter, HistogramKind};
 use serde::{Deserialize, Serialize};
@@ -99,6 +102,22 @@ pub struct HalfKey<W> {
     pub client_port: u16,
     /// Which side this is.
     pub role: Role,
+}
+
+impl<W> HalfKey<W> {
+    /// Key of what counts for all those halves of a workload and role together that there was no room for.
+    /// Its peers have no address.
+    #[must_use]
+    pub const fn folded(workload: W, role: Role) -> Self {
+        let nowhere = Address { ip: IpAddr::V6(Ipv6Addr::UNSPECIFIED), scope: Scope::Global };
+        HalfKey { workload, local: nowhere, peer: nowhere, server_port: 0, client_port: 0, role }
+    }
+
+    /// Whether it stands for many.
+    #[must_use]
+    pub const fn is_folded(&self) -> bool {
+        self.server_port == 0 && self.peer.ip.is_unspecified() && self.local.ip.is_unspecified()
+    }
 }
 
 /// A listening socket.

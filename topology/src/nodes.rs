@@ -19,11 +19,19 @@ use crate::{
 /// as new.
 const LIVES: usize = 64;
 
+/// How many programs of a node are known.
+const PROGRAMS: usize = 256;
+
+/// How many addresses of a node are known.
+pub(crate) const ADDRESSES: usize = 16_384;
+
 /// How many causes of loss are kept apart for a node.
 const CAUSES: usize = 64;
 
 /// A node, for as long as the graph lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub struct NodeIx(pub(crate) u32);
 
 impl NodeIx {
@@ -100,6 +108,18 @@ pub struct Node {
     pub(crate) halves_before_pruning: usize,
     /// Halves that the current stream has not opened again are looked for once.
     pub(crate) swept: bool,
+    pub(crate) folded: Folded,
+}
+
+/// What of a node was counted together with others because it took more room than there is for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Folded {
+    /// Halves, each time one was opened.
+    pub halves: u64,
+    /// Links whose edges were.
+    pub edges: u64,
+    /// Workloads, each time one was named.
+    pub workloads: u64,
 }
 
 /// One generation of one boot.
@@ -157,6 +177,12 @@ impl Node {
         self.losses.iter().map(|(cause, loss)| (cause.as_str(), loss.total))
     }
 
+    /// What of it was counted together with others.
+    #[must_use]
+    pub const fn folded(&self) -> Folded {
+        self.folded
+    }
+
     /// The node's clock less the aggregator's.
     #[must_use]
     pub const fn clock_skew_seconds(&self) -> f64 {
@@ -174,7 +200,8 @@ impl Node {
         self.skew_seconds = skew_seconds.unwrap_or(self.skew_seconds);
     }
 
-    pub(crate) fn set_status(&mut self, programs: Vec<Program>, certificate: Option<i64>) {
+    pub(crate) fn set_status(&mut self, mut programs: Vec<Program>, certificate: Option<i64>) {
+        programs.truncate(PROGRAMS);
         self.programs = programs;
         self.certificate_expires_unix_s = certificate;
     }
@@ -277,6 +304,10 @@ impl Nodes {
         self.nodes.get_mut(ix.0 as usize).map(Arc::make_mut)
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (NodeIx, &Node)> {
         self.nodes.iter().enumerate().map(|(at, node)| (NodeIx(at as u32), node.as_ref()))
     }
@@ -369,6 +400,7 @@ impl Nodes {
             halves: Vec::new(),
             halves_before_pruning: 0,
             swept: false,
+            folded: Folded::default(),
         }));
         self.by_name.insert(name, ix);
         ix

@@ -37,6 +37,15 @@ pub struct Flags {
     /// How large the history may get, as 500MB or 2GB [default: 2GB]
     #[arg(long, value_name = "SIZE")]
     pub history_max_bytes: Option<String>,
+    /// How many series there may be; more count for `other` [default: 200000]
+    #[arg(long, value_name = "NUMBER")]
+    pub max_series: Option<String>,
+    /// How much memory what agents report may take; what is beyond counts for `other` [default: 4GB]
+    #[arg(long, value_name = "SIZE")]
+    pub max_memory_bytes: Option<String>,
+    /// How fast one agent's reports are read; more wait in the agent [default: 32MB]
+    #[arg(long, value_name = "SIZE")]
+    pub stream_bytes_per_second: Option<String>,
     /// Certificate of the aggregator (PEM)
     #[arg(long, value_name = "FILE")]
     pub tls_cert: Option<String>,
@@ -197,6 +206,9 @@ impl Flags {
             "http-insecure" => &self.http_insecure,
             "data-dir" => &self.data_dir,
             "history-max-bytes" => &self.history_max_bytes,
+            "max-series" => &self.max_series,
+            "max-memory-bytes" => &self.max_memory_bytes,
+            "stream-bytes-per-second" => &self.stream_bytes_per_second,
             "tls-cert" => &self.tls_cert,
             "tls-key" => &self.tls_key,
             "tls-client-ca" => &self.tls_client_ca,

@@ -50,6 +50,19 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     bytes.ok_or_else(|| format!("`{text}` is not a size such as 500MB or 2GB"))
 }
 
+pub(super) fn number_of_series(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (100..=10_000_000).contains(number));
+    number.ok_or_else(|| format!("`{text}` is not a number of series from 100 to 10000000"))
+}
+
+/// Bytes a second.
+pub(super) fn rate(text: &str) -> Result<u64, String> {
+    match bytes(text)? {
+        1_000.. => bytes(text),
+        _ => Err(format!("`{text}` is too little for a stream: 1kB a second at least")),
+    }
+}
+
 /// Less would not hold what its own merging needs.
 const LEAST_HISTORY: u64 = 16_000_000;
 

@@ -3,7 +3,7 @@
 use common::{Counter, HistogramKind};
 use proto::columns::{Visitor, decode};
 use topology::{
-    Graph, HalfIx, NodeIx, Timestamp, WorkloadIx,
+    DefineError, Graph, HalfIx, NodeIx, Telling, Timestamp, WorkloadIx,
     model::{HalfKey, Listener},
 };
 
@@ -61,25 +61,32 @@ impl Applier<'_> {
     /// end a half: that happened when its numbers were counted, and more may have happened since.
     pub(super) fn batch(&mut self, prepared: Prepared, replayed: bool) -> Result<(), BatchError> {
         self.tally.refused += prepared.refused;
-        let mut retired = Vec::new();
+        let (mut retired, preface) = (Vec::new(), prepared.preface);
         if !replayed {
             for (id, key) in std::mem::take(&mut self.tables.replayed) {
-                self.open(id, key);
+                self.open(id, key, true);
             }
         }
         for part in prepared.parts {
             match part {
                 Part::Definitions(mut definitions) => {
                     retired.append(&mut definitions.retired);
-                    self.define(definitions, replayed);
+                    self.define(definitions, replayed, preface);
                 }
-                Part::Totals(_) | Part::Increments(_) if replayed => {}
+                Part::Totals(_) | Part::Increments(_) | Part::Ended(_) if replayed => {}
                 Part::Totals(columns) => {
                     let (graph, halves) = (&mut *self.graph, &self.tables.halves);
-                    let mut visitor = Totals { to: Record::new(graph, halves) };
+                    let folded = if preface { Telling::Again } else { Telling::First };
+                    let to = Record::new(graph, halves);
+                    let mut visitor = Totals { to, is_folded: false, folded };
                     let decoded = decode(&columns, &mut visitor);
                     self.tally.undefined += visitor.to.undefined;
                     self.tally.records += decoded?;
+                }
+                Part::Ended(columns) => {
+                    let (graph, halves) = (&mut *self.graph, &self.tables.halves);
+                    let to = Record::new(graph, halves);
+                    decode(&columns, &mut Ended { to, is_folded: false })?;
                 }
                 Part::Increments(columns) => {
                     let (graph, halves) = (&mut *self.graph, &self.tables.halves);
@@ -114,20 +121,30 @@ impl Applier<'_> {
         Ok(())
     }
 
-    fn define(&mut self, definitions: Definitions, replayed: bool) {
+    fn define(&mut self, definitions: Definitions, replayed: bool, preface: bool) {
         for definition in definitions.workloads {
             match self.graph.intern_workload(self.node, definition.workload) {
-                Ok(workload) => self.tables.workloads.set(definition.id, workload),
-                Err(_) => self.tally.refused += 1,
+                Ok(workload) if self.tables.set_workload(definition.id, workload) => {}
+                _ => self.tally.refused += 1,
             }
         }
         for (id, address) in definitions.addresses {
-            self.tables.addresses.set(id, address);
+            self.tables.set_address(id, address);
         }
         for half in definitions.halves {
+            let Some(workload) = self.tables.workloads.get(half.workload) else {
+                self.tally.refused += 1;
+                continue;
+            };
+            if Tables::is_beyond(half.local.max(half.peer)) || (replayed && !self.tables.has_room())
+            {
+                let folded = self.graph.fold_half(self.node, workload, half.role, self.now);
+                self.set(half.id, folded);
+                continue;
+            }
             let key = (|| {
                 Some(HalfKey {
-                    workload: self.tables.workloads.get(half.workload)?,
+                    workload,
                     local: self.tables.addresses.get(half.local)?,
                     peer: self.tables.addresses.get(half.peer)?,
                     server_port: half.server_port,
@@ -142,16 +159,28 @@ impl Applier<'_> {
             if replayed {
                 self.tables.replayed.insert(half.id, key);
             } else {
-                self.open(half.id, key);
+                self.open(half.id, key, preface);
             }
         }
     }
 
-    fn open(&mut self, id: u32, key: HalfKey<WorkloadIx>) {
-        match self.graph.open_half(self.node, key, self.now) {
+    fn open(&mut self, id: u32, key: HalfKey<WorkloadIx>, again: bool) {
+        let half = if again {
+            self.graph.open_half_again(self.node, key, self.now)
+        } else {
+            self.graph.open_half(self.node, key, self.now)
+        };
+        self.set(id, half);
+    }
+
+    fn set(&mut self, id: u32, half: Result<HalfIx, DefineError>) {
+        match half {
             Ok(ix) => self.tables.halves.set(id, ix),
-            // The graph has counted it. Its id must not go on naming an older half.
-            Err(_) => drop(self.tables.halves.remove(id)),
+            // Its id must not go on naming an older half.
+            Err(_) => {
+                self.tally.refused += 1;
+                self.tables.halves.remove(id);
+            }
         }
     }
 
@@ -209,6 +238,14 @@ impl<'a> Record<'a> {
     }
 }
 
+impl Record<'_> {
+    /// Begins with the totals of a half; whether it is folded.
+    fn begin_told(&mut self, id: u32) -> bool {
+        self.begin(id);
+        self.half.is_some_and(|half| self.graph.is_folded(half))
+    }
+}
+
 struct Increments<'a> {
     to: Record<'a>,
 }
@@ -236,22 +273,57 @@ impl Visitor for Increments<'_> {
 
 struct Totals<'a> {
     to: Record<'a>,
+    is_folded: bool,
+    /// What the totals of folded halves are.
+    folded: Telling,
 }
 
 impl Visitor for Totals<'_> {
     fn half(&mut self, id: u32) {
-        self.to.begin(id);
+        self.is_folded = self.to.begin_told(id);
     }
 
     fn counter(&mut self, _: u32, counter: Counter, value: u64) {
-        if let Some(half) = self.to.half {
-            self.to.graph.set_total(half, counter, value);
+        match self.to.half {
+            Some(half) if self.is_folded => {
+                self.to.graph.tell_folded(half, self.folded, counter, value);
+            }
+            Some(half) => self.to.graph.set_total(half, counter, value),
+            None => {}
         }
     }
 
     fn bucket(&mut self, _: u32, kind: HistogramKind, bucket: u16, count: u64) {
-        if let Some(half) = self.to.half {
-            self.to.graph.set_bucket_total(half, kind, bucket, count);
+        match self.to.half {
+            Some(half) if self.is_folded => {
+                self.to.graph.tell_folded_bucket(half, self.folded, kind, bucket, count);
+            }
+            Some(half) => self.to.graph.set_bucket_total(half, kind, bucket, count),
+            None => {}
+        }
+    }
+}
+
+/// What halves had counted that end: of interest where they are folded.
+struct Ended<'a> {
+    to: Record<'a>,
+    is_folded: bool,
+}
+
+impl Visitor for Ended<'_> {
+    fn half(&mut self, id: u32) {
+        self.is_folded = self.to.begin_told(id);
+    }
+
+    fn counter(&mut self, _: u32, counter: Counter, value: u64) {
+        if let Some(half) = self.to.half.filter(|_| self.is_folded) {
+            self.to.graph.tell_folded(half, Telling::Last, counter, value);
+        }
+    }
+
+    fn bucket(&mut self, _: u32, kind: HistogramKind, bucket: u16, count: u64) {
+        if let Some(half) = self.to.half.filter(|_| self.is_folded) {
+            self.to.graph.tell_folded_bucket(half, Telling::Last, kind, bucket, count);
         }
     }
 }

@@ -30,6 +30,8 @@ pub(super) enum Part {
     Totals(Bytes),
     /// Increments since the batch before.
     Increments(Bytes),
+    /// Totals of halves that end in this batch.
+    Ended(Bytes),
     Listeners {
         complete: bool,
         changes: Vec<ListenerChange>,
@@ -102,6 +104,10 @@ impl Prepared {
             Some(Kind::Increments) => {
                 decode(&payload, &mut Nowhere)?;
                 Part::Increments(payload)
+            }
+            Some(Kind::EndedTotals) => {
+                decode(&payload, &mut Nowhere)?;
+                Part::Ended(payload)
             }
             Some(Kind::Definitions) => self.definitions(parse(kind, payload)?),
             Some(Kind::Listeners) => {

@@ -20,6 +20,48 @@ pub(super) struct Tables {
     pub(super) replayed: BTreeMap<u32, HalfKey<WorkloadIx>>,
 }
 
+/// Workloads and addresses of one stream that ids are remembered for. An agent of ours has at most 65,536 halves;
+/// halves of one that has more are folded as soon as they refer to another.
+const MOST_WORKLOADS: u32 = 1 << 16;
+const MOST_ADDRESSES: u32 = 1 << 18;
+
+/// Halves of a replayed batch that are remembered until they are opened; others are folded at once.
+const MOST_REPLAYED: usize = 1 << 18;
+
+impl Tables {
+    /// Defines the id of a workload; whether there is room for it.
+    pub(super) fn set_workload(&mut self, id: u32, workload: WorkloadIx) -> bool {
+        let room = id < MOST_WORKLOADS;
+        if room {
+            self.workloads.set(id, workload);
+        }
+        room
+    }
+
+    /// Defines the id of an address, if there is room for it.
+    pub(super) fn set_address(&mut self, id: u32, address: Address) {
+        if id < MOST_ADDRESSES {
+            self.addresses.set(id, address);
+        }
+    }
+
+    /// Whether there was no room for an address.
+    pub(super) const fn is_beyond(address: u32) -> bool {
+        address >= MOST_ADDRESSES
+    }
+
+    /// Whether another half can be remembered until it is opened.
+    pub(super) fn has_room(&self) -> bool {
+        self.replayed.len() < MOST_REPLAYED
+    }
+
+    /// Every workload that the stream may refer to.
+    pub(super) fn workloads(&self) -> impl Iterator<Item = WorkloadIx> {
+        let replayed = self.replayed.values().map(|key| key.workload);
+        self.workloads.0.iter().copied().flatten().chain(replayed)
+    }
+}
+
 /// An array that grows to the largest id defined.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Table<T>(Vec<Option<T>>);

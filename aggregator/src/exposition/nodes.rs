@@ -54,6 +54,17 @@ pub(super) fn write(graph: &Graph, expected: &[String], out: &mut String) {
             sample(out, name, &labels, "", count);
         }
     }
+    let name = "weft_node_folded_total";
+    head(out, name, "counter", "What there was no room for and counts for `other`.");
+    for node in &nodes {
+        let folded = node.folded();
+        for (kind, count) in
+            [("halves", folded.halves), ("edges", folded.edges), ("workloads", folded.workloads)]
+        {
+            let labels = labels(&[("node", node.name()), ("kind", kind)]);
+            sample(out, name, &labels, "", count);
+        }
+    }
     let name = "weft_runqueue_latency_seconds";
     head(
         out,

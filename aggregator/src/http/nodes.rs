@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Json, extract::State};
 use serde::Serialize;
-use topology::Node;
+use topology::{Folded, Node};
 use utoipa::ToSchema;
 
 use super::{
@@ -32,6 +32,18 @@ struct NodeJson {
     losses: BTreeMap<String, u64>,
     clock_skew_seconds: f64,
     certificate_expires: Option<String>,
+    limits: LimitsJson,
+}
+
+/// What the node had no room for, and how long its streams were held up.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Limits)]
+struct LimitsJson {
+    halves: usize,
+    halves_folded: u64,
+    edges_folded: u64,
+    workloads_folded: u64,
+    held_up_seconds: f64,
 }
 
 /// A kernel program of its agent.
@@ -54,18 +66,27 @@ struct ProgramJson {
     ),
 )]
 pub(super) async fn nodes(State(shared): State<Arc<Shared>>) -> Json<Nodes> {
-    let mut nodes: Vec<_> = shared.core().graph().nodes().map(NodeJson::from).collect();
+    let mut nodes: Vec<_> = {
+        let core = shared.core();
+        let graph = core.graph();
+        graph.nodes_by_ix().map(|(ix, node)| NodeJson::new(node, graph.halves_of(ix))).collect()
+    };
+    for node in &mut nodes {
+        node.limits.held_up_seconds = shared.streams.held_up(&node.name).as_secs_f64();
+    }
     nodes.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     Json(Nodes { nodes })
 }
 
-impl From<&Node> for NodeJson {
-    fn from(node: &Node) -> Self {
+impl NodeJson {
+    fn new(node: &Node, halves: usize) -> Self {
         let programs = node.programs().iter().map(|program| ProgramJson {
             name: program.name.clone(),
             state: program.state.name(),
             reason: program.reason.clone(),
         });
+        let Folded { halves: halves_folded, edges: edges_folded, workloads: workloads_folded } =
+            node.folded();
         Self {
             name: node.name().to_owned(),
             version: node.facts().version.clone(),
@@ -76,6 +97,13 @@ impl From<&Node> for NodeJson {
             losses: node.losses().map(|(cause, count)| (cause.to_owned(), count)).collect(),
             clock_skew_seconds: node.clock_skew_seconds(),
             certificate_expires: node.certificate_expires_unix_s().and_then(rfc3339_seconds),
+            limits: LimitsJson {
+                halves,
+                halves_folded,
+                edges_folded,
+                workloads_folded,
+                held_up_seconds: 0.0,
+            },
         }
     }
 }

@@ -1,6 +1,10 @@
 //! The task of one stream: hello, welcome, then batches and acknowledgements.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use prost::Message;
 use proto::{
@@ -13,12 +17,12 @@ use proto::{
 };
 use tokio::{
     sync::{Notify, mpsc, watch},
-    time::{MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, interval, sleep_until, timeout},
 };
 use tonic::{Status, Streaming};
 use topology::{AgentFacts, Connection, Incarnation, model::Tuple};
 
-use super::connection::Peer;
+use super::{connection::Peer, limits::Limits};
 use crate::{
     clock,
     core::{Prepared, Refused},
@@ -118,12 +122,18 @@ impl StreamTask {
         }
         let mut durable = self.shared.store.journal().durable();
         let mut waiting = Waiting::default();
+        let rate = self.shared.budget.stream_bytes_per_second;
+        let mut limits = Limits::new(rate, Instant::now());
         let mut ask = interval(ASK_EVERY);
         ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let due = waiting.next();
             let next = tokio::select! {
-                message = self.incoming.message() => Next::Message(message?),
+                // What came too fast has to wait before there is more.
+                message = async {
+                    sleep_until(limits.resume.into()).await;
+                    self.incoming.message().await
+                } => Next::Message(message?),
                 Ok(durable) = durable.wait_for(|at| due.is_some_and(|due| due <= *at)),
                     if due.is_some() => Next::Acknowledge(*durable),
                 _ = ask.tick() => Next::Ask,
@@ -138,7 +148,7 @@ impl StreamTask {
                 Next::Message(None) => return Ok(()),
                 Next::Message(Some(AgentMessage {
                     body: Some(agent_message::Body::Batch(batch)),
-                })) => self.apply(&present, batch, &mut waiting)?,
+                })) => self.apply(&present, batch, &mut waiting, &mut limits)?,
                 Next::Message(Some(_)) => return Err(Status::invalid_argument("expected a batch")),
                 Next::Acknowledge(durable) => {
                     if let Some(seq) = waiting.take(durable)
@@ -235,6 +245,7 @@ impl StreamTask {
         present: &Present,
         batch: Batch,
         waiting: &mut Waiting,
+        limits: &mut Limits,
     ) -> Result<Vec<Tuple>, Status> {
         let metrics = &self.shared.metrics;
         let (seq, more) = (batch.seq, batch.more);
@@ -259,11 +270,30 @@ impl StreamTask {
             }
         })?;
         applied.tally.count(metrics);
+        self.limit(limits, bytes.len(), applied.folded);
         if applied.replayed { &metrics.batches_replayed } else { &metrics.batches }.inc();
         if !more {
             waiting.push(applied.position, applied.seq);
         }
         Ok(applied.questions)
+    }
+
+    /// Sees to it that one node does not take what is everybody's.
+    fn limit(&self, limits: &mut Limits, bytes: usize, folded: u64) {
+        let (node, now) = (&self.node, Instant::now());
+        if let Some(wait) = limits.spend(bytes, now) {
+            self.shared.streams.hold_up(node, wait);
+            self.shared.metrics.streams_held_up_seconds.inc_by(wait.as_secs_f64());
+            if limits.too_fast.is_news(now) {
+                tracing::warn!(node, "an agent reports faster than allowed and is read later");
+            }
+        }
+        if folded > 0 && limits.no_room.is_news(now) {
+            tracing::warn!(
+                node,
+                "an agent reports more than its node has room for: the rest counts for `other`"
+            );
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The open streams of each node.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use dashmap::DashMap;
 use tokio::sync::Notify;
@@ -9,6 +9,8 @@ use tokio::sync::Notify;
 #[derive(Default)]
 pub struct Streams {
     by_node: DashMap<String, Arc<Notify>>,
+    /// How long streams of a node were held up because they brought too much.
+    held_up: DashMap<String, Duration>,
 }
 
 impl Streams {
@@ -21,6 +23,16 @@ impl Streams {
             before.notify_one();
         }
         replaced
+    }
+
+    /// A node's stream is held up.
+    pub(super) fn hold_up(&self, node: &str, time: Duration) {
+        *self.held_up.entry(node.to_owned()).or_default() += time;
+    }
+
+    /// How long a node's streams were held up since the aggregator started.
+    pub(crate) fn held_up(&self, node: &str) -> Duration {
+        self.held_up.get(node).map(|time| *time).unwrap_or_default()
     }
 
     /// A stream has ended.

@@ -1,8 +1,9 @@
-//! What everything else is made of: time, ids, histograms, totals, storage.
+//! What everything else is made of: time, ids, histograms, totals, storage, shares of room.
 
 pub(crate) mod arena;
 mod cells;
 pub mod histogram;
 pub mod id;
+pub(crate) mod shares;
 pub mod time;
 pub mod totals;

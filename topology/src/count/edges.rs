@@ -12,6 +12,8 @@ use crate::{
         time::Timestamp,
         totals::EdgeTotals,
     },
+    model::WorkloadKind,
+    nodes::NodeIx,
     who::services::{ServiceIx, Services},
 };
 
@@ -67,9 +69,17 @@ pub(crate) struct Edges {
     /// Edges with something in the running step.
     running: Vec<EdgeIx>,
     pub(crate) series: SeriesTable,
+    /// Links whose edges were folded.
+    pub(crate) folded: u64,
+    #[serde(skip)]
+    most: usize,
 }
 
 impl Edges {
+    pub(crate) fn new(most: usize) -> Self {
+        Edges { series: SeriesTable::new(most), most, ..Edges::default() }
+    }
+
     /// What has to be stored; the rest follows from it.
     pub(crate) fn stored(&self) -> Self {
         Edges {
@@ -77,13 +87,16 @@ impl Edges {
             by_key: HashMap::new(),
             running: self.running.clone(),
             series: self.series.stored(),
+            folded: self.folded,
+            most: self.most,
         }
     }
 
     /// Finishes what was read back.
-    pub(crate) fn resume(&mut self) {
+    pub(crate) fn resume(&mut self, most: usize) {
+        self.most = most;
         self.by_key = self.edges.iter().map(|(ix, edge)| (edge.key, ix)).collect();
-        self.series.resume();
+        self.series.resume(most);
     }
 
     pub(crate) fn get(&self, ix: EdgeIx) -> Option<&Edge> {
@@ -107,21 +120,39 @@ impl Edges {
         self.edges.iter()
     }
 
-    /// The edge for another row of a link.
+    /// The edge for another row of a link, on behalf of a node; `None` when there is no room for it. For edges of
+    /// `other` there always is.
     pub(crate) fn refer(
         &mut self,
         key: EdgeKey,
         services: &Services,
+        node: NodeIx,
         now: Timestamp,
     ) -> Option<EdgeIx> {
         let ix = match self.by_key.get(&key) {
             Some(ix) => *ix,
             None => {
                 let (client, server) = (services.get(key.0)?, services.get(key.1)?);
+                let folded =
+                    [client, server].map(|end| key.2 == 0 && end.kind == WorkloadKind::Other);
+                let room = match folded {
+                    [true, true] => true,
+                    [false, false] => {
+                        self.edges.len() < self.most && self.series.shares.has_room(node)
+                    }
+                    // A few for each service of the node, of which there are not too many.
+                    _ => self.edges.len() < self.most + self.most / 4,
+                };
+                // Edges that differ in kinds only share a series.
+                let shares =
+                    || self.edges.len() < 2 * self.most && self.series.has(client, server, key.2);
+                if !room && !shares() {
+                    return None;
+                }
                 let ix = self.edges.insert(Edge {
                     key,
                     id: Id::of_edge(client.id, server.id, key.2, PROTOCOL),
-                    series: self.series.find(client, server, key.2, now),
+                    series: self.series.refer(client, server, key.2, node, now),
                     running: EdgeTotals::default(),
                     seen: Seen::default(),
                     open: 0,
@@ -209,6 +240,7 @@ impl Edges {
         for ix in gone {
             if let Some(edge) = self.edges.remove(ix) {
                 self.by_key.remove(&edge.key);
+                self.series.release(edge.series);
             }
         }
     }

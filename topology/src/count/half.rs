@@ -1,6 +1,6 @@
 //! Halves, as nodes report them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use common::{COUNTERS, Counter, HISTOGRAMS, HistogramKind};
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use crate::{
     base::{
         arena::{Arena, Key},
         histogram::Histogram,
+        shares::Shares,
         time::Timestamp,
     },
     model::{HalfKey, Role, Tuple},
@@ -28,6 +29,9 @@ pub struct HalfIx(pub(crate) Key<Half>);
 /// Which half, in which life of its node: totals of one never count for another.
 pub(crate) type HalfId = (NodeIx, u32, HalfKey<WorkloadIx>);
 
+/// Values of all counters and histograms.
+pub(crate) type Counts = ([u64; COUNTERS], [Histogram; HISTOGRAMS]);
+
 /// One side's view of an edge.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Half {
@@ -36,7 +40,8 @@ pub(crate) struct Half {
     pub(crate) histograms: [Histogram; HISTOGRAMS],
     /// What it had counted when it was last ended by its agent: the agent's totals begin
     /// there again. Most halves end only once.
-    before: Option<Box<([u64; COUNTERS], [Histogram; HISTOGRAMS])>>,
+    /// Of a folded half, what those had counted that ended.
+    pub(crate) before: Option<Box<Counts>>,
     pub(crate) changed: bool,
     pub(crate) id: HalfId,
     pub(crate) service: ServiceIx,
@@ -81,6 +86,10 @@ impl Half {
         }
     }
 
+    pub(crate) const fn total(&self, counter: Counter) -> u64 {
+        self.counters[counter.index()]
+    }
+
     pub(crate) const fn role(&self) -> Role {
         self.id.2.role
     }
@@ -95,12 +104,22 @@ impl Half {
         Tuple { client: key.local, client_port, server: key.peer, server_port: key.server_port }
     }
 
+    /// What it had counted when it was last ended by its agent.
+    pub(crate) fn counted_before(&self, counter: Counter) -> u64 {
+        self.before.as_ref().map_or(0, |before| before.0[counter.index()])
+    }
+
     /// Comes again after its end.
     pub(crate) fn revive(&mut self) {
         if self.ended.take().is_some_and(|end| end.by_agent) {
             self.before = Some(Box::new((self.counters, self.histograms.clone())));
         }
     }
+}
+
+/// How much room a half takes. Folded ones there is always room for: there are few for each workload.
+fn room(id: &HalfId) -> usize {
+    usize::from(!id.2.is_folded())
 }
 
 /// Every half, and which of them have changed.
@@ -111,9 +130,18 @@ pub(crate) struct Halves {
     by_id: HashMap<HalfId, HalfIx>,
     pub(crate) changed: Vec<HalfIx>,
     pub(crate) stale_records: u64,
+    /// What is being told again of folded halves.
+    pub(crate) told: BTreeMap<HalfIx, Box<Counts>>,
+    /// Whose they are.
+    #[serde(skip)]
+    pub(crate) shares: Shares,
 }
 
 impl Halves {
+    pub(crate) fn new(most: usize) -> Self {
+        Halves { shares: Shares::new(most), ..Halves::default() }
+    }
+
     /// What has to be stored; the rest follows from it.
     pub(crate) fn stored(&self) -> Self {
         Halves {
@@ -121,11 +149,17 @@ impl Halves {
             by_id: HashMap::new(),
             changed: self.changed.clone(),
             stale_records: self.stale_records,
+            told: self.told.clone(),
+            shares: Shares::default(),
         }
     }
 
     /// Finishes what was read back.
-    pub(crate) fn resume(&mut self) {
+    pub(crate) fn resume(&mut self, most: usize) {
+        self.shares = Shares::new(most);
+        for (_, half) in self.halves.iter() {
+            self.shares.take(half.id.0, room(&half.id));
+        }
         self.by_id = self.halves.iter().map(|(ix, half)| (half.id, HalfIx(ix))).collect();
     }
 
@@ -149,6 +183,13 @@ impl Halves {
 
     pub(crate) fn len(&self) -> usize {
         self.halves.len()
+    }
+
+    /// What is being told again of a node's folded halves.
+    pub(crate) fn told_of(&self, node: NodeIx) -> impl Iterator<Item = (HalfIx, &Counts)> {
+        let of_node = move |ix: HalfIx| self.get(ix).is_some_and(|half| half.node() == node);
+        let told = self.told.iter().filter(move |(ix, _)| of_node(**ix));
+        told.map(|(ix, told)| (*ix, told.as_ref()))
     }
 
     pub(crate) fn find(&self, id: &HalfId) -> Option<HalfIx> {
@@ -182,6 +223,7 @@ impl Halves {
             ended: None,
             whose: Whose::Unknown { asked: 0, again_at: opened },
         };
+        self.shares.take(id.0, room(&id));
         let ix = HalfIx(self.halves.insert(half));
         self.by_id.insert(id, ix);
         ix
@@ -190,6 +232,8 @@ impl Halves {
     pub(crate) fn remove(&mut self, ix: HalfIx) -> Option<Half> {
         let half = self.halves.remove(ix.0)?;
         self.by_id.remove(&half.id);
+        self.told.remove(&ix);
+        self.shares.give(half.id.0, room(&half.id));
         Some(half)
     }
 
@@ -215,7 +259,7 @@ impl Halves {
 
     pub(crate) fn set_total(&mut self, ix: HalfIx, counter: Counter, total: u64) {
         if let Some(half) = self.changing(ix) {
-            let before = half.before.as_ref().map_or(0, |before| before.0[counter.index()]);
+            let before = half.counted_before(counter);
             let mine = &mut half.counters[counter.index()];
             *mine = before.saturating_add(total).max(*mine);
         }

@@ -19,6 +19,8 @@ pub struct Lost {
     pub batches: u64,
     /// Inserts that a full table refused.
     pub inserts: u64,
+    /// What was counted together with others for lack of room.
+    pub folded: u64,
 }
 
 impl Lost {
@@ -27,6 +29,7 @@ impl Lost {
         self.events = self.events.saturating_add(other.events);
         self.batches = self.batches.saturating_add(other.batches);
         self.inserts = self.inserts.saturating_add(other.inserts);
+        self.folded = self.folded.saturating_add(other.folded);
     }
 }
 
@@ -105,6 +108,11 @@ impl History {
         if let Some(running) = &mut self.running {
             running.lost.merge(lost);
         }
+    }
+
+    /// Whether the running step is over.
+    pub(crate) fn is_over(&self, now: Timestamp) -> bool {
+        self.running.is_some_and(|running| running.from < now.floor(self.step))
     }
 
     /// Ends the running step if it is over; returns it then, with its edges handed to `hand_over`.

@@ -1,6 +1,9 @@
 //! Where halves meet.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +50,8 @@ pub(crate) struct Link {
     pub(crate) rows: Vec<Row>,
     /// Where its two sides disagree.
     pub(crate) agreement: Option<Box<Agreement>>,
+    /// How far its edges are folded: 1, a side is `other`; 2, both are.
+    pub(crate) folded: u8,
     /// Where there are several on both sides: what servers counted for all clients together.
     pub(crate) split: Option<Box<Split>>,
 }
@@ -82,6 +87,7 @@ impl Link {
             gathering: (now, now),
             rows: Vec::new(),
             agreement: None,
+            folded: 0,
             split: None,
         }
     }
@@ -116,6 +122,35 @@ impl Link {
             }
         };
         totals.add_half(role, &half.counters, &half.histograms);
+    }
+}
+
+/// What forgotten halves had counted is kept apart for so many services of a link.
+const RESTS: usize = 64;
+
+impl Link {
+    /// Whether there are too many services that no half of the link is of any more.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.rests.len() > RESTS
+    }
+
+    /// Lets `other` stand for services that are gone, on every side of everything that was counted.
+    pub(crate) fn fold_rests(&mut self, gone: &HashSet<(Role, ServiceIx)>, other: ServiceIx) {
+        let name = |role, service| if gone.contains(&(role, service)) { other } else { service };
+        let mut rests: Vec<Rest> = Vec::new();
+        for mut rest in std::mem::take(&mut self.rests) {
+            rest.service = name(rest.role, rest.service);
+            rest.client = rest.client.map(|client| name(Role::Client, client));
+            let whose = |rest: &Rest| (rest.role, rest.service, rest.client);
+            match rests.iter_mut().find(|known| whose(known) == whose(&rest)) {
+                Some(known) => known.totals.merge(&rest.totals),
+                None => rests.push(rest),
+            }
+        }
+        self.rests = rests;
+        if let Some(split) = &mut self.split {
+            split.rename(|client| name(Role::Client, client), |server| name(Role::Server, server));
+        }
     }
 }
 

@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 use crate::{
     base::{
         arena::{Arena, Key},
+        shares::Shares,
         time::Timestamp,
         totals::EdgeTotals,
     },
     model::WorkloadKind,
+    nodes::NodeIx,
     who::services::Service,
 };
 
@@ -27,9 +29,23 @@ pub struct Series {
     pub(crate) open: u64,
     pub(crate) last_gain: Timestamp,
     pub(crate) shown: bool,
+    /// The node for which there had to be another.
+    node: NodeIx,
+    /// Edges that count for it.
+    edges: u32,
 }
 
 type SeriesKey = (Arc<str>, Arc<str>, Arc<str>, Arc<str>, u16);
+
+fn key(client: &Service, server: &Service, server_port: u16) -> SeriesKey {
+    (
+        client.name.clone(),
+        client.namespace.clone(),
+        server.name.clone(),
+        server.namespace.clone(),
+        server_port,
+    )
+}
 
 impl Series {
     /// Name of the client.
@@ -87,43 +103,67 @@ impl Series {
     }
 }
 
-/// Every series there was. One that expires is no longer shown, but when it comes
-/// back it goes on where it was.
+/// Every series there was, as far as there is room. One that expires is no longer shown, but when it comes
+/// back it goes on where it was; only when others need the room, those are forgotten that were
+/// not shown for the longest.
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct SeriesTable {
     series: Arena<Series>,
     #[serde(skip)]
     by_key: HashMap<SeriesKey, SeriesIx>,
+    /// Series that were forgotten.
+    pub(crate) forgotten: u64,
+    /// Whose they are.
+    #[serde(skip)]
+    pub(crate) shares: Shares,
 }
 
 impl SeriesTable {
+    pub(crate) fn new(most: usize) -> Self {
+        SeriesTable { shares: Shares::new(most), ..SeriesTable::default() }
+    }
+
     /// What has to be stored; the rest follows from it.
     pub(crate) fn stored(&self) -> Self {
-        SeriesTable { series: self.series.clone(), by_key: HashMap::new() }
+        SeriesTable {
+            series: self.series.clone(),
+            forgotten: self.forgotten,
+            ..SeriesTable::default()
+        }
     }
 
     /// Finishes what was read back.
-    pub(crate) fn resume(&mut self) {
+    pub(crate) fn resume(&mut self, most: usize) {
+        self.shares = Shares::new(most);
+        for (_, series) in self.series.iter() {
+            self.shares.take(series.node, 1);
+        }
         let series = self.series.iter();
         self.by_key = series.map(|(ix, series)| (series.key.clone(), ix)).collect();
     }
 
-    pub(crate) fn find(
+    pub(crate) fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    /// Whether there is a series for these ends.
+    pub(crate) fn has(&self, client: &Service, server: &Service, server_port: u16) -> bool {
+        self.by_key.contains_key(&key(client, server, server_port))
+    }
+
+    /// The series of another edge, on behalf of a node.
+    pub(crate) fn refer(
         &mut self,
         client: &Service,
         server: &Service,
         server_port: u16,
+        node: NodeIx,
         now: Timestamp,
     ) -> SeriesIx {
-        let key = (
-            client.name.clone(),
-            client.namespace.clone(),
-            server.name.clone(),
-            server.namespace.clone(),
-            server_port,
-        );
-        let series = &mut self.series;
-        *self.by_key.entry(key).or_insert_with_key(|key| {
+        let key = key(client, server, server_port);
+        let (series, shares) = (&mut self.series, &mut self.shares);
+        let ix = *self.by_key.entry(key).or_insert_with_key(|key| {
+            shares.take(node, 1);
             series.insert(Series {
                 key: key.clone(),
                 client_kind: client.kind,
@@ -132,8 +172,21 @@ impl SeriesTable {
                 open: 0,
                 last_gain: now,
                 shown: true,
+                node,
+                edges: 0,
             })
-        })
+        });
+        if let Some(series) = self.series.get_mut(ix) {
+            series.edges += 1;
+        }
+        ix
+    }
+
+    /// An edge is gone.
+    pub(crate) fn release(&mut self, ix: SeriesIx) {
+        if let Some(series) = self.series.get_mut(ix) {
+            series.edges = series.edges.saturating_sub(1);
+        }
     }
 
     pub(crate) fn gain(&mut self, ix: SeriesIx, gain: &EdgeTotals, now: Timestamp) {
@@ -162,6 +215,32 @@ impl SeriesTable {
                 for kind in common::HistogramKind::ALL {
                     series.totals.histogram_mut(kind).shrink();
                 }
+            }
+        }
+    }
+
+    /// When three quarters of the room are taken: forgets series that are not shown, until half of it is free again
+    /// or all that are left are in use; those first that have not gained for the longest.
+    pub(crate) fn make_room(&mut self) {
+        if !self.shares.is_taken(3) {
+            return;
+        }
+        let idle = |series: &Series| !series.shown && series.edges == 0;
+        let mut idle: Vec<_> = self
+            .series
+            .iter()
+            .filter(|(_, series)| idle(series))
+            .map(|(ix, series)| (series.last_gain, ix))
+            .collect();
+        idle.sort_unstable();
+        for (_, ix) in idle {
+            if !self.shares.is_taken(2) {
+                return;
+            }
+            if let Some(series) = self.series.remove(ix) {
+                self.by_key.remove(&series.key);
+                self.shares.give(series.node, 1);
+                self.forgotten += 1;
             }
         }
     }

@@ -46,6 +46,24 @@ pub(crate) struct Split {
 }
 
 impl Split {
+    /// Calls clients and servers otherwise; those that are called the same are one from then on.
+    pub(crate) fn rename(
+        &mut self,
+        client: impl Fn(ServiceIx) -> ServiceIx,
+        server: impl Fn(ServiceIx) -> ServiceIx,
+    ) {
+        let mut shares: Vec<Share> = Vec::new();
+        for mut share in std::mem::take(&mut self.shares) {
+            (share.client, share.server) = (client(share.client), server(share.server));
+            let ends = |share: &Share| (share.client, share.server);
+            match shares.iter_mut().find(|known| ends(known) == ends(&share)) {
+                Some(known) => known.totals.merge(&share.totals),
+                None => shares.push(share),
+            }
+        }
+        self.shares = shares;
+    }
+
     /// What does not fit does so from the next look on.
     pub(crate) const fn wait_anew(&mut self) {
         self.since = None;

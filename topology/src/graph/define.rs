@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::Graph;
+use super::{Graph, room};
 use crate::{
     base::time::Timestamp,
     count::{
@@ -16,12 +16,15 @@ use crate::{
     who::{evidence::Change, place::Place, services::WorkloadIx},
 };
 
-/// The cause under which a half without room is counted.
-const NO_ROOM: &str = "aggregator_halves_full";
+/// Listeners of a node; an agent of ours knows 4,096 at most.
+const MOST_LISTENERS: usize = 16_384;
+
+/// The cause under which it is counted that there are more.
+const NO_ROOM: &str = "aggregator_listeners_full";
 
 impl Graph {
-    /// Makes a workload of a node known; the same one always gets the same number, as long as
-    /// a stream, a half or a listener refers to it.
+    /// Makes a workload of a node known; the same one always gets the same number, until it is
+    /// forgotten by [`forget_workloads`](Self::forget_workloads). One that there is no room for is `other`.
     ///
     /// # Errors
     /// The node is not known.
@@ -31,16 +34,45 @@ impl Graph {
         workload: Workload,
     ) -> Result<WorkloadIx, DefineError> {
         let node = self.nodes.get(ix).ok_or(DefineError::UnknownNode)?;
-        Ok(self.services.intern(ix, node.last_stream, &node.name, workload))
+        let before = self.services.folded;
+        let workload = self.services.intern(ix, &node.name, workload);
+        let folded = self.services.folded - before;
+        if folded > 0 {
+            self.history.lose(Lost { folded, ..Lost::default() });
+            if let Some(node) = self.nodes.get_mut(ix) {
+                node.folded.workloads += folded;
+            }
+        }
+        Ok(workload)
     }
 
     /// Opens a half. One that is there already, from an earlier stream of the same map
-    /// generation, goes on where it was; of a new generation it is another half.
+    /// generation, goes on where it was; of a new generation it is another half. Where the node has no room
+    /// for another, it is folded: the half returned is that of many.
     ///
     /// # Errors
-    /// The workload is another node's, or there is no room: then the refusal is counted
-    /// as a loss of the node.
+    /// The workload is another node's.
     pub fn open_half(
+        &mut self,
+        ix: NodeIx,
+        mut key: HalfKey<WorkloadIx>,
+        now: Timestamp,
+    ) -> Result<HalfIx, DefineError> {
+        if key.is_folded() {
+            // Its agent folds by itself.
+            key = HalfKey::folded(key.workload, key.role);
+        } else {
+            let epoch = self.nodes.get(ix).ok_or(DefineError::UnknownNode)?.life.epoch;
+            let known = self.halves.find(&(ix, epoch, key)).is_some();
+            if !known && !self.halves.shares.has_room(ix) {
+                return self.fold_half(ix, key.workload, key.role, now);
+            }
+        }
+        self.open(ix, key, now)
+    }
+
+    /// Opens a half for which there is room.
+    pub(super) fn open(
         &mut self,
         ix: NodeIx,
         key: HalfKey<WorkloadIx>,
@@ -56,24 +88,23 @@ impl Graph {
             self.reopen(half, |half| half.stream = stream);
             return Ok(half);
         }
-        if self.halves.len() >= self.config.max_halves {
-            self.halves_refused += 1;
-            node.add_loss(NO_ROOM, 1);
-            self.history.lose(Lost { inserts: 1, ..Lost::default() });
-            return Err(DefineError::Full);
-        }
         let boot = node.life.boot;
         let (local, peer) = (Place::of(ix, boot, key.local), Place::of(ix, boot, key.peer));
-        let (client, server) = match key.role {
-            Role::Client => (local, peer),
-            Role::Server => (peer, local),
+        let (place, link) = match key.role {
+            role if key.is_folded() => (Place::Other, room::link_of(ix, role)),
+            Role::Client => {
+                (local, LinkKey { client: local, server: peer, server_port: key.server_port })
+            }
+            Role::Server => {
+                (local, LinkKey { client: peer, server: local, server_port: key.server_port })
+            }
         };
-        let link = self.links.meet(LinkKey { client, server, server_port: key.server_port }, now);
+        let link = self.links.meet(link, now);
         let alike = self.links.get(link).is_some_and(|link| {
             let mut halves = link.halves.iter().filter_map(|half| self.halves.get(*half));
             halves.any(|half| half.role() == key.role && half.service == service)
         });
-        let half = self.halves.insert(id, service, local, link, node.last_stream, now);
+        let half = self.halves.insert(id, service, place, link, node.last_stream, now);
         node.halves.push(half);
         if node.halves.len() > node.halves_before_pruning {
             self.prune_halves_of(ix);
@@ -86,7 +117,7 @@ impl Graph {
         }
         self.links.enqueue(link);
         let served = (key.role == Role::Server).then_some(key.server_port);
-        self.evidence.half(local, served, service, Change::Comes);
+        self.evidence.half(place, served, service, Change::Comes);
         Ok(half)
     }
 
@@ -105,6 +136,10 @@ impl Graph {
     /// begin at 0.
     pub fn retire_half(&mut self, half: HalfIx, now: Timestamp) {
         let now = self.see(now);
+        if self.is_folded(half) {
+            // One of many.
+            return;
+        }
         let forget_at = now.plus(self.config.half_linger);
         self.end_half(half, End { forget_at, by_agent: true });
     }
@@ -139,6 +174,9 @@ impl Graph {
     /// A workload of a node listens.
     pub fn listener_opened(&mut self, ix: NodeIx, listener: Listener<WorkloadIx>) {
         let Some(node) = self.nodes.get_mut(ix) else { return };
+        if node.listeners.len() >= MOST_LISTENERS && !node.listeners.contains(&listener) {
+            return self.add_loss(ix, NO_ROOM, 1);
+        }
         let workload = self.services.workload(listener.workload).filter(|entry| entry.node == ix);
         if let Some(entry) = workload
             && node.listeners.insert(listener)

@@ -10,12 +10,18 @@ use crate::{
         agreement::{Agreement, Lead},
         edges::{EdgeKey, Seen},
         gains::{Change, gains},
+        half::Half,
+        history::Lost,
         link::{Link, LinkIx, LinkKey, Row},
         pairing::{Pairing, Pairings, Sides},
     },
+    nodes::NodeIx,
     show::step::{EndedStep, StepEdge},
     who::{evidence::Answer, place::Place, services::ServiceIx},
 };
+
+/// Both ends of a link's edges are `other`.
+const BOTH_FOLDED: u8 = 2;
 
 /// What is left to do for a link.
 struct Next {
@@ -133,8 +139,11 @@ impl Graph {
         let (lasting, waiting) = self.agree(link, &sides, settles, now);
         let undivided = self.divide(link, &mut sides, now);
         let pairings = sides.pair(&lasting);
-        self.publish(link, &sides, pairings, now);
-        Next { again: waiting || undivided || sides.asking, ..next }
+        let folds = !self.publish(link, &sides, pairings, now) && link.folded < BOTH_FOLDED;
+        if folds {
+            self.fold_edges(link);
+        }
+        Next { again: waiting || undivided || sides.asking || folds, ..next }
     }
 
     /// Splits what servers counted for several clients together, and tells whether there is more.
@@ -180,7 +189,28 @@ impl Graph {
         })
     }
 
-    fn publish(&mut self, link: &mut Link, sides: &Sides, found: Pairings, now: Timestamp) {
+    /// The next time, the link's edges are folded further.
+    fn fold_edges(&mut self, link: &mut Link) {
+        link.folded += 1;
+        if link.folded > 1 {
+            return;
+        }
+        self.edges.folded += 1;
+        self.history.lose(Lost { folded: 1, ..Lost::default() });
+        if let Some(node) = self.node_of(link).and_then(|node| self.nodes.get_mut(node)) {
+            node.folded.edges += 1;
+        }
+    }
+
+    /// The node on whose behalf a link is there.
+    pub(super) fn node_of(&self, link: &Link) -> Option<NodeIx> {
+        link.halves.iter().find_map(|ix| self.halves.get(*ix)).map(Half::node)
+    }
+
+    /// Publishes what was gained; returns whether there was room for all of it.
+    fn publish(&mut self, link: &mut Link, sides: &Sides, found: Pairings, now: Timestamp) -> bool {
+        let node = self.node_of(link).unwrap_or_default();
+        let mut room = true;
         let limits = found.limits;
         let mut targets = self.targets(link, sides, found.pairings);
         let mut at = 0;
@@ -189,7 +219,8 @@ impl Graph {
             if at <= link.rows.len() {
                 return true;
             }
-            let edge = self.edges.refer(target.key, &self.services, now);
+            let edge = self.edges.refer(target.key, &self.services, node, now);
+            room &= edge.is_some();
             let row = |edge| Row { edge, published: EdgeTotals::default(), open: 0 };
             link.rows.extend(edge.map(row));
             edge.is_some()
@@ -203,6 +234,7 @@ impl Graph {
             let was = std::mem::replace(&mut row.open, target.open);
             self.edges.set_open(row.edge, was, target.open);
         }
+        room
     }
 
     /// What a settled link is about to publish of what it showed while it was pending.
@@ -233,7 +265,7 @@ impl Graph {
         let edges = link.rows.iter().filter_map(|row| self.edges.get(row.edge));
         let mut targets: Vec<_> = edges.map(|edge| target(edge.key)).collect();
         for pairing in found {
-            let key = self.edge_key(&link.key, sides, &pairing);
+            let key = self.edge_key(&link.key, link.folded, sides, &pairing);
             let at = match targets.iter().position(|target| target.key == key) {
                 Some(at) => at,
                 None if pairing.totals.is_zero() && pairing.open == 0 => continue,
@@ -255,9 +287,23 @@ impl Graph {
     }
 
     /// The edge of a pairing; a side without a half is found by its address.
-    pub(crate) fn edge_key(&mut self, link: &LinkKey, sides: &Sides, pairing: &Pairing) -> EdgeKey {
+    pub(crate) fn edge_key(
+        &mut self,
+        link: &LinkKey,
+        folded: u8,
+        sides: &Sides,
+        pairing: &Pairing,
+    ) -> EdgeKey {
         let client = pairing.client.and_then(|at| sides.clients.get(at)).map(|party| party.service);
         let server = pairing.server.and_then(|at| sides.servers.get(at)).map(|party| party.service);
+        if folded > 0 {
+            let other = self.services.other();
+            return match (client, server) {
+                (Some(client), None) if folded < BOTH_FOLDED => (client, other, 0),
+                (_, Some(server)) if folded < BOTH_FOLDED => (other, server, 0),
+                _ => (other, other, 0),
+            };
+        }
         (
             client.unwrap_or_else(|| self.service_at(link.client, None)),
             server.unwrap_or_else(|| self.service_at(link.server, Some(link.server_port))),
@@ -273,6 +319,7 @@ impl Graph {
                 None => self.services.external(place.ip()),
             },
             Answer::External(ip) => self.services.external(ip),
+            Answer::Other => self.services.other(),
         }
     }
 }

@@ -11,10 +11,16 @@ use serde::{Deserialize, Serialize};
 use super::Graph;
 use crate::{
     base::time::Timestamp,
-    count::half::{End, HalfIx, Whose},
+    count::{
+        half::{End, Half, HalfIx, Whose},
+        link::{LinkIx, Row},
+    },
     model::Role,
     nodes::{Node, NodeIx},
-    who::{evidence::Change, services::ServiceIx},
+    who::{
+        evidence::Change,
+        services::{ServiceIx, WorkloadIx},
+    },
 };
 
 /// How long halves of an earlier map generation are remembered, in case it comes back.
@@ -52,6 +58,7 @@ impl Graph {
         }
         self.edges.series.hide_idle_since(now.minus(self.config.edge_idle_expiry));
         self.edges.forget_idle_since(now.minus(self.history.reach()));
+        self.edges.series.make_room();
         self.questions.forget(&self.halves);
         self.sweep_services();
     }
@@ -138,6 +145,9 @@ impl Graph {
         link.halves.retain(|other| *other != ix);
         if !link.halves.is_empty() {
             link.keep(&half, client);
+            if link.is_crowded() {
+                self.fold_rests(half.link);
+            }
             return;
         }
         if let Some(link) = self.links.remove(half.link) {
@@ -147,11 +157,63 @@ impl Graph {
         }
     }
 
+    /// Behind an address there were many services, one after the other: those that are gone are told apart no more. What
+    /// was published for their edges stays there, and is taken to have been published for those of `other`.
+    fn fold_rests(&mut self, ix: LinkIx) {
+        let other = self.services.other();
+        let Some(mut link) = self.links.take(ix) else { return };
+        let side = |half: &Half| (half.role(), half.service);
+        let halves = || link.halves.iter().filter_map(|ix| self.halves.get(*ix));
+        let present: HashSet<_> = halves().map(side).collect();
+        let asked = halves().filter_map(|half| match half.whose {
+            Whose::Of(client) => Some((Role::Client, client)),
+            Whose::Nobody | Whose::Unknown { .. } => None,
+        });
+        let kept: HashSet<_> = present.into_iter().chain(asked).collect();
+        let rests = link.rests.iter().map(|rest| (rest.role, rest.service));
+        let gone: HashSet<_> = rests.filter(|side| !kept.contains(side)).collect();
+        link.fold_rests(&gone, other);
+        let name = |role, service| if gone.contains(&(role, service)) { other } else { service };
+        let node = self.node_of(&link).unwrap_or_default();
+        let mut rows: Vec<Row> = Vec::new();
+        for mut row in std::mem::take(&mut link.rows) {
+            let key = self.edges.get(row.edge).map(|edge| edge.key);
+            let renamed = key.map(|(client, server, port)| {
+                (name(Role::Client, client), name(Role::Server, server), port)
+            });
+            if let Some(renamed) = renamed.filter(|renamed| Some(*renamed) != key)
+                && let Some(edge) = self.edges.refer(renamed, &self.services, node, self.clock)
+            {
+                self.edges.release(row.edge, row.open);
+                (row.edge, row.open) = (edge, 0);
+            }
+            match rows.iter_mut().find(|known| known.edge == row.edge) {
+                Some(known) => {
+                    known.published.merge(&row.published);
+                    known.open = known.open.saturating_add(row.open);
+                    self.edges.release(row.edge, 0);
+                }
+                None => rows.push(row),
+            }
+        }
+        link.rows = rows;
+        self.links.put_back(ix, link);
+        self.links.enqueue(ix);
+    }
+
+    /// Forgets workloads that no half or listener is of, and that no stream has a number for.
+    pub fn forget_workloads(&mut self, numbered: &HashSet<WorkloadIx>) {
+        let halves = self.halves.iter().map(|half| half.id.2.workload);
+        let nodes = self.nodes.iter();
+        let listeners = nodes.flat_map(|(_, node)| &node.listeners);
+        let used = halves.chain(listeners.map(|listener| listener.workload));
+        let used = used.chain(numbered.iter().copied()).collect();
+        self.services.forget_workloads(&used);
+    }
+
     fn sweep_services(&mut self) {
-        let mut workloads = HashSet::new();
         let mut services: HashSet<ServiceIx> = HashSet::new();
         for half in self.halves.iter() {
-            workloads.insert(half.id.2.workload);
             services.insert(half.service);
             if let Whose::Of(client) = half.whose {
                 services.insert(client);
@@ -165,13 +227,10 @@ impl Graph {
         }
         for (_, node) in self.nodes.iter() {
             services.insert(node.host);
-            workloads.extend(node.listeners.iter().map(|listener| listener.workload));
         }
         for (_, edge) in self.edges.iter() {
             services.extend([edge.key.0, edge.key.1]);
         }
-        let nodes = &self.nodes;
-        let stream_of = |ix| nodes.get(ix).map_or(crate::StreamId(0), |node| node.last_stream);
-        self.services.sweep(&workloads, services, stream_of);
+        self.services.sweep(services);
     }
 }

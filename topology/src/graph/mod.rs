@@ -5,6 +5,7 @@ mod evaluate;
 mod expire;
 mod pair;
 mod questions;
+pub mod room;
 mod sides;
 mod signals;
 pub mod snapshot;
@@ -23,7 +24,7 @@ use crate::{
     },
     error::ConnectError,
     model::{HostSignal, NodeAddress, Program},
-    nodes::{AgentFacts, Connection, Incarnation, Node, NodeIx, Nodes},
+    nodes::{ADDRESSES, AgentFacts, Connection, Incarnation, Node, NodeIx, Nodes},
     show::step::EndedStep,
     who::{evidence::Evidence, services::Services},
 };
@@ -42,7 +43,7 @@ pub struct Graph {
     pub(crate) links: Links,
     pub(crate) edges: Edges,
     pub(crate) history: History,
-    pub(crate) halves_refused: u64,
+    pub(crate) halves_folded: u64,
     /// Steps that are over and were not taken yet.
     ended: Vec<EndedStep>,
     signals: signals::Signals,
@@ -58,15 +59,15 @@ impl Graph {
     pub fn new(config: Config) -> Self {
         Graph {
             history: History::new(config.step, config.steps_kept),
+            services: Services::new(config.max_series),
+            halves: Halves::new(config.max_halves),
+            edges: Edges::new(config.max_series),
             config,
             clock: Timestamp::default(),
             nodes: Nodes::default(),
-            services: Services::default(),
             evidence: Evidence::default(),
-            halves: Halves::default(),
             links: Links::default(),
-            edges: Edges::default(),
-            halves_refused: 0,
+            halves_folded: 0,
             ended: Vec::new(),
             signals: signals::Signals::default(),
             questions: questions::Questions::default(),
@@ -109,6 +110,7 @@ impl Graph {
         let services = &mut self.services;
         let host = |ix| services.host(ix, name);
         let connection = self.nodes.connect(name, incarnation, facts, now, host);
+        self.share_out();
         self.leave_older_lives(connection.node, now);
         Ok(connection)
     }
@@ -174,6 +176,7 @@ impl Graph {
     pub fn set_addresses(&mut self, ix: NodeIx, mut addresses: Vec<NodeAddress>) {
         addresses.sort_unstable();
         addresses.dedup();
+        addresses.truncate(ADDRESSES);
         if let Some(node) = self.nodes.get_mut(ix) {
             let boot = node.life.boot;
             for old in std::mem::take(&mut node.addresses) {
@@ -251,14 +254,32 @@ impl Graph {
 
     /// Every node that is connected or was within [`Config::node_memory`].
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes_by_ix().map(|(_, node)| node)
+    }
+
+    /// The same with what they are called by.
+    pub fn nodes_by_ix(&self) -> impl Iterator<Item = (NodeIx, &Node)> {
         let oldest = self.clock.minus(self.config.node_memory);
-        let known = move |node: &&Node| node.connected() || node.last_seen() >= oldest;
-        self.nodes.iter().map(|(_, node)| node).filter(known)
+        let known =
+            move |(_, node): &(NodeIx, &Node)| node.connected() || node.last_seen() >= oldest;
+        self.nodes.iter().filter(known)
+    }
+
+    /// How many halves a node has a place of its own for.
+    #[must_use]
+    pub fn halves_of(&self, node: NodeIx) -> usize {
+        self.halves.shares.held(node)
     }
 
     /// The published series, no two with the same labels. Each only ever gains.
     pub fn published(&self) -> impl Iterator<Item = &Series> {
         self.edges.series.shown()
+    }
+
+    /// Whether a tick now would end a step, and with it forget what is over.
+    #[must_use]
+    pub fn is_step_over(&self, now: Timestamp) -> bool {
+        self.history.is_over(self.clock.max(now))
     }
 
     /// The steps that have ended since they were last taken, if [`Config::hand_over_steps`] says so.
@@ -270,6 +291,14 @@ impl Graph {
     #[must_use]
     pub fn remembered_from(&self) -> Timestamp {
         self.history.remembered_from().unwrap_or(self.clock)
+    }
+
+    /// Shares what room there is out among the nodes.
+    pub(crate) fn share_out(&mut self) {
+        let nodes = self.nodes.len();
+        let shares =
+            [&mut self.halves.shares, &mut self.edges.series.shares, &mut self.services.shares];
+        shares.into_iter().for_each(|shares| shares.set_nodes(nodes));
     }
 
     /// Takes note of the time.

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The layout of a [`Snapshot`]: to be raised whenever a stored type changes.
-pub const SNAPSHOT_VERSION: u32 = 2;
+pub const SNAPSHOT_VERSION: u32 = 3;
 
 /// A graph as of one moment. What is large in it is shared with the graph until that changes, so that
 /// making it costs next to nothing and writing it needs no graph.
@@ -32,7 +32,7 @@ pub struct Snapshot {
     links: Links,
     edges: Edges,
     running: Option<Running>,
-    halves_refused: u64,
+    halves_folded: u64,
     signals: Signals,
     questions: Questions,
     forgetting: Forgetting,
@@ -50,7 +50,7 @@ impl Graph {
             links: self.links.stored(),
             edges: self.edges.stored(),
             running: self.history.running(),
-            halves_refused: self.halves_refused,
+            halves_folded: self.halves_folded,
             signals: self.signals.clone(),
             questions: self.questions.clone(),
             forgetting: self.forgetting.clone(),
@@ -67,7 +67,7 @@ impl Graph {
             halves: stored.halves,
             links: stored.links,
             edges: stored.edges,
-            halves_refused: stored.halves_refused,
+            halves_folded: stored.halves_folded,
             signals: stored.signals,
             questions: stored.questions,
             forgetting: stored.forgetting,
@@ -75,10 +75,11 @@ impl Graph {
         };
         graph.history.resume(stored.running);
         graph.nodes.resume();
-        graph.services.resume();
-        graph.halves.resume();
+        graph.services.resume(graph.config.max_series);
+        graph.halves.resume(graph.config.max_halves);
         graph.links.resume();
-        graph.edges.resume();
+        graph.edges.resume(graph.config.max_series);
+        graph.share_out();
         graph.evidence = graph.evidence_anew();
         graph
     }

@@ -21,7 +21,7 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
     /// Nothing is missing: every expected node reports, all its programs count, nothing was
-    /// lost in the window, every edge was seen from each covered side, and the window does not
+    /// lost or folded in the window, every edge was seen from each covered side, and the window does not
     /// reach back before the history.
     pub complete: bool,
     /// Nodes seen within [`crate::Config::node_memory`], or named in the configuration.
@@ -36,7 +36,8 @@ pub struct Coverage {
     pub batches_lost: u64,
     /// Inserts that a full table refused in the window.
     pub inserts_refused: u64,
-    /// Series that were folded to stay within a budget. There is none yet.
+    /// What was folded in the window: halves, workloads and edges that are counted together with others, in an
+    /// edge of a node of kind `other`, to stay within a budget.
     pub series_folded: u64,
     /// Edges of the answer with connections that only one side has seen although
     /// the other is covered.
@@ -52,6 +53,7 @@ impl Coverage {
     pub(super) fn conclude(&mut self, asked: Window, window: Window) {
         self.complete = self.nodes_silent.is_empty()
             && (self.events_lost, self.batches_lost, self.inserts_refused) == (0, 0, 0)
+            && self.series_folded == 0
             && self.edges_one_sided == 0
             && asked.to >= self.history_from
             && window.from >= self.history_from
@@ -69,9 +71,9 @@ impl View {
 
 /// How many edges only one side has seen, although the other is covered.
 pub(super) fn one_sided(nodes: &[Arc<ViewNode>], edges: &[ViewEdge]) -> usize {
-    let external: HashSet<Id> = nodes
+    let uncovered: HashSet<Id> = nodes
         .iter()
-        .filter(|node| node.kind == WorkloadKind::External)
+        .filter(|node| matches!(node.kind, WorkloadKind::External | WorkloadKind::Other))
         .map(|node| node.id)
         .collect();
     let is_one_sided = |edge: &&ViewEdge| {
@@ -81,7 +83,7 @@ pub(super) fn one_sided(nodes: &[Arc<ViewNode>], edges: &[ViewEdge]) -> usize {
             SeenBy::Server => edge.source,
         };
         let connected = edge.connections_open > 0 || edge.totals.get(Measure::Connections) > 0;
-        !edge.pending && connected && !external.contains(&missing)
+        !edge.pending && connected && !uncovered.contains(&missing)
     };
     edges.iter().filter(is_one_sided).count()
 }
@@ -112,7 +114,7 @@ impl Graph {
             events_lost: lost.events,
             batches_lost: lost.batches,
             inserts_refused: lost.inserts,
-            series_folded: 0,
+            series_folded: lost.folded,
             edges_one_sided,
             history_from: self.history.from().unwrap_or(self.clock),
             programs_failed: self.nodes().any(failed),

@@ -10,10 +10,7 @@ use super::{
     rank::Rank,
     view::{View, ViewEdge, ViewNode},
 };
-use crate::{base::id::Id, model::WorkloadKind};
-
-/// Name of the node that stands for the rest.
-const OTHER: &str = "other";
+use crate::{base::id::Id, model::WorkloadKind, who::services::OTHER};
 
 impl View {
     /// Keeps the `limit` nodes that are highest by `rank` and folds the rest into one more node of

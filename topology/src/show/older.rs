@@ -62,6 +62,7 @@ impl View {
         coverage.events_lost = coverage.events_lost.saturating_add(older.lost.events);
         coverage.batches_lost = coverage.batches_lost.saturating_add(older.lost.batches);
         coverage.inserts_refused = coverage.inserts_refused.saturating_add(older.lost.inserts);
+        coverage.series_folded = coverage.series_folded.saturating_add(older.lost.folded);
         if let Some(stored_from) = older.stored_from {
             coverage.history_from = coverage.history_from.min(stored_from);
         }

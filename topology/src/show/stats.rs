@@ -17,8 +17,16 @@ pub struct Stats {
     pub edges: usize,
     /// Records for halves that were no longer known.
     pub stale_records: u64,
-    /// Halves for which there was no room.
-    pub halves_refused: u64,
+    /// Halves that there was no room for, counted together with others.
+    pub halves_folded: u64,
+    /// Edges that there was no room for, counted together with others.
+    pub edges_folded: u64,
+    /// Workloads that there was no room for, counted as `other`.
+    pub workloads_folded: u64,
+    /// Series that are remembered, shown or not.
+    pub series: usize,
+    /// Series that were forgotten after they had not been shown for long: should one come again, it begins at 0.
+    pub series_forgotten: u64,
 }
 
 impl Graph {
@@ -32,7 +40,11 @@ impl Graph {
             links_queued: self.links.queue.len(),
             edges: self.edges.len(),
             stale_records: self.halves.stale_records,
-            halves_refused: self.halves_refused,
+            halves_folded: self.halves_folded,
+            edges_folded: self.edges.folded,
+            workloads_folded: self.services.folded,
+            series: self.edges.series.len(),
+            series_forgotten: self.edges.series.forgotten,
         }
     }
 }

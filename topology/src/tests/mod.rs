@@ -7,6 +7,7 @@ mod lives;
 mod naming;
 mod properties;
 mod restarts;
+mod room;
 mod settling;
 mod sharing;
 mod splitting;

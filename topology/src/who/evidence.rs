@@ -16,6 +16,8 @@ pub(crate) enum Answer {
     Service(ServiceIx),
     Host(NodeIx),
     External(IpAddr),
+    /// Many that there was no room for.
+    Other,
 }
 
 /// Where somebody listens.
@@ -123,6 +125,9 @@ impl Evidence {
         service: ServiceIx,
         change: Change,
     ) {
+        if place == Place::Other {
+            return;
+        }
         let (now, ever) = change.steps();
         count(&mut self.users, place, service, now, ever);
         if let Some(port) = served {
@@ -175,6 +180,9 @@ impl Evidence {
 
     /// Who is at a place: on the server's side with the port, on the client's without.
     pub(crate) fn who(&self, place: Place, server_port: Option<u16>) -> Answer {
+        if place == Place::Other {
+            return Answer::Other;
+        }
         let host = self.host(place);
         if let Some(port) = server_port
             && let Some(service) = self.serves(place, port)

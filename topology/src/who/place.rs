@@ -20,6 +20,8 @@ pub(crate) enum Place {
     Network { node: NodeIx, number: u64, ip: IpAddr },
     /// Of a client of this node that failed before an address was chosen for it.
     Unchosen { node: NodeIx },
+    /// Of many peers together that there was no room for.
+    Other,
 }
 
 impl Place {
@@ -40,7 +42,7 @@ impl Place {
     pub(crate) const fn ip(self) -> IpAddr {
         match self {
             Place::Global(ip) | Place::Namespace { ip, .. } | Place::Network { ip, .. } => ip,
-            Place::Unchosen { .. } => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Place::Unchosen { .. } | Place::Other => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         }
     }
 }

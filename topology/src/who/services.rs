@@ -12,11 +12,15 @@ use crate::{
     base::{
         arena::{Arena, Key},
         id::Id,
+        shares::Shares,
     },
     model::{Workload, WorkloadKind},
-    nodes::{NodeIx, Nodes, StreamId},
+    nodes::{NodeIx, Nodes},
     show::view::ViewNode,
 };
+
+/// Name of what stands for the rest.
+pub(crate) const OTHER: &str = "other";
 
 /// How many labels a service has at most.
 const LABELS: usize = 32;
@@ -30,8 +34,6 @@ pub struct WorkloadIx(pub(crate) Key<WorkloadEntry>);
 pub(crate) struct WorkloadEntry {
     pub(crate) node: NodeIx,
     pub(crate) service: ServiceIx,
-    /// The last stream that defined it.
-    stream: StreamId,
     key: (NodeIx, Arc<Workload>),
 }
 
@@ -90,6 +92,16 @@ impl Service {
     }
 }
 
+/// Room that a workload is counted in, in bytes.
+pub const WORKLOAD_BYTES: usize = 512;
+
+/// How much room a workload takes: once here and once with its service.
+fn pieces(workload: &Workload) -> usize {
+    let labels = workload.labels.iter().map(|(name, value)| name.len() + value.len() + 64);
+    let bytes = workload.name.len() + workload.namespace.len() + labels.sum::<usize>();
+    1 + bytes / WORKLOAD_BYTES
+}
+
 type ServiceKey = (WorkloadKind, Arc<str>, Arc<str>);
 
 /// Every service and workload that something refers to.
@@ -101,9 +113,18 @@ pub(crate) struct Services {
     workloads: Arena<WorkloadEntry>,
     #[serde(skip)]
     by_workload: HashMap<(NodeIx, Arc<Workload>), WorkloadIx>,
+    /// Workloads that were folded.
+    pub(crate) folded: u64,
+    /// Whose they are, in pieces of [`WORKLOAD_BYTES`].
+    #[serde(skip)]
+    pub(crate) shares: Shares,
 }
 
 impl Services {
+    pub(crate) fn new(most: usize) -> Self {
+        Services { shares: Shares::new(most), ..Services::default() }
+    }
+
     /// What has to be stored; the rest follows from it.
     pub(crate) fn stored(&self) -> Self {
         Services {
@@ -111,11 +132,17 @@ impl Services {
             by_key: HashMap::new(),
             workloads: self.workloads.clone(),
             by_workload: HashMap::new(),
+            folded: self.folded,
+            shares: Shares::default(),
         }
     }
 
     /// Finishes what was read back.
-    pub(crate) fn resume(&mut self) {
+    pub(crate) fn resume(&mut self, most: usize) {
+        self.shares = Shares::new(most);
+        for (_, entry) in self.workloads.iter() {
+            self.shares.take(entry.node, pieces(&entry.key.1));
+        }
         let key =
             |service: &Service| (service.kind, service.namespace.clone(), service.name.clone());
         self.by_key = self.services.iter().map(|(ix, service)| (key(service), ix)).collect();
@@ -167,6 +194,11 @@ impl Services {
         self.service(WorkloadKind::External, "", &ip.to_string(), None)
     }
 
+    /// The service that stands for all that there was no room for.
+    pub(crate) fn other(&mut self) -> ServiceIx {
+        self.service(WorkloadKind::Other, "", OTHER, None)
+    }
+
     fn service(
         &mut self,
         kind: WorkloadKind,
@@ -199,54 +231,52 @@ impl Services {
         ix
     }
 
-    /// Interns a workload. `host` is the node's name, which names what has no owner.
-    pub(crate) fn intern(
-        &mut self,
-        node: NodeIx,
-        stream: StreamId,
-        host: &str,
-        workload: Workload,
-    ) -> WorkloadIx {
-        let key = (node, Arc::new(workload));
+    /// Interns a workload, or what stands for those without room. `host` is the node's name, which names what has
+    /// no owner.
+    pub(crate) fn intern(&mut self, node: NodeIx, host: &str, workload: Workload) -> WorkloadIx {
+        let mut key = (node, Arc::new(workload));
+        if !self.by_workload.contains_key(&key) && !self.shares.has_room(node) {
+            self.folded += 1;
+            key.1 = Arc::new(Workload {
+                kind: WorkloadKind::Other,
+                name: OTHER.to_owned(),
+                namespace: String::new(),
+                labels: BTreeMap::new(),
+            });
+        }
         if let Some(ix) = self.by_workload.get(&key) {
-            if let Some(entry) = self.workloads.get_mut(ix.0) {
-                entry.stream = stream;
-            }
             return *ix;
         }
         let workload = &key.1;
         let service = match workload.kind {
-            WorkloadKind::Host | WorkloadKind::External | WorkloadKind::Other => {
-                self.host(node, host)
-            }
+            WorkloadKind::Host | WorkloadKind::External => self.host(node, host),
+            WorkloadKind::Other => self.other(),
             kind => self.service(kind, &workload.namespace, &workload.name, Some(node)),
         };
         if let Some(service) = self.services.get_mut(service) {
             service.label(&key.1.labels);
         }
-        let entry = WorkloadEntry { node, service, stream, key: key.clone() };
+        self.shares.take(node, pieces(&key.1));
+        let entry = WorkloadEntry { node, service, key: key.clone() };
         let ix = WorkloadIx(self.workloads.insert(entry));
         self.by_workload.insert(key, ix);
         ix
     }
 
-    /// Forgets workloads of ended streams that nothing refers to, then services likewise.
-    pub(crate) fn sweep(
-        &mut self,
-        used_workloads: &HashSet<WorkloadIx>,
-        mut used: HashSet<ServiceIx>,
-        stream_of: impl Fn(NodeIx) -> StreamId,
-    ) {
-        let gone = |(ix, entry): (Key<WorkloadEntry>, &WorkloadEntry)| {
-            let ix = WorkloadIx(ix);
-            (entry.stream < stream_of(entry.node) && !used_workloads.contains(&ix)).then_some(ix)
-        };
-        let unused: Vec<_> = self.workloads.iter().filter_map(gone).collect();
+    /// Forgets workloads that nothing refers to.
+    pub(crate) fn forget_workloads(&mut self, used: &HashSet<WorkloadIx>) {
+        let all = self.workloads.iter().map(|(ix, _)| WorkloadIx(ix));
+        let unused: Vec<_> = all.filter(|ix| !used.contains(ix)).collect();
         for ix in unused {
             if let Some(entry) = self.workloads.remove(ix.0) {
+                self.shares.give(entry.node, pieces(&entry.key.1));
                 self.by_workload.remove(&entry.key);
             }
         }
+    }
+
+    /// Forgets services that neither something else nor a workload refers to.
+    pub(crate) fn sweep(&mut self, mut used: HashSet<ServiceIx>) {
         used.extend(self.workloads.iter().map(|(_, entry)| entry.service));
         let unused: Vec<_> =
             self.services.iter().map(|(ix, _)| ix).filter(|ix| !used.contains(ix)).collect();
