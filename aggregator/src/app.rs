@@ -4,6 +4,7 @@ use std::{
     future::Future,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -18,10 +19,11 @@ use tokio::{
 
 use crate::{
     clock,
-    config::{Config, HttpAccess},
+    config::{Config, ConfigError, HttpAccess},
     data_dir::{DataDir, DataDirError},
     http, ingest,
     metrics::Metrics,
+    rules,
     state::Shared,
     store::{self, Settings, Store},
     ticker,
@@ -43,6 +45,9 @@ pub enum AppError {
     /// The data directory.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// The rules.
+    #[error(transparent)]
+    Rules(#[from] ConfigError),
     /// Certificates or keys.
     #[error(transparent)]
     Tls(#[from] proto::tls::TlsError),
@@ -74,6 +79,7 @@ pub struct App {
     tls: Keeper,
     access: HttpAccess,
     trust_domain: Option<String>,
+    rules: Option<PathBuf>,
     shared: Arc<Shared>,
     _data_dir: DataDir,
 }
@@ -97,7 +103,10 @@ impl App {
         let history_max_bytes = config.history_max_bytes;
         let (dir, now) = (&config.data_dir, clock::now());
         let settings = Settings { dir, graph, history_max_bytes, now };
-        let (core, store) = Store::open(&settings, metrics.store.clone(), metrics.history.clone())?;
+        let rules = rules::read(config.rules.as_deref())?;
+        let (mut core, store) =
+            Store::open(&settings, metrics.store.clone(), metrics.history.clone())?;
+        core.set_rules(rules, now);
         let shared = Shared::new(core, store, metrics, &config);
         Ok(Self {
             agents,
@@ -105,6 +114,7 @@ impl App {
             tls,
             access: config.http,
             trust_domain: config.trust_domain,
+            rules: config.rules,
             shared: Arc::new(shared),
             _data_dir: data_dir,
         })
@@ -137,6 +147,7 @@ impl App {
             stopping.clone(),
         ));
         let keeping = tokio::spawn(self.tls.run(Arc::clone(&shared), stopping.clone()));
+        let ruling = tokio::spawn(rules::keep(self.rules, Arc::clone(&shared), stopping.clone()));
         let saving = tokio::spawn(store::keep_checkpoints(Arc::clone(&shared), stopping));
         shared.set_ready(true);
         tokio::select! {
@@ -154,6 +165,7 @@ impl App {
             serving.await??;
             ticking.await?;
             reading.await?;
+            ruling.await?;
             saving.await?;
             keeping.await?;
             Ok(())

@@ -17,6 +17,7 @@ pub(crate) use access::TokenEntry;
 pub use access::{Grant, HttpAccess, HttpFiles, Role, Token};
 pub use budget::Budget;
 pub use cli::{Cli, Command, Pki};
+pub(crate) use layers::at_line;
 pub use layers::{Flags, Layers, Repeated};
 
 /// Exit code of a wrong setting (`EX_USAGE`).
@@ -74,6 +75,8 @@ pub struct Config {
     pub history_max_bytes: u64,
     /// How much room there is for what agents report.
     pub budget: Budget,
+    /// File with the rules of services and networks.
+    pub rules: Option<PathBuf>,
     /// PEM files: the CA of the agents, and this side's certificate and key.
     pub tls: proto::tls::Files,
     /// PEM file with the revocation lists of the agents' CA.
@@ -115,6 +118,10 @@ impl Config {
                 .get_or("history-max-bytes", "2GB")
                 .parse_with(values::history_bytes)?,
             budget: Budget::resolve(layers)?,
+            rules: layers
+                .get("rules")
+                .map(|raw| raw.parse_with(values::readable_file))
+                .transpose()?,
             tls: proto::tls::Files {
                 ca: file("tls-client-ca")?,
                 cert: file("tls-cert")?,

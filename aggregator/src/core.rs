@@ -18,7 +18,7 @@ use proto::v1;
 use serde::{Deserialize, Serialize};
 use topology::{
     AgentFacts, Config, ConnectError, Connection, EndedStep, Graph, Incarnation, Node, NodeIx,
-    Snapshot, Timestamp, View, Window, model::Tuple,
+    Rules, Snapshot, Timestamp, View, Window, model::Tuple,
 };
 
 pub(crate) use apply::Tally;
@@ -163,8 +163,17 @@ impl Core {
             }
             Entry::Asked { node } => drop(self.take_questions(node, at)),
             Entry::Tick => self.tick(at),
+            Entry::Rules(rules) => self.set_rules(rules, at),
         }
         Ok(())
+    }
+
+    /// From now on services and addresses go by these rules.
+    pub(crate) fn set_rules(&mut self, rules: Rules, at: Timestamp) {
+        if *self.graph.rules() != rules {
+            self.record(&Entry::Rules(rules.clone()), &[], at);
+            self.graph.set_rules(rules);
+        }
     }
 
     /// The aggregator starts: no stream is left.

@@ -13,6 +13,7 @@ mod http;
 mod ingest;
 mod metrics;
 pub mod pki;
+mod rules;
 mod state;
 mod store;
 mod ticker;

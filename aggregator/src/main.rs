@@ -63,7 +63,8 @@ fn serve(cli: Cli) -> ExitCode {
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let wrong_setting = matches!(error.downcast_ref(), Some(AppError::Tls(_)));
+            let wrong_setting =
+                matches!(error.downcast_ref(), Some(AppError::Tls(_) | AppError::Rules(_)));
             fail(error, if wrong_setting { EXIT_USAGE } else { 1 })
         }
     }

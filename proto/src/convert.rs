@@ -8,7 +8,9 @@ mod definitions;
 mod hello;
 mod status;
 
-pub use definitions::{HalfDefinition, ListenerChange, TupleAnswer, WorkloadDefinition};
+pub use definitions::{
+    ContainerName, HalfDefinition, ListenerChange, TupleAnswer, WorkloadDefinition,
+};
 pub use hello::Hello;
 pub use status::{HostHistogram, losses};
 

@@ -155,7 +155,7 @@ fn view(meter: &mut Meter, links: u32) {
     let mut fleet = Fleet::settled(links);
     let window = Window { from: fleet.now.minus(Duration::from_secs(60)), to: fleet.now };
     meter.measure(u64::from(links), || {
-        black_box(fleet.graph.view(window, fleet.now).fold(200));
+        black_box(fleet.graph.view(window, fleet.now).fold(200, topology::Rank::Bytes));
     });
 }
 

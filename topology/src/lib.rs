@@ -56,4 +56,5 @@ pub use show::{
     step::{EndedStep, StepEdge},
     view::{SeenBy, View, ViewEdge, ViewNode},
 };
+pub use who::rules::{Network, Rules, ServiceRule};
 pub use who::services::{WORKLOAD_BYTES, WorkloadIx};

@@ -46,6 +46,9 @@ pub struct Flags {
     /// How fast one agent's reports are read; more wait in the agent [default: 32MB]
     #[arg(long, value_name = "SIZE")]
     pub stream_bytes_per_second: Option<String>,
+    /// File with the rules of services and networks; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub rules: Option<String>,
     /// Certificate of the aggregator (PEM)
     #[arg(long, value_name = "FILE")]
     pub tls_cert: Option<String>,
@@ -209,6 +212,7 @@ impl Flags {
             "max-series" => &self.max_series,
             "max-memory-bytes" => &self.max_memory_bytes,
             "stream-bytes-per-second" => &self.stream_bytes_per_second,
+            "rules" => &self.rules,
             "tls-cert" => &self.tls_cert,
             "tls-key" => &self.tls_key,
             "tls-client-ca" => &self.tls_client_ca,
@@ -252,7 +256,8 @@ fn read_file(path: PathBuf) -> Result<FileSettings, ConfigError> {
     }
 }
 
-fn at_line(error: &toml::de::Error, text: &str) -> String {
+/// An error of a file, with its line.
+pub(crate) fn at_line(error: &toml::de::Error, text: &str) -> String {
     let line = error
         .span()
         .and_then(|span| text.get(..span.start))

@@ -102,6 +102,10 @@ impl Applier<'_> {
                         self.graph.set_signal(self.node, histogram.signal, histogram.buckets);
                     }
                 }
+                Part::Names(names) => {
+                    let names = names.into_iter().map(|named| (named.container, named.called));
+                    self.graph.name_containers(self.node, names);
+                }
                 Part::Owners(answers) => {
                     for answer in answers {
                         let workload = answer.workload.and_then(|id| self.tables.workloads.get(id));

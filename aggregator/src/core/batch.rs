@@ -7,7 +7,8 @@ use proto::{
     ConvertError,
     columns::{DecodeError, Visitor, decode},
     convert::{
-        HalfDefinition, HostHistogram, ListenerChange, TupleAnswer, WorkloadDefinition, losses,
+        ContainerName, HalfDefinition, HostHistogram, ListenerChange, TupleAnswer,
+        WorkloadDefinition, losses,
     },
     v1,
 };
@@ -39,6 +40,7 @@ pub(super) enum Part {
     Status(Status),
     Signals(Vec<HostHistogram>),
     Owners(Vec<TupleAnswer>),
+    Names(Vec<ContainerName>),
 }
 
 pub(super) struct Definitions {
@@ -119,6 +121,10 @@ impl Prepared {
             Some(Kind::HostSignals) => {
                 let wire: v1::HostSignals = parse(kind, payload)?;
                 Part::Signals(self.keep(wire.signals, HostHistogram::try_from))
+            }
+            Some(Kind::ContainerNames) => {
+                let wire: v1::ContainerNames = parse(kind, payload)?;
+                Part::Names(self.keep(wire.names, ContainerName::try_from))
             }
             Some(Kind::TupleOwners) => {
                 let wire: v1::TupleOwners = parse(kind, payload)?;

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use topology::{AgentFacts, Connection, Incarnation, NodeIx, Timestamp};
+use topology::{AgentFacts, Connection, Incarnation, NodeIx, Rules, Timestamp};
 
 /// The layout of an [`Entry`] and of what follows it: to be raised whenever one of them changes.
-pub(crate) const ENTRY_VERSION: u32 = 1;
+pub(crate) const ENTRY_VERSION: u32 = 2;
 
 /// One change of the state. The bytes of a batch stand behind its entry as they came.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,8 @@ pub(crate) enum Entry {
     Asked { node: NodeIx },
     /// Time passed.
     Tick,
+    /// The user's rules changed.
+    Rules(Rules),
 }
 
 /// Bytes that are no entry.

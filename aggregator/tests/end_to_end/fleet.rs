@@ -44,6 +44,7 @@ pub fn config(pki: &Path, data_dir: PathBuf) -> Config {
         data_dir,
         history_max_bytes: 1_000_000_000,
         budget: Default::default(),
+        rules: None,
         tls: proto::tls::Files {
             ca: pki.join("ca.crt"),
             cert: pki.join("aggregator.crt"),

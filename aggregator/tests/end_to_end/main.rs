@@ -11,6 +11,7 @@ mod certificates;
 mod faults;
 mod fleet;
 mod ingest;
+mod naming;
 mod questions;
 mod readers;
 mod reports;

@@ -1,5 +1,7 @@
 //! Workloads, halves, listeners and answers about tuples.
 
+use std::collections::{BTreeMap, HashMap};
+
 use topology::model::{Listener, Role, Tuple, Workload, WorkloadKind};
 
 use super::{id, name, port, text};
@@ -12,6 +14,57 @@ pub struct WorkloadDefinition {
     pub id: u32,
     /// What it names.
     pub workload: Workload,
+}
+
+/// What a runtime calls a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerName {
+    /// The name that its workload is defined by.
+    pub container: String,
+    /// What it is called: a container, or a pod.
+    pub called: Workload,
+}
+
+impl TryFrom<v1::ContainerName> for ContainerName {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::ContainerName) -> Result<Self, ConvertError> {
+        let kind = workload_kind(wire.kind)?;
+        if !matches!(kind, WorkloadKind::Container | WorkloadKind::Pod) {
+            return Err(ConvertError::Variant { field: "kind of a container", value: wire.kind });
+        }
+        Ok(Self {
+            container: name("container", wire.container)?,
+            called: Workload {
+                kind,
+                name: name("container name", wire.name)?,
+                namespace: text("namespace", wire.namespace)?,
+                labels: labels(wire.labels)?,
+            },
+        })
+    }
+}
+
+impl From<ContainerName> for v1::ContainerName {
+    fn from(named: ContainerName) -> Self {
+        let Workload { kind, name, namespace, labels } = named.called;
+        Self {
+            container: named.container,
+            kind: wire_kind(kind).into(),
+            name,
+            namespace,
+            labels: labels.into_iter().collect(),
+        }
+    }
+}
+
+fn labels(wire: HashMap<String, String>) -> Result<BTreeMap<String, String>, ConvertError> {
+    if wire.len() > MAX_LABELS {
+        return Err(ConvertError::Count { field: "labels", count: wire.len(), max: MAX_LABELS });
+    }
+    wire.into_iter()
+        .map(|(key, value)| Ok((name("label", key)?, text("label value", value)?)))
+        .collect()
 }
 
 impl TryFrom<v1::WorkloadDefinition> for WorkloadDefinition {
@@ -27,15 +80,7 @@ impl TryFrom<v1::WorkloadDefinition> for WorkloadDefinition {
             WorkloadKind::Host => text("workload name", wire.name)?,
             _ => name("workload name", wire.name)?,
         };
-        if wire.labels.len() > MAX_LABELS {
-            let (field, count) = ("labels", wire.labels.len());
-            return Err(ConvertError::Count { field, count, max: MAX_LABELS });
-        }
-        let labels = wire
-            .labels
-            .into_iter()
-            .map(|(key, value)| Ok((super::name("label", key)?, text("label value", value)?)))
-            .collect::<Result<_, ConvertError>>()?;
+        let labels = labels(wire.labels)?;
         let namespace = text("namespace", wire.namespace)?;
         let workload = Workload { kind, name, namespace, labels };
         Ok(Self { id: id("workload id", wire.id)?, workload })

@@ -52,6 +52,14 @@ proptest! {
     }
 
     #[test]
+    fn names_of_containers_come_back(called in workload()) {
+        let is_one = matches!(called.kind, WorkloadKind::Container | WorkloadKind::Pod);
+        let name = ContainerName { container: "0123456789ab".to_owned(), called };
+        let back = ContainerName::try_from(v1::ContainerName::from(name.clone()));
+        prop_assert_eq!(back.ok(), is_one.then_some(name));
+    }
+
+    #[test]
     fn definitions_come_back(
         workload in workload(),
         id in 1..crate::MAX_ID,

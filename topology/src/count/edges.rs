@@ -1,6 +1,6 @@
 //! Edges between services, and what they gain in the running step.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -166,6 +166,26 @@ impl Edges {
         };
         self.edges.get_mut(ix)?.rows += 1;
         Some(ix)
+    }
+
+    /// Services have other names: so have their edges. What was published goes on under the labels that it had.
+    pub(crate) fn rename(&mut self, renamed: &HashSet<ServiceIx>, services: &Services) {
+        if renamed.is_empty() {
+            return;
+        }
+        let edges = self
+            .edges
+            .iter()
+            .filter(|(_, edge)| renamed.contains(&edge.key.0) || renamed.contains(&edge.key.1));
+        let edges: Vec<_> = edges.map(|(ix, _)| ix).collect();
+        for ix in edges {
+            if let Some(edge) = self.edges.get_mut(ix)
+                && let (Some(client), Some(server)) =
+                    (services.get(edge.key.0), services.get(edge.key.1))
+            {
+                edge.id = Id::of_edge(client.id, server.id, edge.key.2, PROTOCOL);
+            }
+        }
     }
 
     /// A row of a link is gone, with this many connections that it last had open.

@@ -226,6 +226,11 @@ impl Links {
         self.links.put_back(ix, link);
     }
 
+    pub(crate) fn enqueue_all(&mut self) {
+        let all: Vec<_> = self.links.iter().map(|(ix, _)| ix).collect();
+        all.into_iter().for_each(|ix| self.enqueue(ix));
+    }
+
     pub(crate) fn enqueue(&mut self, ix: LinkIx) {
         if let Some(link) = self.links.get_mut(ix)
             && !link.queued

@@ -100,6 +100,7 @@ impl Graph {
             self.end_halves_of(ix, now, |_| true);
             self.set_addresses(ix, Vec::new());
             self.set_listeners(ix, []);
+            self.services.names.forget(ix);
         }
     }
 

@@ -5,6 +5,7 @@ mod evaluate;
 mod expire;
 mod pair;
 mod questions;
+mod regroup;
 pub mod room;
 mod sides;
 mod signals;

@@ -6,6 +6,7 @@ mod joining;
 mod lives;
 mod naming;
 mod properties;
+mod renaming;
 mod restarts;
 mod room;
 mod settling;

@@ -1,5 +1,7 @@
 //! Who is who: services, places, and the evidence that leads from one to the other.
 
 pub(crate) mod evidence;
+pub(crate) mod names;
 pub(crate) mod place;
+pub mod rules;
 pub mod services;

@@ -8,6 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::{names::Names, rules::Rules};
 use crate::{
     base::{
         arena::{Arena, Key},
@@ -48,6 +49,8 @@ pub(crate) struct Service {
     pub(crate) id: Id,
     hosts: BTreeSet<NodeIx>,
     labels: BTreeMap<String, String>,
+    /// How many workloads make it up.
+    workloads: usize,
     /// What is told of it, until that changes.
     #[serde(skip)]
     told: Option<Arc<ViewNode>>,
@@ -64,6 +67,7 @@ impl Service {
             id: Id::of_node(kind, "", ""),
             hosts: BTreeSet::new(),
             labels: BTreeMap::new(),
+            workloads: 0,
             told: None,
         }
     }
@@ -102,6 +106,15 @@ fn pieces(workload: &Workload) -> usize {
     1 + bytes / WORKLOAD_BYTES
 }
 
+/// What became of services when names or rules changed.
+#[derive(Default)]
+pub(crate) struct Regrouped {
+    /// Services that have another name now.
+    pub(crate) renamed: HashSet<ServiceIx>,
+    /// Workloads that make up another service now: the old one and the new one.
+    pub(crate) moved: HashMap<WorkloadIx, (ServiceIx, ServiceIx)>,
+}
+
 type ServiceKey = (WorkloadKind, Arc<str>, Arc<str>);
 
 /// Every service and workload that something refers to.
@@ -113,6 +126,10 @@ pub(crate) struct Services {
     workloads: Arena<WorkloadEntry>,
     #[serde(skip)]
     by_workload: HashMap<(NodeIx, Arc<Workload>), WorkloadIx>,
+    /// What runtimes call workloads.
+    pub(crate) names: Names,
+    /// What the user says.
+    rules: Rules,
     /// Workloads that were folded.
     pub(crate) folded: u64,
     /// Whose they are, in pieces of [`WORKLOAD_BYTES`].
@@ -132,6 +149,8 @@ impl Services {
             by_key: HashMap::new(),
             workloads: self.workloads.clone(),
             by_workload: HashMap::new(),
+            names: self.names.clone(),
+            rules: self.rules.clone(),
             folded: self.folded,
             shares: Shares::default(),
         }
@@ -189,9 +208,10 @@ impl Services {
         self.service(WorkloadKind::Host, "", name, Some(node))
     }
 
-    /// The service that stands for an uncovered peer.
+    /// The service that stands for an uncovered peer: by the name of its network, else by its address.
     pub(crate) fn external(&mut self, ip: IpAddr) -> ServiceIx {
-        self.service(WorkloadKind::External, "", &ip.to_string(), None)
+        let name = self.rules.network(ip).map_or_else(|| ip.to_string(), str::to_owned);
+        self.service(WorkloadKind::External, "", &name, None)
     }
 
     /// The service that stands for all that there was no room for.
@@ -217,6 +237,7 @@ impl Services {
                     id: Id::of_node(kind, namespace, name),
                     hosts: BTreeSet::new(),
                     labels: BTreeMap::new(),
+                    workloads: 0,
                     told: None,
                 });
                 self.by_key.insert(key, ix);
@@ -247,20 +268,120 @@ impl Services {
         if let Some(ix) = self.by_workload.get(&key) {
             return *ix;
         }
-        let workload = &key.1;
-        let service = match workload.kind {
+        let service = match key.1.kind {
             WorkloadKind::Host | WorkloadKind::External => self.host(node, host),
             WorkloadKind::Other => self.other(),
-            kind => self.service(kind, &workload.namespace, &workload.name, Some(node)),
+            _ => {
+                let (kind, namespace, name) = self.called(node, &key.1);
+                self.service(kind, &namespace, &name, Some(node))
+            }
         };
-        if let Some(service) = self.services.get_mut(service) {
-            service.label(&key.1.labels);
-        }
+        self.join(service, node, &key.1);
         self.shares.take(node, pieces(&key.1));
         let entry = WorkloadEntry { node, service, key: key.clone() };
         let ix = WorkloadIx(self.workloads.insert(entry));
         self.by_workload.insert(key, ix);
         ix
+    }
+
+    /// What the service of a workload is called.
+    fn called(&self, node: NodeIx, workload: &Workload) -> (WorkloadKind, String, String) {
+        let named = self.names.get(node, workload);
+        let (namespace, name) = self.rules.service(named);
+        (named.kind, namespace.into_owned(), name.into_owned())
+    }
+
+    /// A workload is one of those that make up a service.
+    fn join(&mut self, service: ServiceIx, node: NodeIx, workload: &Workload) {
+        let labels = &self.names.get(node, workload).labels;
+        if let Some(service) = self.services.get_mut(service) {
+            service.workloads += 1;
+            service.label(labels);
+        }
+    }
+
+    fn leave(&mut self, service: ServiceIx) {
+        if let Some(service) = self.services.get_mut(service) {
+            service.workloads = service.workloads.saturating_sub(1);
+        }
+    }
+
+    pub(crate) const fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    pub(crate) fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
+    /// Looks again which services workloads make up: of a node, or all. Where all workloads of a service make up another
+    /// one that is new, that is the same one with another name.
+    pub(crate) fn regroup(&mut self, of: Option<NodeIx>) -> Regrouped {
+        let mut regrouped = Regrouped::default();
+        let mut moving: BTreeMap<ServiceIx, Vec<(WorkloadIx, ServiceKey)>> = BTreeMap::new();
+        for (ix, entry) in self.workloads.iter() {
+            let workload = &entry.key.1;
+            let own = [WorkloadKind::Host, WorkloadKind::External, WorkloadKind::Other];
+            if of.is_some_and(|node| node != entry.node) || own.contains(&workload.kind) {
+                continue;
+            }
+            let (kind, namespace, name) = self.called(entry.node, workload);
+            let stays = self
+                .services
+                .get(entry.service)
+                .is_some_and(|service| service.rank() == (kind, namespace.as_str(), name.as_str()));
+            if !stays {
+                let key = (kind, namespace.into(), name.into());
+                moving.entry(entry.service).or_default().push((WorkloadIx(ix), key));
+            }
+        }
+        for (old, workloads) in moving {
+            let all = self.services.get(old).is_some_and(|old| old.workloads == workloads.len());
+            let key = workloads.first().map(|(_, key)| key.clone());
+            let key = key.filter(|key| workloads.iter().all(|(_, other)| other == key));
+            match key.filter(|key| all && !self.by_key.contains_key(key)) {
+                Some(key) => {
+                    self.rename(old, key);
+                    regrouped.renamed.insert(old);
+                    for (ix, _) in workloads {
+                        self.relabel(ix, old);
+                    }
+                }
+                None => {
+                    for (ix, (kind, namespace, name)) in workloads {
+                        let Some(entry) = self.workloads.get(ix.0) else { continue };
+                        let (node, workload) = entry.key.clone();
+                        let new = self.service(kind, &namespace, &name, Some(node));
+                        self.leave(old);
+                        self.join(new, node, &workload);
+                        if let Some(entry) = self.workloads.get_mut(ix.0) {
+                            entry.service = new;
+                        }
+                        regrouped.moved.insert(ix, (old, new));
+                    }
+                }
+            }
+        }
+        regrouped
+    }
+
+    fn rename(&mut self, ix: ServiceIx, key: ServiceKey) {
+        let Some(service) = self.services.get_mut(ix) else { return };
+        let old = (service.kind, service.namespace.clone(), service.name.clone());
+        service.id = Id::of_node(key.0, &key.1, &key.2);
+        (service.kind, service.namespace, service.name) = key.clone();
+        service.labels.clear();
+        service.told = None;
+        self.by_key.remove(&old);
+        self.by_key.insert(key, ix);
+    }
+
+    fn relabel(&mut self, workload: WorkloadIx, service: ServiceIx) {
+        let Some(entry) = self.workloads.get(workload.0) else { return };
+        let labels = self.names.get(entry.node, &entry.key.1).labels.clone();
+        if let Some(service) = self.services.get_mut(service) {
+            service.label(&labels);
+        }
     }
 
     /// Forgets workloads that nothing refers to.
@@ -271,6 +392,7 @@ impl Services {
             if let Some(entry) = self.workloads.remove(ix.0) {
                 self.shares.give(entry.node, pieces(&entry.key.1));
                 self.by_workload.remove(&entry.key);
+                self.leave(entry.service);
             }
         }
     }
