@@ -93,10 +93,11 @@ impl App {
             ..topology::Config::default()
         };
         let history_max_bytes = config.history_max_bytes;
-        let (dir, now) = (&config.data_dir, clock::now());
-        let settings = Settings { dir, graph, history_max_bytes, now };
-        let (core, store) = Store::open(&settings, metrics.store.clone(), metrics.history.clone())?;
-        let shared = Shared::new(core, store, metrics, &config);
+        let settings = Settings { dir: &config.data_dir, graph, history_max_bytes };
+        let opened =
+            Store::open(&settings, clock::Host, metrics.store.clone(), metrics.history.clone());
+        let (core, store, clock) = opened?;
+        let shared = Shared::new(core, store, clock, metrics, &config);
         Ok(Self {
             agents,
             readers,

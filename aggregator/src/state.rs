@@ -11,7 +11,9 @@ use std::{
 use tokio::{sync::Semaphore, time::timeout};
 use topology::{Timestamp, View, Window};
 
-use crate::{config::Config, core::Core, ingest::Streams, metrics::Metrics, store::Store};
+use crate::{
+    clock::Clock, config::Config, core::Core, ingest::Streams, metrics::Metrics, store::Store,
+};
 
 /// How long a reader waits for the journal. On a disk that is slower than that, an answer may be ahead of what
 /// a crash would leave.
@@ -23,6 +25,7 @@ const ANSWERS: usize = 4;
 /// What ingest, ticker and readers share.
 pub struct Shared {
     core: Mutex<Core>,
+    pub(crate) clock: Clock,
     ready: AtomicBool,
     pub(crate) store: Store,
     /// The aggregator's own metrics.
@@ -39,9 +42,16 @@ pub struct Shared {
 
 impl Shared {
     /// Not ready yet.
-    pub(crate) fn new(core: Core, store: Store, metrics: Metrics, config: &Config) -> Self {
+    pub(crate) fn new(
+        core: Core,
+        store: Store,
+        clock: Clock,
+        metrics: Metrics,
+        config: &Config,
+    ) -> Self {
         Self {
             core: Mutex::new(core),
+            clock,
             ready: AtomicBool::new(false),
             store,
             metrics,
@@ -50,6 +60,12 @@ impl Shared {
             service_graph_metrics: config.service_graph_metrics,
             expected_nodes: config.expected_nodes.clone(),
         }
+    }
+
+    /// The aggregator's time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// The state. It is held for one batch, tick or answer; never across an await.

@@ -41,15 +41,19 @@ pub use count::{
 pub use error::{Claim, ConnectError, DefineError};
 pub use graph::{
     Graph,
+    late::LateBatch,
     snapshot::{SNAPSHOT_VERSION, Snapshot},
 };
 pub use model::{Counter, HistogramKind};
-pub use nodes::{AgentFacts, Connection, Incarnation, Node, NodeIx, StreamId};
+pub use nodes::{
+    AgentFacts, Connection, Incarnation, Node, NodeIx, StreamId,
+    told::{Hole, HoleReason, Stretch},
+};
 pub use show::{
     coverage::Coverage,
     older::Older,
     stats::Stats,
-    step::{EndedStep, StepEdge},
+    step::{EndedStep, Given, GivenSteps, StepEdge},
     view::{SeenBy, View, ViewEdge, ViewNode},
 };
 pub use who::services::WorkloadIx;

@@ -3,7 +3,7 @@
 use common::{Counter, HistogramKind};
 use proto::columns::{Visitor, decode};
 use topology::{
-    Graph, HalfIx, NodeIx, Timestamp, WorkloadIx,
+    Graph, HalfIx, LateBatch, NodeIx, Timestamp, WorkloadIx,
     model::{HalfKey, Listener},
 };
 
@@ -52,6 +52,8 @@ pub(super) struct Applier<'a> {
     /// As the certificate of the connection says.
     pub(super) certificate_expires_unix_s: i64,
     pub(super) tally: Tally,
+    /// The batch tells of a step that is over.
+    pub(super) late: Option<LateBatch>,
 }
 
 impl Applier<'_> {
@@ -63,8 +65,8 @@ impl Applier<'_> {
         self.tally.refused += prepared.refused;
         let mut retired = Vec::new();
         if !replayed {
-            for (id, key) in std::mem::take(&mut self.tables.replayed) {
-                self.open(id, key);
+            for (id, (key, birth)) in std::mem::take(&mut self.tables.replayed) {
+                self.open(id, key, birth);
             }
         }
         for part in prepared.parts {
@@ -76,14 +78,16 @@ impl Applier<'_> {
                 Part::Totals(_) | Part::Increments(_) if replayed => {}
                 Part::Totals(columns) => {
                     let (graph, halves) = (&mut *self.graph, &self.tables.halves);
-                    let mut visitor = Totals { to: Record::new(graph, halves) };
+                    let to = Record::new(graph, halves, self.late.as_mut());
+                    let mut visitor = Totals { to };
                     let decoded = decode(&columns, &mut visitor);
                     self.tally.undefined += visitor.to.undefined;
                     self.tally.records += decoded?;
                 }
                 Part::Increments(columns) => {
                     let (graph, halves) = (&mut *self.graph, &self.tables.halves);
-                    let mut visitor = Increments { to: Record::new(graph, halves) };
+                    let to = Record::new(graph, halves, self.late.as_mut());
+                    let mut visitor = Increments { to };
                     let decoded = decode(&columns, &mut visitor);
                     self.tally.undefined += visitor.to.undefined;
                     self.tally.records += decoded?;
@@ -140,15 +144,15 @@ impl Applier<'_> {
                 continue;
             };
             if replayed {
-                self.tables.replayed.insert(half.id, key);
+                self.tables.replayed.insert(half.id, (key, half.birth));
             } else {
-                self.open(half.id, key);
+                self.open(half.id, key, half.birth);
             }
         }
     }
 
-    fn open(&mut self, id: u32, key: HalfKey<WorkloadIx>) {
-        match self.graph.open_half(self.node, key, self.now) {
+    fn open(&mut self, id: u32, key: HalfKey<WorkloadIx>, birth: u64) {
+        match self.graph.open_half(self.node, key, birth, self.now) {
             Ok(ix) => self.tables.halves.set(id, ix),
             // The graph has counted it. Its id must not go on naming an older half.
             Err(_) => drop(self.tables.halves.remove(id)),
@@ -195,17 +199,25 @@ struct Record<'a> {
     halves: &'a Table<HalfIx>,
     half: Option<HalfIx>,
     undefined: u64,
+    late: Option<&'a mut LateBatch>,
 }
 
 impl<'a> Record<'a> {
-    fn new(graph: &'a mut Graph, halves: &'a Table<HalfIx>) -> Self {
-        Self { graph, halves, half: None, undefined: 0 }
+    fn new(
+        graph: &'a mut Graph,
+        halves: &'a Table<HalfIx>,
+        late: Option<&'a mut LateBatch>,
+    ) -> Self {
+        Self { graph, halves, half: None, undefined: 0, late }
     }
 
     #[inline]
     fn begin(&mut self, id: u32) {
         self.half = self.halves.get(id);
         self.undefined += u64::from(self.half.is_none());
+        if let (Some(late), Some(half)) = (&mut self.late, self.half) {
+            late.note(self.graph, half);
+        }
     }
 }
 

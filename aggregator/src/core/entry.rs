@@ -1,11 +1,13 @@
 //! Everything that ever changes the state, as bytes: what the journal consists of.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use topology::{AgentFacts, Connection, Incarnation, NodeIx, Timestamp};
 
 /// The layout of an [`Entry`] and of what follows it: to be raised whenever one of them changes.
-pub(crate) const ENTRY_VERSION: u32 = 1;
+pub(crate) const ENTRY_VERSION: u32 = 2;
 
 /// One change of the state. The bytes of a batch stand behind its entry as they came.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,7 +15,7 @@ pub(crate) enum Entry {
     /// The aggregator started: no stream of before is left.
     Started,
     /// An agent was let in.
-    Connected { node: String, incarnation: Incarnation, facts: AgentFacts },
+    Connected { node: String, incarnation: Incarnation, facts: AgentFacts, interval: Duration },
     /// A stream ended.
     Disconnected { connection: Connection },
     /// A batch came.

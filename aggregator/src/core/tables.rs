@@ -16,8 +16,8 @@ pub(super) struct Tables {
     pub(super) addresses: Table<Address>,
     pub(super) halves: Table<HalfIx>,
     /// Halves that batches have defined whose numbers were counted before, by id. Those that none
-    /// of these batches retires are open as of the first batch with new numbers.
-    pub(super) replayed: BTreeMap<u32, HalfKey<WorkloadIx>>,
+    /// of these batches retires are open as of the first batch with new numbers. With each, its birth.
+    pub(super) replayed: BTreeMap<u32, (HalfKey<WorkloadIx>, u64)>,
 }
 
 /// An array that grows to the largest id defined.

@@ -18,7 +18,7 @@ use topology::{Id, Measure, View};
 
 use self::columns::{Column, EDGES, EdgeFacts, Field, NODES, NodeFacts, Sum};
 use super::{answer, problem::Problem, query, restrict::restrict};
-use crate::{clock, config::Grant, state::Shared};
+use crate::{config::Grant, state::Shared};
 
 /// Nodes shown unless asked otherwise; the panel shows 200 at first.
 const DEFAULT_LIMIT: usize = 200;
@@ -52,7 +52,7 @@ pub(super) async fn data(
     Extension(grant): Extension<Arc<Grant>>,
     Extract(query): Extract<query::Query>,
 ) -> Result<Response, Problem> {
-    let window = query::window(&query, clock::now())?;
+    let window = query::window(&query, shared.now())?;
     let limit = query::limit(&query, DEFAULT_LIMIT, MAX_LIMIT)?;
     answer::document(shared, window, move |view| frames(restrict(view, &grant).fold(limit))).await
 }

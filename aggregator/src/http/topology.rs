@@ -8,10 +8,10 @@ use axum::{
 };
 use common::HistogramKind;
 use serde::Serialize;
-use topology::{Coverage, EdgeTotals, Measure, View, ViewEdge, ViewNode};
+use topology::{Coverage, EdgeTotals, Hole, Measure, View, ViewEdge, ViewNode};
 
 use super::{answer, problem::Problem, query, restrict::restrict, time::rfc3339};
-use crate::{clock, config::Grant, state::Shared};
+use crate::{config::Grant, state::Shared};
 
 /// The answer.
 #[derive(Serialize)]
@@ -40,6 +40,16 @@ struct CoverageJson {
     series_folded: u64,
     edges_one_sided: usize,
     history_from: String,
+    holes: Vec<HoleJson>,
+    holes_left_out: u64,
+}
+
+#[derive(Serialize)]
+struct HoleJson {
+    node: String,
+    from: String,
+    to: String,
+    reason: &'static str,
 }
 
 #[derive(Serialize)]
@@ -103,7 +113,7 @@ pub(super) async fn topology(
     Extension(grant): Extension<Arc<Grant>>,
     Extract(query): Extract<query::Query>,
 ) -> Result<Response, Problem> {
-    let window = query::window(&query, clock::now())?;
+    let window = query::window(&query, shared.now())?;
     answer::document(shared, window, move |view| Topology::from(restrict(view, &grant))).await
 }
 
@@ -131,6 +141,19 @@ impl From<Coverage> for CoverageJson {
             series_folded: coverage.series_folded,
             edges_one_sided: coverage.edges_one_sided,
             history_from: rfc3339(coverage.history_from),
+            holes: coverage.holes.into_iter().map(HoleJson::from).collect(),
+            holes_left_out: coverage.holes_left_out,
+        }
+    }
+}
+
+impl From<Hole> for HoleJson {
+    fn from(hole: Hole) -> Self {
+        Self {
+            node: hole.node,
+            from: rfc3339(hole.from),
+            to: rfc3339(hole.to),
+            reason: hole.reason.name(),
         }
     }
 }

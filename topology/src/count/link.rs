@@ -8,6 +8,7 @@ use super::{
     agreement::Agreement,
     edges::EdgeIx,
     half::{Half, HalfIx},
+    late::Late,
     split::Split,
 };
 use crate::{
@@ -49,6 +50,8 @@ pub(crate) struct Link {
     pub(crate) agreement: Option<Box<Agreement>>,
     /// Where there are several on both sides: what servers counted for all clients together.
     pub(crate) split: Option<Box<Split>>,
+    /// What came late and is not published yet.
+    pub(crate) late: Option<Box<Late>>,
 }
 
 /// What a link has published for an edge.
@@ -83,6 +86,7 @@ impl Link {
             rows: Vec::new(),
             agreement: None,
             split: None,
+            late: None,
         }
     }
 

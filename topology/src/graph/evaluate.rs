@@ -13,14 +13,14 @@ use crate::{
         link::{Link, LinkIx, LinkKey, Row},
         pairing::{Pairing, Pairings, Sides},
     },
-    show::step::{EndedStep, StepEdge},
+    show::step::{EndedStep, Given, GivenSteps, StepEdge},
     who::{evidence::Answer, place::Place, services::ServiceIx},
 };
 
 /// What is left to do for a link.
-struct Next {
+pub(super) struct Next {
     /// It has to be looked at again, whether it changes or not.
-    again: bool,
+    pub(super) again: bool,
     /// There are connections whose owners have to be asked for.
     ask: bool,
 }
@@ -65,21 +65,29 @@ impl Graph {
             }
         }
         for ix in std::mem::take(&mut self.links.queue) {
-            // Out of its place while it is evaluated: the rest of the graph is needed, too.
-            let Some(mut link) = self.links.take(ix) else { continue };
-            link.queued = false;
-            let next = self.evaluate(&mut link, now);
-            self.links.put_back(ix, link);
-            if next.ask {
-                self.ask(ix, now);
+            if let Some(link) = self.links.get_mut(ix) {
+                link.queued = false;
             }
-            if next.again {
+            if self.look_at(ix, now).again {
                 self.links.enqueue(ix);
             }
         }
+        self.put_late();
         if self.end_step(now) {
             self.expire(now);
         }
+    }
+
+    /// Evaluates a link.
+    pub(super) fn look_at(&mut self, ix: LinkIx, now: Timestamp) -> Next {
+        // Out of its place while it is evaluated: the rest of the graph is needed, too.
+        let Some(mut link) = self.links.take(ix) else { return Next { again: false, ask: false } };
+        let next = self.evaluate(&mut link, now);
+        self.links.put_back(ix, link);
+        if next.ask {
+            self.ask(ix, now);
+        }
+        next
     }
 
     /// Ends the running step if it is over; returns whether it was.
@@ -104,7 +112,9 @@ impl Graph {
         });
         let Some((window, lost)) = ended else { return false };
         if hand_over {
-            self.ended.push(EndedStep { window, lost, edges });
+            let number = self.history.next_number();
+            let step = EndedStep { window, lost, edges };
+            self.ended.push(Given { number, steps: GivenSteps::Ended(step) });
         }
         true
     }
@@ -124,8 +134,10 @@ impl Graph {
         }
         let (lasting, waiting) = self.agree(link, &sides, settles, now);
         let undivided = self.divide(link, &mut sides, now);
+        self.trim_late(link, &sides);
         let pairings = sides.pair(&lasting);
         self.publish(link, &sides, pairings, now);
+        Self::settle_late(link, waiting, undivided || sides.asking);
         Next { again: waiting || undivided || sides.asking, ..next }
     }
 
@@ -190,7 +202,12 @@ impl Graph {
         for ((row, gain), target) in link.rows.iter_mut().zip(&gains).zip(&targets) {
             if !gain.is_zero() {
                 row.published.merge(gain);
-                self.edges.gain(row.edge, gain, target.seen, now);
+                match &mut link.late {
+                    None => self.edges.gain(row.edge, gain, target.seen, now),
+                    Some(late) => {
+                        self.gain_late(late, row, target.key, gain, target.seen, now);
+                    }
+                }
             }
             let was = std::mem::replace(&mut row.open, target.open);
             self.edges.set_open(row.edge, was, target.open);

@@ -9,7 +9,7 @@ use super::{Graph, expire::Forgetting, questions::Questions, signals::Signals};
 use crate::{
     base::time::Timestamp,
     config::Config,
-    count::{edges::Edges, half::Halves, history::Running, link::Links},
+    count::{edges::Edges, half::Halves, history, link::Links},
     model::Role,
     nodes::Nodes,
     who::{
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The layout of a [`Snapshot`]: to be raised whenever a stored type changes.
-pub const SNAPSHOT_VERSION: u32 = 2;
+pub const SNAPSHOT_VERSION: u32 = 3;
 
 /// A graph as of one moment. What is large in it is shared with the graph until that changes, so that
 /// making it costs next to nothing and writing it needs no graph.
@@ -31,7 +31,7 @@ pub struct Snapshot {
     halves: Halves,
     links: Links,
     edges: Edges,
-    running: Option<Running>,
+    history: history::Stored,
     halves_refused: u64,
     signals: Signals,
     questions: Questions,
@@ -49,7 +49,7 @@ impl Graph {
             halves: self.halves.stored(),
             links: self.links.stored(),
             edges: self.edges.stored(),
-            running: self.history.running(),
+            history: self.history.stored(),
             halves_refused: self.halves_refused,
             signals: self.signals.clone(),
             questions: self.questions.clone(),
@@ -73,7 +73,7 @@ impl Graph {
             forgetting: stored.forgetting,
             ..Graph::new(config)
         };
-        graph.history.resume(stored.running);
+        graph.history.resume(stored.history);
         graph.nodes.resume();
         graph.services.resume();
         graph.halves.resume();

@@ -2,6 +2,7 @@
 
 mod folding;
 mod joining;
+mod late;
 mod lives;
 mod naming;
 mod properties;
