@@ -101,13 +101,13 @@ impl App {
             ..topology::Config::default()
         };
         let history_max_bytes = config.history_max_bytes;
-        let (dir, now) = (&config.data_dir, clock::now());
-        let settings = Settings { dir, graph, history_max_bytes, now };
+        let settings = Settings { dir: &config.data_dir, graph, history_max_bytes };
         let rules = rules::read(config.rules.as_deref())?;
-        let (mut core, store) =
-            Store::open(&settings, metrics.store.clone(), metrics.history.clone())?;
-        core.set_rules(rules, now);
-        let shared = Shared::new(core, store, metrics, &config);
+        let opened =
+            Store::open(&settings, clock::Host, metrics.store.clone(), metrics.history.clone());
+        let (mut core, store, clock) = opened?;
+        core.set_rules(rules, clock.now());
+        let shared = Shared::new(core, store, clock, metrics, &config);
         Ok(Self {
             agents,
             readers,

@@ -11,14 +11,18 @@ mod batch;
 mod entry;
 mod tables;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use prost::Message;
 use proto::v1;
 use serde::{Deserialize, Serialize};
 use topology::{
-    AgentFacts, Config, ConnectError, Connection, EndedStep, Graph, Incarnation, Node, NodeIx,
-    Rules, Snapshot, Timestamp, View, Window, model::Tuple,
+    AgentFacts, Config, ConnectError, Connection, Given, Graph, Incarnation, Node, NodeIx, Rules,
+    Snapshot, Stretch, Timestamp, View, Window, model::Tuple,
 };
 
 pub(crate) use apply::Tally;
@@ -44,8 +48,9 @@ pub struct Core {
     journal: Option<Arc<Journal>>,
     /// Takes the steps that are over.
     history: Arc<Keeper>,
-    /// Steps that are over, and not with the history yet.
-    ended: Vec<EndedStep>,
+    /// Steps that are over, or more of them, and not with the history yet; with where the journal has all that they
+    /// follow from.
+    ended: VecDeque<(u64, Given)>,
     scratch: Vec<u8>,
 }
 
@@ -57,6 +62,8 @@ struct Agent {
     applied: u64,
     /// The last batch of the stream, 0 before the first.
     seen: u64,
+    /// How long it waits between batches.
+    interval: Duration,
     tables: Tables,
 }
 
@@ -106,7 +113,7 @@ impl Core {
             agents: Vec::new(),
             journal: None,
             history,
-            ended: Vec::new(),
+            ended: VecDeque::new(),
             scratch: Vec::new(),
         }
     }
@@ -118,7 +125,7 @@ impl Core {
         history: Arc<Keeper>,
     ) -> Self {
         let graph = Graph::resume(config, graph);
-        Self { graph, agents, journal: None, history, ended: Vec::new(), scratch: Vec::new() }
+        Self { graph, agents, journal: None, history, ended: VecDeque::new(), scratch: Vec::new() }
     }
 
     /// The state as it is now; making it costs next to nothing.
@@ -148,9 +155,9 @@ impl Core {
         let (at, entry, rest) = Entry::read(bytes)?;
         match entry {
             Entry::Started => self.started(at),
-            Entry::Connected { node, incarnation, facts } => {
+            Entry::Connected { node, incarnation, facts, interval } => {
                 // Who was refused is not in the journal.
-                let _ = self.connect(&node, incarnation, facts, at);
+                let _ = self.connect(&node, incarnation, facts, interval, at);
             }
             Entry::Disconnected { connection } => self.disconnect(connection, at),
             Entry::Batch { connection, certificate_expires_unix_s } => {
@@ -188,10 +195,12 @@ impl Core {
         node: &str,
         incarnation: Incarnation,
         facts: AgentFacts,
+        interval: Duration,
         at: Timestamp,
     ) -> Result<(Connection, u64), ConnectError> {
         let connection = self.graph.node_connected(node, incarnation, facts.clone(), at)?;
-        self.record(&Entry::Connected { node: node.to_owned(), incarnation, facts }, &[], at);
+        let entry = Entry::Connected { node: node.to_owned(), incarnation, facts, interval };
+        self.record(&entry, &[], at);
         let index = connection.node.index();
         if index >= self.agents.len() {
             self.agents.resize_with(index + 1, Arc::default);
@@ -200,7 +209,7 @@ impl Core {
         if agent.session != incarnation.session {
             *agent = Agent { session: incarnation.session, ..Agent::default() };
         }
-        (agent.seen, agent.tables) = (0, Tables::default());
+        (agent.seen, agent.interval, agent.tables) = (0, interval, Tables::default());
         Ok((connection, agent.applied))
     }
 
@@ -256,6 +265,10 @@ impl Core {
             self.graph.end_telling(node);
         }
         let folded = self.graph.node(node).map(Node::folded).unwrap_or_default();
+        // A preface of which nobody said how old it is counts as of now.
+        let dated = batch.age > Duration::ZERO || !preface;
+        let moment = self.graph.moment(node, batch.age, at);
+        let late = if applied.replayed { None } else { self.graph.begin_late(moment, at) };
         let mut applier = Applier {
             graph: &mut self.graph,
             tables: &mut agent.tables,
@@ -263,15 +276,27 @@ impl Core {
             now: at,
             certificate_expires_unix_s,
             tally: Tally::default(),
+            late,
         };
         let outcome = applier.batch(batch, applied.replayed);
         applied.tally = applier.tally;
+        if let Some(late) = applier.late.take() {
+            self.graph.end_late(late, at);
+        }
         applied.tally.report(&mut self.graph, node);
         outcome.map_err(|error| Refused::Unreadable(seq, error))?;
         if !more && preface {
             self.graph.conclude_folded(node);
         }
         if !more {
+            if dated && !applied.replayed {
+                let stretch = match agent.applied {
+                    0 if seq == 1 => Stretch::First { interval: agent.interval },
+                    applied if preface && seq > applied + 1 => Stretch::Folded,
+                    _ => Stretch::Next,
+                };
+                self.graph.node_told(node, moment, stretch, at);
+            }
             agent.seen = agent.seen.max(seq);
             agent.applied = agent.applied.max(seq);
         }
@@ -330,31 +355,40 @@ impl Core {
         let held = || core.lock().unwrap_or_else(PoisonError::into_inner);
         let remembered = held().graph.remembered_from();
         let recent = Window { from: asked.from.max(remembered), to: asked.to.max(remembered) };
-        let view = held().view(recent, now);
         if asked.from >= remembered {
-            return view;
+            return held().view(recent, now);
         }
         let before = Window { from: asked.from, to: asked.to.min(remembered) };
-        view.with_older(history.older(before, remembered), asked)
+        let older = history.older(before, remembered);
+        let mut core = held();
+        let mut view = core.view(recent, now);
+        let known =
+            Window { from: asked.from.max(older.stored_from.unwrap_or(asked.from)), ..asked };
+        (view.coverage.holes, view.coverage.holes_left_out) = core.graph.holes(known);
+        drop(core);
+        view.with_older(older, asked)
     }
 
-    /// Has steps that are over kept. Not before the journal has them: after a crash they would be told twice.
-    fn hand_over(&mut self) {
-        self.ended.append(&mut self.graph.take_ended_steps());
-        if self.ended.is_empty() {
-            return;
-        }
+    /// Has steps that are over kept, as far as the journal has what they follow from: after a crash they would be
+    /// told twice otherwise.
+    pub(crate) fn hand_over(&mut self) {
+        let position = self.position();
+        self.ended.extend(self.graph.take_steps().into_iter().map(|steps| (position, steps)));
         let Some(journal) = &self.journal else {
             // Nobody waits for the state yet, so it can wait.
-            self.ended.drain(..).for_each(|step| self.history.put_patiently(step));
+            self.ended.drain(..).for_each(|(_, steps)| self.history.put_patiently(steps));
             return;
         };
+        let durable = *journal.durable().borrow();
+        while self.ended.front().is_some_and(|(position, _)| *position <= durable) {
+            if let Some((_, steps)) = self.ended.pop_front() {
+                self.history.put(steps);
+            }
+        }
         if journal.is_failing() {
             let lost = self.ended.len().saturating_sub(STEPS_HELD);
             self.ended.drain(..lost);
             self.history.lost(lost as u64);
-        } else {
-            self.ended.drain(..).for_each(|step| self.history.put(step));
         }
     }
 

@@ -2,13 +2,15 @@
 //!
 //! Steps of 10 s are merged into steps of a minute, and those into steps of ten; each tier has its share of the
 //! bytes there may be, and its oldest steps go first. `tiers` has the rules, `table` the layout, `database` writes
-//! and reads, `keeper` is the thread that does the writing.
+//! and reads, `late` adds to what is written, `keeper` is the thread that does the writing.
 //!
-//! A step is a pure function of the state when it ends, and its begin is its key: one that is made again after a
-//! crash takes the place of the first.
+//! What the state gives out follows from the state alone and is numbered; the number of the last that was written is
+//! written with it, and what a restart makes again up to that number is passed over. So what comes late can be
+//! added to steps that are there.
 
 mod database;
 mod keeper;
+mod late;
 mod table;
 mod tiers;
 

@@ -3,8 +3,8 @@
 mod tls;
 
 use prometheus::{
-    Counter, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    Counter, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry,
 };
 use topology::Stats;
 
@@ -35,6 +35,8 @@ pub struct Metrics {
     pub apply_seconds: Histogram,
     /// Seconds a tick takes.
     pub tick_seconds: Histogram,
+    /// By how much the aggregator's time is ahead of the wall clock.
+    pub clock_ahead_seconds: Gauge,
     /// HTTP requests, by route and status.
     pub http_requests: IntCounterVec,
     /// Bytes of batches.
@@ -90,6 +92,10 @@ impl Metrics {
                 "Time to add a batch to the graph, waiting for the graph included.",
             )?,
             tick_seconds: made.histogram("tick_seconds", "Time a tick of the graph takes.")?,
+            clock_ahead_seconds: made.register(Gauge::with_opts(opts(
+                "clock_ahead_seconds",
+                "The aggregator's time less the wall clock, which it follows slowly when that is set.",
+            ))?)?,
             http_requests: made.counters(
                 "http_requests_total",
                 "HTTP requests answered.",

@@ -17,7 +17,7 @@ use tokio::{
 };
 use topology::{Network, Rules, ServiceRule, model::WorkloadKind};
 
-use crate::{clock, config::ConfigError, state::Shared};
+use crate::{config::ConfigError, state::Shared};
 
 /// How often the file is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -163,7 +163,8 @@ pub(crate) async fn keep(
         known = now;
         match read(Some(&path)) {
             Ok(rules) => {
-                shared.core().set_rules(rules, clock::now());
+                let now = shared.now();
+                shared.core().set_rules(rules, now);
                 tracing::info!(file = %path.display(), "the rules have changed");
             }
             Err(error) => tracing::error!("the old rules hold: {error}"),

@@ -12,6 +12,7 @@ use tokio::{sync::Semaphore, time::timeout};
 use topology::{Timestamp, View, Window};
 
 use crate::{
+    clock::Clock,
     config::{Budget, Config},
     core::Core,
     ingest::Streams,
@@ -29,6 +30,7 @@ const ANSWERS: usize = 4;
 /// What ingest, ticker and readers share.
 pub struct Shared {
     core: Mutex<Core>,
+    pub(crate) clock: Clock,
     ready: AtomicBool,
     pub(crate) store: Store,
     /// The aggregator's own metrics.
@@ -47,9 +49,16 @@ pub struct Shared {
 
 impl Shared {
     /// Not ready yet.
-    pub(crate) fn new(core: Core, store: Store, metrics: Metrics, config: &Config) -> Self {
+    pub(crate) fn new(
+        core: Core,
+        store: Store,
+        clock: Clock,
+        metrics: Metrics,
+        config: &Config,
+    ) -> Self {
         Self {
             core: Mutex::new(core),
+            clock,
             ready: AtomicBool::new(false),
             store,
             metrics,
@@ -59,6 +68,12 @@ impl Shared {
             expected_nodes: config.expected_nodes.clone(),
             budget: config.budget,
         }
+    }
+
+    /// The aggregator's time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// The state. It is held for one batch, tick or answer; never across an await.

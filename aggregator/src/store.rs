@@ -29,9 +29,8 @@ use std::{
 pub(crate) use checkpoint::{run as keep_checkpoints, write as checkpoint};
 pub use journal::Journal;
 
-use topology::Timestamp;
-
 use crate::{
+    clock::{Clock, Source},
     core::Core,
     data_dir::DataDirError,
     history::Keeper,
@@ -56,8 +55,6 @@ pub(crate) struct Settings<'a> {
     pub(crate) graph: topology::Config,
     /// How large the history may get.
     pub(crate) history_max_bytes: u64,
-    /// The time at which it goes on.
-    pub(crate) now: Timestamp,
 }
 
 /// The journal, the snapshots and the history of one state.
@@ -75,12 +72,14 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Reads what there is in a data directory; the state goes on from it, and whatever happens next is kept.
+    /// Reads what there is in a data directory; the state goes on from it, and whatever happens next is kept. The
+    /// clock begins then.
     pub(crate) fn open(
         settings: &Settings<'_>,
+        source: impl Source + 'static,
         metrics: StoreMetrics,
         history: HistoryMetrics,
-    ) -> Result<(Core, Self), DataDirError> {
+    ) -> Result<(Core, Self, Clock), DataDirError> {
         let dir = settings.dir;
         let unusable = |source| DataDirError::Unusable { path: dir.to_path_buf(), source };
         let found = recovery::read(settings, &metrics, history)?;
@@ -88,9 +87,11 @@ impl Store {
         let (journal, writer) = started.map_err(unusable)?;
         let mut core = found.core;
         core.keep(Arc::clone(&journal));
-        core.started(settings.now);
+        let clock = Clock::new(source, core.graph().clock());
+        core.started(clock.now());
         // Questions about the last minutes are answered from it.
         found.history.flush(HISTORY_FLUSH);
+        found.history.resume_after(core.graph().steps_given());
         let store = Self {
             dir: dir.to_path_buf(),
             instance: found.instance,
@@ -102,7 +103,7 @@ impl Store {
             metrics,
             _writer: writer,
         };
-        Ok((core, store))
+        Ok((core, store, clock))
     }
 
     /// Random number of the state.
@@ -135,8 +136,13 @@ impl Store {
             timer.observe_duration();
             frozen
         };
+        // The snapshot is not to have given out steps that are not with the history.
+        let hand_over = || core.lock().unwrap_or_else(PoisonError::into_inner).hand_over();
+        self.journal.wait_until_durable(position);
+        hand_over();
         let written = self.write(position, Stored { instance: self.instance, position, state });
         self.journal.end_snapshot(position, written.is_ok());
+        hand_over();
         let counter = match &written {
             Ok(()) => &self.metrics.snapshots,
             Err(_) => &self.metrics.snapshots_failed,

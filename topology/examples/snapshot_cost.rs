@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let (local, peer) =
                 if role == Role::Client { (client, server) } else { (server, client) };
             let key = HalfKey { workload, local, peer, server_port: 443, client_port: 0, role };
-            let half = graph.open_half(node, key, now)?;
+            let half = graph.open_half(node, key, 0, now)?;
             for counter in Counter::ALL.into_iter().take(10) {
                 graph.add(half, counter, u64::from(edge) * 1000);
             }

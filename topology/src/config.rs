@@ -17,7 +17,7 @@ pub struct Config {
     pub step: Duration,
     /// How many steps are kept.
     pub steps_kept: usize,
-    /// Whether steps that are over are given out by [`crate::Graph::take_ended_steps`].
+    /// Whether steps that are over are given out by [`crate::Graph::take_steps`].
     pub hand_over_steps: bool,
     /// How long a published edge without gains and open connections is shown. What it
     /// counted is remembered.

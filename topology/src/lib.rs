@@ -41,11 +41,15 @@ pub use count::{
 pub use error::{Claim, ConnectError, DefineError};
 pub use graph::{
     Graph,
+    late::LateBatch,
     room::Telling,
     snapshot::{SNAPSHOT_VERSION, Snapshot},
 };
 pub use model::{Counter, HistogramKind};
-pub use nodes::{AgentFacts, Connection, Folded, Incarnation, Node, NodeIx, StreamId};
+pub use nodes::{
+    AgentFacts, Connection, Folded, Incarnation, Node, NodeIx, StreamId,
+    told::{Hole, HoleReason, Stretch},
+};
 pub use show::{
     coverage::Coverage,
     diff::{ChangeKind, EdgeChange, Reason, Subject, Thresholds, diff, nodes_of},
@@ -53,7 +57,7 @@ pub use show::{
     rank::Rank,
     select::{Focus, Selection},
     stats::Stats,
-    step::{EndedStep, StepEdge},
+    step::{EndedStep, Given, GivenSteps, StepEdge},
     view::{SeenBy, View, ViewEdge, ViewNode},
 };
 pub use who::rules::{Network, Rules, ServiceRule};

@@ -1,5 +1,7 @@
 //! The hosts that have an agent, and what they say of themselves.
 
+pub(crate) mod told;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::Arc,
@@ -14,6 +16,7 @@ use crate::{
     model::{Listener, NodeAddress, Program},
     who::services::{ServiceIx, WorkloadIx},
 };
+use told::Told;
 
 /// How many lives of a node are told apart. An agent that comes back in an older one counts
 /// as new.
@@ -109,6 +112,7 @@ pub struct Node {
     /// Halves that the current stream has not opened again are looked for once.
     pub(crate) swept: bool,
     pub(crate) folded: Folded,
+    pub(crate) told: Told,
 }
 
 /// What of a node was counted together with others because it took more room than there is for it.
@@ -282,7 +286,9 @@ impl Nodes {
     pub(crate) fn end_streams(&mut self, now: Timestamp) {
         for node in &mut self.nodes {
             let node = Arc::make_mut(node);
-            node.stream = None;
+            if node.stream.take().is_some() {
+                node.told.ends(node.last_seen);
+            }
             node.left_at = now;
         }
     }
@@ -293,6 +299,7 @@ impl Nodes {
             let node = Arc::make_mut(node);
             node.connected_at = node.connected_at.min(now);
             node.last_seen = node.last_seen.min(now);
+            node.told.set_back(now);
         }
     }
 
@@ -358,6 +365,7 @@ impl Nodes {
             node.swept = false;
             node.facts = facts;
             node.enter(incarnation);
+            node.told.begins();
             node.heard(now, None);
         }
         Connection { node: ix, stream }
@@ -401,6 +409,7 @@ impl Nodes {
             halves_before_pruning: 0,
             swept: false,
             folded: Folded::default(),
+            told: Told::default(),
         }));
         self.by_name.insert(name, ix);
         ix

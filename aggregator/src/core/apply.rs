@@ -3,7 +3,7 @@
 use common::{Counter, HistogramKind};
 use proto::columns::{Visitor, decode};
 use topology::{
-    DefineError, Graph, HalfIx, NodeIx, Telling, Timestamp, WorkloadIx,
+    DefineError, Graph, HalfIx, LateBatch, NodeIx, Telling, Timestamp, WorkloadIx,
     model::{HalfKey, Listener},
 };
 
@@ -52,6 +52,8 @@ pub(super) struct Applier<'a> {
     /// As the certificate of the connection says.
     pub(super) certificate_expires_unix_s: i64,
     pub(super) tally: Tally,
+    /// The batch tells of a step that is over.
+    pub(super) late: Option<LateBatch>,
 }
 
 impl Applier<'_> {
@@ -63,8 +65,8 @@ impl Applier<'_> {
         self.tally.refused += prepared.refused;
         let (mut retired, preface) = (Vec::new(), prepared.preface);
         if !replayed {
-            for (id, key) in std::mem::take(&mut self.tables.replayed) {
-                self.open(id, key, true);
+            for (id, (key, birth)) in std::mem::take(&mut self.tables.replayed) {
+                self.open(id, key, birth, true);
             }
         }
         for part in prepared.parts {
@@ -77,7 +79,7 @@ impl Applier<'_> {
                 Part::Totals(columns) => {
                     let (graph, halves) = (&mut *self.graph, &self.tables.halves);
                     let folded = if preface { Telling::Again } else { Telling::First };
-                    let to = Record::new(graph, halves);
+                    let to = Record::new(graph, halves, self.late.as_mut());
                     let mut visitor = Totals { to, is_folded: false, folded };
                     let decoded = decode(&columns, &mut visitor);
                     self.tally.undefined += visitor.to.undefined;
@@ -85,12 +87,13 @@ impl Applier<'_> {
                 }
                 Part::Ended(columns) => {
                     let (graph, halves) = (&mut *self.graph, &self.tables.halves);
-                    let to = Record::new(graph, halves);
+                    let to = Record::new(graph, halves, None);
                     decode(&columns, &mut Ended { to, is_folded: false })?;
                 }
                 Part::Increments(columns) => {
                     let (graph, halves) = (&mut *self.graph, &self.tables.halves);
-                    let mut visitor = Increments { to: Record::new(graph, halves) };
+                    let to = Record::new(graph, halves, self.late.as_mut());
+                    let mut visitor = Increments { to };
                     let decoded = decode(&columns, &mut visitor);
                     self.tally.undefined += visitor.to.undefined;
                     self.tally.records += decoded?;
@@ -161,18 +164,18 @@ impl Applier<'_> {
                 continue;
             };
             if replayed {
-                self.tables.replayed.insert(half.id, key);
+                self.tables.replayed.insert(half.id, (key, half.birth));
             } else {
-                self.open(half.id, key, preface);
+                self.open(half.id, key, half.birth, preface);
             }
         }
     }
 
-    fn open(&mut self, id: u32, key: HalfKey<WorkloadIx>, again: bool) {
+    fn open(&mut self, id: u32, key: HalfKey<WorkloadIx>, birth: u64, again: bool) {
         let half = if again {
-            self.graph.open_half_again(self.node, key, self.now)
+            self.graph.open_half_again(self.node, key, birth, self.now)
         } else {
-            self.graph.open_half(self.node, key, self.now)
+            self.graph.open_half(self.node, key, birth, self.now)
         };
         self.set(id, half);
     }
@@ -228,17 +231,25 @@ struct Record<'a> {
     halves: &'a Table<HalfIx>,
     half: Option<HalfIx>,
     undefined: u64,
+    late: Option<&'a mut LateBatch>,
 }
 
 impl<'a> Record<'a> {
-    fn new(graph: &'a mut Graph, halves: &'a Table<HalfIx>) -> Self {
-        Self { graph, halves, half: None, undefined: 0 }
+    fn new(
+        graph: &'a mut Graph,
+        halves: &'a Table<HalfIx>,
+        late: Option<&'a mut LateBatch>,
+    ) -> Self {
+        Self { graph, halves, half: None, undefined: 0, late }
     }
 
     #[inline]
     fn begin(&mut self, id: u32) {
         self.half = self.halves.get(id);
         self.undefined += u64::from(self.half.is_none());
+        if let (Some(late), Some(half)) = (&mut self.late, self.half) {
+            late.note(self.graph, half);
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Reading a batch, before the state is held.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use common::{Counter, HistogramKind};
 use prost::Message;
@@ -66,6 +68,8 @@ pub(crate) struct Prepared {
     pub(super) more: bool,
     /// When it was sent, by the agent's clock, in nanoseconds since the epoch; 0 when that was not said.
     pub(super) sent_unix_ns: u64,
+    /// How long before it was sent its interval had ended.
+    pub(super) age: Duration,
     pub(super) parts: Vec<Part>,
     /// Things the domain has no place for. They are left out and counted.
     pub(super) refused: u64,
@@ -80,6 +84,7 @@ impl Prepared {
             preface: batch.preface,
             more: batch.more,
             sent_unix_ns: batch.sent_unix_ns,
+            age: Duration::from_nanos(batch.age_ns),
             parts: Vec::new(),
             refused: 0,
             unknown: 0,

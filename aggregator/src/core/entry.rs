@@ -1,5 +1,7 @@
 //! Everything that ever changes the state, as bytes: what the journal consists of.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use topology::{AgentFacts, Connection, Incarnation, NodeIx, Rules, Timestamp};
@@ -13,7 +15,7 @@ pub(crate) enum Entry {
     /// The aggregator started: no stream of before is left.
     Started,
     /// An agent was let in.
-    Connected { node: String, incarnation: Incarnation, facts: AgentFacts },
+    Connected { node: String, incarnation: Incarnation, facts: AgentFacts, interval: Duration },
     /// A stream ended.
     Disconnected { connection: Connection },
     /// A batch came.

@@ -16,8 +16,8 @@ pub(super) struct Tables {
     pub(super) addresses: Table<Address>,
     pub(super) halves: Table<HalfIx>,
     /// Halves that batches have defined whose numbers were counted before, by id. Those that none
-    /// of these batches retires are open as of the first batch with new numbers.
-    pub(super) replayed: BTreeMap<u32, HalfKey<WorkloadIx>>,
+    /// of these batches retires are open as of the first batch with new numbers. With each, its birth.
+    pub(super) replayed: BTreeMap<u32, (HalfKey<WorkloadIx>, u64)>,
 }
 
 /// Workloads and addresses of one stream that ids are remembered for. An agent of ours has at most 65,536 halves;
@@ -57,7 +57,7 @@ impl Tables {
 
     /// Every workload that the stream may refer to.
     pub(super) fn workloads(&self) -> impl Iterator<Item = WorkloadIx> {
-        let replayed = self.replayed.values().map(|key| key.workload);
+        let replayed = self.replayed.values().map(|(key, _)| key.workload);
         self.workloads.0.iter().copied().flatten().chain(replayed)
     }
 }

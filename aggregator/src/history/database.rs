@@ -9,17 +9,21 @@ use std::{
 use redb::{ReadableDatabase, ReadableTable, Table, WriteTransaction};
 use thiserror::Error;
 use topology::{
-    EdgeTotals, EndedStep, Entry, Id, Lost, Older, PROTOCOL, Seen, SeenBy, StepEdge, Timestamp,
-    ViewEdge, ViewNode, Window,
+    EdgeTotals, EndedStep, Entry, Given, GivenSteps, Id, Lost, Older, PROTOCOL, Seen, SeenBy,
+    StepEdge, Timestamp, ViewEdge, ViewNode, Window,
 };
 
 use super::{
+    late,
     table::{self, EDGES, Edge, META, SERVICES, STEPS, Service, StepBytes, VERSION},
     tiers::{self, SHARES, TIERS},
 };
 use crate::clock;
 
 const FILE: &str = "history.redb";
+
+/// Name of the number of the last that was written.
+const GIVEN: &str = "given";
 
 /// Memory for pages of the file, in bytes.
 const CACHE: usize = 16 << 20;
@@ -78,7 +82,7 @@ impl Database {
         if !path.exists() {
             return Err(error);
         }
-        let aside = dir.join(format!("broken-{}-{FILE}", clock::now().unix_ns()));
+        let aside = dir.join(format!("broken-{}-{FILE}", clock::wall().unix_ns()));
         fs::rename(&path, &aside)?;
         tracing::error!(kept_as = %aside.display(), "the history cannot be used, it starts afresh: {error}");
         Ok((Self::at(&path, instance, max_bytes)?, Some(aside)))
@@ -132,27 +136,31 @@ impl Database {
         Ok(numbers)
     }
 
-    /// Writes a step that is over, merges those before it where that is due, and makes room.
-    pub(super) fn write(
-        &self,
-        step: &EndedStep,
-        numbers: &mut Numbers,
-    ) -> Result<(), HistoryError> {
+    /// Writes a step that is over, merges those before it where that is due, and makes room; or adds to steps. What
+    /// was written before is passed over.
+    pub(super) fn write(&self, given: &Given, numbers: &mut Numbers) -> Result<(), HistoryError> {
         let writing = self.database.begin_write()?;
         let written = (|| {
-            let mut entries = Vec::with_capacity(step.edges.len());
-            for edge in &step.edges {
-                entries.push((numbers.edge(&writing, edge)?, edge));
+            if !advance(&writing, given.number)? {
+                return Ok(());
             }
-            entries.sort_unstable_by_key(|(number, _)| *number);
-            let packed = entries
-                .iter()
-                .map(|(number, edge)| (*number, &edge.totals, edge.seen, edge.connections_open));
-            let bytes = table::pack(step.window.to, step.lost, packed)?;
-            let mut steps = Steps::open(&writing)?;
-            steps.put(0, step.window.from, &bytes)?;
-            steps.make_room(self.max_bytes)?;
-            steps.close(&writing)
+            match &given.steps {
+                GivenSteps::Ended(step) => {
+                    let bytes = numbers.pack(&writing, step)?;
+                    let mut steps = Steps::open(&writing)?;
+                    steps.put(0, step.window.from, &bytes)?;
+                    steps.make_room(self.max_bytes)?;
+                    steps.close(&writing)
+                }
+                GivenSteps::Late(late) => {
+                    let rows = late.iter().map(|step| numbers.rows(&writing, step));
+                    let rows = rows.collect::<Result<Vec<_>, _>>()?;
+                    let mut steps = Steps::open(&writing)?;
+                    late::add(&mut steps, late, &rows)?;
+                    steps.make_room(self.max_bytes)?;
+                    steps.close(&writing)
+                }
+            }
         })();
         match written {
             Ok(()) => Ok(writing.commit()?),
@@ -165,6 +173,20 @@ impl Database {
         }
     }
 
+    /// Passes over nothing that comes after a number.
+    pub(super) fn resume_after(&self, number: u64) -> Result<(), HistoryError> {
+        let writing = self.database.begin_write()?;
+        {
+            let mut meta = writing.open_table(META)?;
+            let known = meta.get(GIVEN)?.map_or(0, |known| known.value());
+            if known > number {
+                tracing::warn!("the history has more than the state, whose files were damaged");
+                meta.insert(GIVEN, number)?;
+            }
+        }
+        Ok(writing.commit()?)
+    }
+
     /// Bytes of the steps of a tier.
     #[cfg(test)]
     pub(super) fn bytes(&self, tier: usize) -> Result<u64, HistoryError> {
@@ -174,6 +196,16 @@ impl Database {
 
     /// What is stored of a window, in steps that end by `limit`.
     pub(crate) fn older(&self, asked: Window, limit: Timestamp) -> Result<Older, HistoryError> {
+        self.older_by(asked, limit, tiers::tier_for(asked))
+    }
+
+    /// The same by steps of a tier, as far as there are any.
+    pub(super) fn older_by(
+        &self,
+        asked: Window,
+        limit: Timestamp,
+        tier: usize,
+    ) -> Result<Older, HistoryError> {
         let reading = self.database.begin_read()?;
         let table = reading.open_table(STEPS)?;
         let mut stored: [Vec<Window>; TIERS.len()] = Default::default();
@@ -186,7 +218,7 @@ impl Database {
         };
         let mut sums: BTreeMap<u32, (EdgeTotals, Seen, u64)> = BTreeMap::new();
         let mut entry = Entry::default();
-        let picked = tiers::pick(asked, limit, tiers::tier_for(asked), &stored);
+        let picked = tiers::pick(asked, limit, tier, &stored);
         for (at, step) in picked.iter().enumerate() {
             let from = step.window.from.unix_ns();
             let Some(bytes) = table.get((step.tier as u8, from))? else { continue };
@@ -278,6 +310,32 @@ impl Numbers {
         Ok(number)
     }
 
+    /// The rows of a step: edge, gains, who saw it, open connections.
+    fn rows<'a>(
+        &mut self,
+        writing: &WriteTransaction,
+        step: &'a EndedStep,
+    ) -> Result<Vec<(u32, &'a StepEdge)>, HistoryError> {
+        let mut rows = Vec::with_capacity(step.edges.len());
+        for edge in &step.edges {
+            rows.push((self.edge(writing, edge)?, edge));
+        }
+        rows.sort_unstable_by_key(|(number, _)| *number);
+        Ok(rows)
+    }
+
+    fn pack(
+        &mut self,
+        writing: &WriteTransaction,
+        step: &EndedStep,
+    ) -> Result<Vec<u8>, HistoryError> {
+        let rows = self.rows(writing, step)?;
+        let packed = rows
+            .iter()
+            .map(|(number, edge)| (*number, &edge.totals, edge.seen, edge.connections_open));
+        Ok(table::pack(step.window.to, step.lost, packed)?)
+    }
+
     fn edge(&mut self, writing: &WriteTransaction, edge: &StepEdge) -> Result<u32, HistoryError> {
         if let Some(number) = self.edges.get(&edge.id) {
             return Ok(*number);
@@ -295,9 +353,19 @@ impl Numbers {
     }
 }
 
+/// Notes that what has this number is written; returns whether it was not yet.
+fn advance(writing: &WriteTransaction, number: u64) -> Result<bool, HistoryError> {
+    let mut meta = writing.open_table(META)?;
+    let known = meta.get(GIVEN)?.map_or(0, |known| known.value());
+    if number > known {
+        meta.insert(GIVEN, number)?;
+    }
+    Ok(number > known)
+}
+
 /// The steps, while they are written.
-struct Steps<'a> {
-    table: Table<'a, (u8, u64), &'static [u8]>,
+pub(super) struct Steps<'a> {
+    pub(super) table: Table<'a, (u8, u64), &'static [u8]>,
     /// Bytes of each tier.
     bytes: [u64; TIERS.len()],
 }
@@ -331,15 +399,43 @@ impl<'a> Steps<'a> {
         if let Some(before) = before.and_then(|before| tiers::period(tier, before))
             && from >= before.to
         {
-            self.merge(tier, before)?;
+            let (from, bytes) = self.merge(tier, before)?;
+            self.put(tier + 1, from, &bytes)?;
         }
+        self.replace(tier, from, bytes)
+    }
+
+    /// Puts in a step, or another one in its place.
+    pub(super) fn replace(
+        &mut self,
+        tier: usize,
+        from: Timestamp,
+        bytes: &[u8],
+    ) -> Result<(), HistoryError> {
+        let key = (tier as u8, from.unix_ns());
         let replaced = self.table.insert(key, bytes)?.map_or(0, |old| old.value().len());
         self.bytes[tier] = (self.bytes[tier] + bytes.len() as u64).saturating_sub(replaced as u64);
         Ok(())
     }
 
-    /// Makes one step of the next tier of all that a period has.
-    fn merge(&mut self, tier: usize, period: Window) -> Result<(), HistoryError> {
+    /// Removes the steps of a tier that begin in a stretch.
+    pub(super) fn remove(&mut self, tier: usize, stretch: Window) -> Result<(), HistoryError> {
+        let mut removed = 0;
+        let keys = (tier as u8, stretch.from.unix_ns())..(tier as u8, stretch.to.unix_ns());
+        self.table.retain_in(keys, |_, bytes| {
+            removed += bytes.len() as u64;
+            false
+        })?;
+        self.bytes[tier] = self.bytes[tier].saturating_sub(removed);
+        Ok(())
+    }
+
+    /// All that a period has as one step of the next tier, and its begin.
+    pub(super) fn merge(
+        &self,
+        tier: usize,
+        period: Window,
+    ) -> Result<(Timestamp, Vec<u8>), HistoryError> {
         let mut sums: BTreeMap<u32, (EdgeTotals, Seen, u64)> = BTreeMap::new();
         let (mut lost, mut extent) = (Lost::default(), None::<Window>);
         let mut entry = Entry::default();
@@ -359,11 +455,10 @@ impl<'a> Steps<'a> {
                 *open = entry.open;
             }
         }
-        let Some(extent) = extent else { return Ok(()) };
+        let extent = extent.unwrap_or(period);
         let packed =
             sums.iter().map(|(number, (totals, seen, open))| (*number, totals, *seen, *open));
-        let bytes = table::pack(extent.to, lost, packed)?;
-        self.put(tier + 1, extent.from, &bytes)
+        Ok((extent.from, table::pack(extent.to, lost, packed)?))
     }
 
     /// Removes the oldest steps of each tier until it is within its share, always a whole period of the next.
@@ -376,12 +471,8 @@ impl<'a> Steps<'a> {
                 drop(first);
                 let until =
                     tiers::period(tier, from).map_or(from.unix_ns(), |p| p.to.unix_ns() - 1);
-                let mut removed = 0;
-                self.table.retain_in((tier as u8, 0)..=(tier as u8, until), |_, bytes| {
-                    removed += bytes.len() as u64;
-                    false
-                })?;
-                self.bytes[tier] = self.bytes[tier].saturating_sub(removed);
+                let to = Timestamp::from_unix_ns(until + 1);
+                self.remove(tier, Window { from: Timestamp::default(), to })?;
             }
         }
         Ok(())

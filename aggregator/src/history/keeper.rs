@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use topology::{EndedStep, Older, Timestamp, Window};
+use topology::{Given, Older, Timestamp, Window};
 
 use super::{Database, HistoryError};
 use crate::metrics::HistoryMetrics;
@@ -22,7 +22,7 @@ const WAITING: usize = 6;
 /// Writes steps that are over, and reads them.
 pub(crate) struct Keeper {
     database: Arc<Database>,
-    steps: Option<SyncSender<EndedStep>>,
+    steps: Option<SyncSender<Given>>,
     progress: Arc<Progress>,
     thread: Option<JoinHandle<()>>,
     metrics: HistoryMetrics,
@@ -69,7 +69,7 @@ impl Keeper {
     }
 
     /// Has a step written, if there is room.
-    pub(crate) fn put(&self, step: EndedStep) {
+    pub(crate) fn put(&self, step: Given) {
         self.progress.note(1, 0);
         let sent = self.steps.as_ref().map(|steps| steps.try_send(step));
         if let Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) = sent {
@@ -84,7 +84,7 @@ impl Keeper {
     }
 
     /// Has a step written, and waits for room.
-    pub(crate) fn put_patiently(&self, step: EndedStep) {
+    pub(crate) fn put_patiently(&self, step: Given) {
         self.progress.note(1, 0);
         if let Some(steps) = &self.steps
             && steps.send(step).is_err()
@@ -99,6 +99,14 @@ impl Keeper {
         let given = done.0;
         // Whether in time or not, there is no more to do about it.
         let _ = self.progress.changed.wait_timeout_while(done, at_most, |done| done.1 < given);
+    }
+
+    /// The state has been made again, and has given out steps up to this number. When more are stored, it has lost
+    /// what they follow from: what it gives out next is not what they are.
+    pub(crate) fn resume_after(&self, number: u64) {
+        if let Err(error) = self.database.resume_after(number) {
+            tracing::error!("the history cannot be written, windows may lack some of it: {error}");
+        }
     }
 
     /// What is stored of a window, in steps that end by `limit`; nothing when it cannot be read, which is said.
@@ -128,7 +136,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(&self, steps: &Receiver<EndedStep>) {
+    fn run(&self, steps: &Receiver<Given>) {
         let mut numbers = None;
         let mut failing = false;
         for step in steps {
@@ -151,7 +159,7 @@ impl Writer {
 
     fn write(
         &self,
-        step: &EndedStep,
+        step: &Given,
         numbers: &mut Option<super::database::Numbers>,
     ) -> Result<(), HistoryError> {
         let mut known = match numbers.take() {

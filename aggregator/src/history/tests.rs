@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::prelude::*;
 use topology::{
-    EdgeTotals, EndedStep, Id, Lost, Measure, Older, PROTOCOL, Seen, StepEdge, Timestamp, ViewNode,
-    Window, model::WorkloadKind,
+    EdgeTotals, EndedStep, Given, GivenSteps, Id, Lost, Measure, Older, PROTOCOL, Seen, StepEdge,
+    Timestamp, ViewNode, Window, model::WorkloadKind,
 };
 
 use super::{Database, database::Numbers};
@@ -65,6 +65,7 @@ struct Written {
     folder: tempfile::TempDir,
     database: Database,
     numbers: Numbers,
+    given: u64,
 }
 
 impl Written {
@@ -72,20 +73,26 @@ impl Written {
         let folder = tempfile::tempdir().unwrap();
         let (database, aside) = Database::open(folder.path(), 7, max_bytes).unwrap();
         assert_eq!(aside, None);
-        Self { folder, database, numbers: Numbers::default() }
+        Self { folder, database, numbers: Numbers::default(), given: 0 }
     }
 
     fn write(&mut self, step: &EndedStep) {
-        self.database.write(step, &mut self.numbers).unwrap();
+        self.give(GivenSteps::Ended(step.clone()));
+    }
+
+    fn give(&mut self, steps: GivenSteps) {
+        self.given += 1;
+        let given = Given { number: self.given, steps };
+        self.database.write(&given, &mut self.numbers).unwrap();
     }
 
     fn reopened(self) -> Self {
-        let Self { folder, database, .. } = self;
+        let Self { folder, database, given, .. } = self;
         drop(database);
         let (database, aside) = Database::open(folder.path(), 7, PLENTY).unwrap();
         assert_eq!(aside, None);
         let numbers = database.numbers().unwrap();
-        Self { folder, database, numbers }
+        Self { folder, database, numbers, given }
     }
 }
 
@@ -137,6 +144,18 @@ fn the_oldest_go_first_and_the_finest_of_them() {
     assert!(stored < 20_000, "{stored}");
 }
 
+#[test]
+fn a_state_that_has_lost_something_goes_on() {
+    let mut written = Written::new(PLENTY);
+    (0..9).for_each(|n| written.write(&step(10 * n, vec![edge("db", 5, 0)])));
+    // It knows of 4 steps, and makes other ones of the rest.
+    written.database.resume_after(4).unwrap();
+    written.given = 4;
+    (4..9).for_each(|n| written.write(&step(10 * n, vec![edge("db", 7, 0)])));
+    let older = written.database.older(Window { from: at(0), to: at(90) }, END).unwrap();
+    assert_eq!(bytes(&older)["db"], 4 * 5 + 5 * 7);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
     #[test]
@@ -154,7 +173,9 @@ proptest! {
         steps.iter().for_each(|step| written.write(step));
         // A crash, and some of them are made again.
         let mut written = written.reopened();
-        for step in &steps[again.index(steps.len())..] {
+        let again = again.index(steps.len());
+        written.given = again as u64;
+        for step in &steps[again..] {
             written.write(step);
         }
         let asked = Window { from: at(from), to: at(from + length) };
@@ -166,6 +187,65 @@ proptest! {
                 *expected.entry(servers[*server].to_owned()).or_default() += bytes;
             }
         }
+        prop_assert_eq!(bytes(&older), expected);
+    }
+
+    #[test]
+    fn what_comes_late_is_in_every_tier(
+        ends in proptest::collection::btree_set(0..200_u64, 1..60),
+        late in proptest::collection::vec((0..200_u64, 0..3_usize, 1..100_u64), 0..40),
+        (from, length) in (0..40_u64, 1..40_u64),
+        again in any::<prop::sample::Index>(),
+    ) {
+        let servers = ["db", "cache", "mail"];
+        // Steps in order; each is followed by what came late of those before it, whether there was one or not.
+        let mut given = Vec::new();
+        for n in &ends {
+            given.push(GivenSteps::Ended(step(10 * n, vec![edge("db", 1, 0)])));
+            let of_before = late.iter().filter(|(at, ..)| at < n);
+            let late: Vec<_> = of_before
+                .map(|(at, server, bytes)| step(10 * at, vec![edge(servers[*server], *bytes, 0)]))
+                .map(|step| EndedStep { lost: Lost::default(), ..step })
+                .collect();
+            given.push(GivenSteps::Late(late));
+        }
+        let mut written = Written::new(PLENTY);
+        given.iter().for_each(|steps| written.give(steps.clone()));
+        let mut written = written.reopened();
+        let again = again.index(given.len());
+        written.given = again as u64;
+        given[again..].iter().for_each(|steps| written.give(steps.clone()));
+        let mut sums: BTreeMap<u64, BTreeMap<String, u64>> = BTreeMap::new();
+        for steps in given {
+            let steps = match steps {
+                GivenSteps::Ended(step) => vec![step],
+                GivenSteps::Late(steps) => steps,
+            };
+            for step in steps {
+                let period = step.window.from.unix_ns() / 60_000_000_000;
+                for edge in &step.edges {
+                    let name = edge.target.name.clone();
+                    let bytes = edge.totals.get(Measure::BytesToServer);
+                    *sums.entry(period).or_default().entry(name).or_default() += bytes;
+                }
+            }
+        }
+        // Whole minutes: every tier has the same of them.
+        let period = Window { from: at(60 * from), to: at(60 * (from + length)) };
+        let mut expected: BTreeMap<String, u64> = BTreeMap::new();
+        for (name, bytes) in sums.range(from..from + length).flat_map(|(_, sums)| sums) {
+            *expected.entry(name.clone()).or_default() += bytes;
+        }
+        for tier in 0..2 {
+            let older = written.database.older_by(period, END, tier).unwrap();
+            prop_assert_eq!(bytes(&older), expected.clone());
+        }
+        let all = Window { from: at(0), to: at(100_000) };
+        let mut expected: BTreeMap<String, u64> = BTreeMap::new();
+        for (name, bytes) in sums.values().flatten() {
+            *expected.entry(name.clone()).or_default() += bytes;
+        }
+        let older = written.database.older_by(all, END, 2).unwrap();
         prop_assert_eq!(bytes(&older), expected);
     }
 

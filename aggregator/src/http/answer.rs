@@ -11,7 +11,7 @@ use serde::Serialize;
 use topology::{View, Window};
 
 use super::problem::Problem;
-use crate::{clock, state::Shared};
+use crate::state::Shared;
 
 /// Runs `make` where it may block, when it is its turn.
 pub(super) async fn blocking<T: Send + 'static>(
@@ -34,7 +34,7 @@ pub(super) async fn document<T: Serialize>(
     make: impl FnOnce(View) -> T + Send + 'static,
 ) -> Result<Response, Problem> {
     let made = blocking(shared, move |shared| {
-        let view = shared.view(window, clock::now());
+        let view = shared.view(window, shared.now());
         serde_json::to_vec(&make(view))
     });
     let body = made.await?.map_err(|_| Problem::internal("the answer could not be written"))?;

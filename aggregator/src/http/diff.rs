@@ -19,7 +19,7 @@ use super::{
     shapes::{CoverageJson, EdgeJson, NodeJson, WindowJson},
     window::{self, WindowQuery},
 };
-use crate::{clock, config::Grant, state::Shared};
+use crate::{config::Grant, state::Shared};
 
 /// Changes told unless asked otherwise.
 const DEFAULT_LIMIT: usize = 100;
@@ -122,7 +122,7 @@ pub(super) async fn topology_diff(
     Query(query): Query<DiffQuery>,
     Query(part): Query<PartQuery>,
 ) -> Result<Response, Problem> {
-    let now = clock::now();
+    let now = shared.now();
     let window = window.window(now)?;
     let base = query.base(window, now)?;
     let thresholds = query.thresholds()?;

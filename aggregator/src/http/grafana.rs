@@ -24,7 +24,7 @@ use super::{
     problem::Problem,
     window::WindowQuery,
 };
-use crate::{clock, config::Grant, state::Shared};
+use crate::{config::Grant, state::Shared};
 
 /// Nodes shown unless asked otherwise; the panel shows 200 at first.
 const DEFAULT_LIMIT: usize = 200;
@@ -79,7 +79,7 @@ pub(super) async fn data(
     Query(window): Query<WindowQuery>,
     Query(part): Query<PartQuery>,
 ) -> Result<Response, Problem> {
-    let window = window.window(clock::now())?;
+    let window = window.window(shared.now())?;
     let part = Part::of(&part, grant, Some(DEFAULT_LIMIT))?;
     answer::document(shared, window, move |view| frames(part.take(view))).await
 }

@@ -32,7 +32,7 @@ use super::{
     problem::Problem,
     shapes::{EdgeJson, NodeJson, WindowJson},
 };
-use crate::{clock, config::Grant, state::Shared};
+use crate::{config::Grant, state::Shared};
 
 /// The time that is looked at, up to now.
 const SPAN: Duration = Duration::from_secs(60);
@@ -142,7 +142,7 @@ impl Live {
 async fn look(number: u64, shared: &Arc<Shared>) -> Result<Look, Problem> {
     let made = answer::blocking(Arc::clone(shared), |shared| {
         let begun = Instant::now();
-        let now = clock::now();
+        let now = shared.now();
         let view = shared.view(Window { from: now.minus(SPAN), to: now }, now);
         (Arc::new(view), begun.elapsed())
     });

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use common::HistogramKind;
 use serde::Serialize;
-use topology::{Coverage, EdgeTotals, Measure, ViewEdge, ViewNode, Window};
+use topology::{Coverage, EdgeTotals, Hole, Measure, ViewEdge, ViewNode, Window};
 use utoipa::ToSchema;
 
 use super::time::rfc3339;
@@ -31,6 +31,20 @@ pub(super) struct CoverageJson {
     pub(super) series_folded: u64,
     pub(super) edges_one_sided: usize,
     pub(super) history_from: String,
+    /// Stretches of the window that nodes have told nothing of, or only a sum; as many as fit.
+    pub(super) holes: Vec<HoleJson>,
+    /// How many more there are.
+    pub(super) holes_left_out: u64,
+}
+
+/// A stretch of time of which a node has told nothing (`silent`), or only a sum (`folded`).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Hole)]
+pub(super) struct HoleJson {
+    pub(super) node: String,
+    pub(super) from: String,
+    pub(super) to: String,
+    pub(super) reason: &'static str,
 }
 
 /// A service.
@@ -117,6 +131,19 @@ impl From<Coverage> for CoverageJson {
             series_folded: coverage.series_folded,
             edges_one_sided: coverage.edges_one_sided,
             history_from: rfc3339(coverage.history_from),
+            holes: coverage.holes.into_iter().map(HoleJson::from).collect(),
+            holes_left_out: coverage.holes_left_out,
+        }
+    }
+}
+
+impl From<Hole> for HoleJson {
+    fn from(hole: Hole) -> Self {
+        Self {
+            node: hole.node,
+            from: rfc3339(hole.from),
+            to: rfc3339(hole.to),
+            reason: hole.reason.name(),
         }
     }
 }

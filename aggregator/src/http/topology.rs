@@ -17,7 +17,7 @@ use super::{
     shapes::{CoverageJson, EdgeJson, NodeJson, WindowJson},
     window::WindowQuery,
 };
-use crate::{clock, config::Grant, state::Shared};
+use crate::{config::Grant, state::Shared};
 
 /// The graph over a window of time.
 #[derive(Serialize, ToSchema)]
@@ -47,7 +47,7 @@ pub(super) async fn topology(
     Query(window): Query<WindowQuery>,
     Query(part): Query<PartQuery>,
 ) -> Result<Response, Problem> {
-    let window = window.window(clock::now())?;
+    let window = window.window(shared.now())?;
     let part = Part::of(&part, grant, None)?;
     answer::document(shared, window, move |view| Topology::from(part.take(view))).await
 }

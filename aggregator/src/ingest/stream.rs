@@ -24,7 +24,6 @@ use topology::{AgentFacts, Connection, Incarnation, model::Tuple};
 
 use super::{connection::Peer, limits::Limits};
 use crate::{
-    clock,
     core::{Prepared, Refused},
     state::Shared,
 };
@@ -57,7 +56,8 @@ impl Drop for Present {
     fn drop(&mut self) {
         self.shared.metrics.streams.dec();
         self.shared.streams.end(&self.node, &self.replaced);
-        self.shared.core().disconnect(self.connection, clock::now());
+        let now = self.shared.now();
+        self.shared.core().disconnect(self.connection, now);
     }
 }
 
@@ -159,7 +159,8 @@ impl StreamTask {
                     continue;
                 }
                 Next::Ask => {
-                    self.shared.core().take_questions(present.connection.node, clock::now())
+                    let now = self.shared.now();
+                    self.shared.core().take_questions(present.connection.node, now)
                 }
             };
             for question in resolves(&questions) {
@@ -223,7 +224,8 @@ impl StreamTask {
         };
         let (connection, acked, position) = {
             let mut core = self.shared.core();
-            let connected = core.connect(&self.node, incarnation, facts, clock::now());
+            let connected =
+                core.connect(&self.node, incarnation, facts, hello.interval, self.shared.now());
             let (connection, acked) = connected
                 .map_err(|error| self.refuse("name", Status::already_exists(error.to_string())))?;
             (connection, acked, core.position())
@@ -259,7 +261,7 @@ impl StreamTask {
         let expires = self.peer.identity.not_after_unix_s;
         let applied = {
             let mut core = self.shared.core();
-            core.batch(present.connection, prepared, &bytes, expires, clock::now())
+            core.batch(present.connection, prepared, &bytes, expires, self.shared.now())
         };
         timer.observe_duration();
         let applied = applied.map_err(|refused| {

@@ -151,6 +151,14 @@ impl Journal {
         self.durable.subscribe()
     }
 
+    /// Waits until nothing up to a position will be forgotten, as long as anything can be written.
+    pub(super) fn wait_until_durable(&self, position: u64) {
+        while *self.durable.borrow() < position && !self.is_failing() {
+            self.hurry();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Whether entries are dropped.
     pub(crate) fn is_failing(&self) -> bool {
         self.pending().mode != Mode::Writing

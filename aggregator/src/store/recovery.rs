@@ -168,7 +168,7 @@ impl Reading<'_> {
 
     fn aside(&self, path: &Path) -> PathBuf {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        self.dir.join(format!("broken-{}-{name}", clock::now().unix_ns()))
+        self.dir.join(format!("broken-{}-{name}", clock::wall().unix_ns()))
     }
 
     fn unusable(&self, source: io::Error) -> DataDirError {

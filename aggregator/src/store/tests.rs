@@ -14,26 +14,34 @@ use topology::{
 };
 
 use super::*;
-use crate::{core::Prepared, metrics::Metrics};
+use crate::{clock::tests::Hands, core::Prepared, metrics::Metrics};
 
 /// What can happen.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Report(usize, u64),
+    /// The same, so many seconds after it happened.
+    Late(usize, u64, u64),
     Reconnect(usize),
     Pass(u64),
     Snapshot,
-    /// The process is gone from one moment to the next.
-    Kill,
+    /// The process is gone from one moment to the next; and the history has nothing since the last snapshot.
+    Kill(bool),
 }
+
+const INTERVAL: Duration = Duration::from_secs(10);
+const HISTORY: &str = "history.redb";
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         6 => (0..2_usize, 1..9_u64).prop_map(|(node, more)| Event::Report(node, more)),
+        3 => (0..2_usize, 1..9_u64, 0..150_u64)
+            .prop_map(|(node, more, age)| Event::Late(node, more, age)),
         1 => (0..2_usize).prop_map(Event::Reconnect),
         6 => (0..12_u64).prop_map(Event::Pass),
+        1 => (30..200_u64).prop_map(Event::Pass),
         1 => Just(Event::Snapshot),
-        1 => Just(Event::Kill),
+        1 => any::<bool>().prop_map(Event::Kill),
     ]
 }
 
@@ -45,24 +53,27 @@ struct Run {
     _elsewhere: tempfile::TempDir,
     core: Mutex<Core>,
     store: Option<Store>,
+    hands: Hands,
+    clock: Clock,
     now: Timestamp,
     streams: [Option<Connection>; 2],
     next: [u64; 2],
     totals: [u64; 2],
 }
 
-fn open(dir: &Path, now: Timestamp) -> (Core, Store) {
+fn open(dir: &Path, hands: &Hands) -> (Core, Store, Clock) {
     let metrics = Metrics::new().unwrap();
     let graph = Config { steps_kept: 3, hand_over_steps: true, ..Config::default() };
-    let settings = Settings { dir, graph, history_max_bytes: 1 << 30, now };
-    Store::open(&settings, metrics.store, metrics.history).unwrap()
+    let settings = Settings { dir, graph, history_max_bytes: 1 << 30 };
+    Store::open(&settings, hands.clone(), metrics.store, metrics.history).unwrap()
 }
 
 impl Run {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let now = Timestamp::from_unix_ns(1_800_000_003_000_000_000);
-        let (core, store) = open(folder.path(), now);
+        let hands = Hands::new();
+        let (core, store, clock) = open(folder.path(), &hands);
+        let now = clock.now();
         let (core, store) = (Mutex::new(core), Some(store));
         let elsewhere = tempfile::tempdir().unwrap();
         let metrics = Metrics::new().unwrap().history;
@@ -74,6 +85,8 @@ impl Run {
             _elsewhere,
             core,
             store,
+            hands,
+            clock,
             now,
             streams: [None; 2],
             next: [1; 2],
@@ -83,65 +96,97 @@ impl Run {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Report(node, more) => self.report(node, more),
+            Event::Report(node, more) => self.report(node, more, 0),
+            Event::Late(node, more, age) => self.report(node, more, age),
             Event::Reconnect(node) => self.connect(node),
             Event::Pass(seconds) => {
                 for _ in 0..seconds {
-                    self.now = self.now.plus(std::time::Duration::from_secs(1));
+                    self.hands.pass(1);
+                    self.now = self.clock.now();
                     self.core.get_mut().unwrap().tick(self.now);
                     // Time flies here: no step shall be lost because it cannot be written so fast.
-                    self.store.as_ref().unwrap().history().flush(HISTORY_FLUSH);
+                    self.settle();
                 }
             }
-            Event::Snapshot => self.store.as_ref().unwrap().checkpoint(&self.core).unwrap(),
-            Event::Kill => self.kill(),
+            Event::Snapshot => {
+                self.store.as_ref().unwrap().checkpoint(&self.core).unwrap();
+                let (from, to) = (self.folder.path().join(HISTORY), self.old_history());
+                fs::copy(from, to).unwrap();
+            }
+            Event::Kill(history_too) => self.kill(history_too),
         }
     }
 
+    /// The history as of the last snapshot.
+    fn old_history(&self) -> PathBuf {
+        self._elsewhere.path().join(HISTORY).with_extension("old")
+    }
+
     /// What was appended is written, as it is before anybody hears of it; then it starts again.
-    fn kill(&mut self) {
+    fn kill(&mut self, history_too: bool) {
         let before = self.shown();
         self.store = None;
         self.core = Mutex::new(Core::new(Config::default(), self.nowhere.clone()));
-        let (core, store) = open(self.folder.path(), self.now);
-        (self.core, self.store) = (Mutex::new(core), Some(store));
+        if history_too {
+            let (history, old) = (self.folder.path().join(HISTORY), self.old_history());
+            match old.exists() {
+                true => drop(fs::copy(old, history).unwrap()),
+                false => fs::remove_file(history).unwrap(),
+            }
+        }
+        let (core, store, clock) = open(self.folder.path(), &self.hands);
+        (self.core, self.store, self.clock) = (Mutex::new(core), Some(store), clock);
         assert_eq!(self.shown(), before);
         self.streams = [None; 2];
     }
 
-    /// The published series, and everything there ever was as readers see it.
-    fn shown(&self) -> (Vec<String>, Vec<topology::ViewEdge>) {
-        // The window first: it begins with a tick.
-        let edges = self.edges();
-        (series(&self.core.lock().unwrap()), edges)
+    /// The published series, and as readers see them all there ever was, and each of the last steps.
+    fn shown(&self) -> (Vec<String>, Vec<Vec<topology::ViewEdge>>) {
+        // The windows first: they begin with a tick.
+        let begin = Timestamp::default();
+        let mut windows = vec![self.edges(begin, self.now)];
+        for step in 1..20 {
+            let to = self.now.minus(Duration::from_secs(10 * step));
+            windows.push(self.edges(to.minus(Duration::from_secs(10)), to));
+        }
+        (series(&self.core.lock().unwrap()), windows)
     }
 
-    fn edges(&self) -> Vec<topology::ViewEdge> {
+    fn edges(&self, from: Timestamp, to: Timestamp) -> Vec<topology::ViewEdge> {
+        let window = topology::Window { from, to };
+        self.core.lock().unwrap().tick(self.now);
+        self.settle();
         let store = self.store.as_ref().unwrap();
-        store.history().flush(HISTORY_FLUSH);
-        let all = topology::Window { from: Timestamp::default(), to: self.now };
-        let mut edges = Core::view_all(&self.core, store.history(), all, self.now).edges;
+        let mut edges = Core::view_all(&self.core, store.history(), window, self.now).edges;
         // Whose word counts for what is open depends on who is connected, and now nobody is.
         edges.iter_mut().for_each(|edge| edge.connections_open = 0);
         edges
+    }
+
+    /// Waits until the history has what it is to have.
+    fn settle(&self) {
+        let store = self.store.as_ref().unwrap();
+        store.journal().wait_until_durable(store.journal().position());
+        self.core.lock().unwrap().hand_over();
+        store.history().flush(HISTORY_FLUSH);
     }
 
     fn connect(&mut self, node: usize) {
         let incarnation = Incarnation { boot_id: [1; 16], generation: 2, session: 3 };
         let core = self.core.get_mut().unwrap();
         let name = ["a", "b"][node];
-        let connected = core.connect(name, incarnation, AgentFacts::default(), self.now);
+        let connected = core.connect(name, incarnation, AgentFacts::default(), INTERVAL, self.now);
         let (connection, acked) = connected.unwrap();
         // Everything was taken over for good.
         assert_eq!(acked, self.next[node] - 1);
         self.streams[node] = Some(connection);
         if acked > 0 {
             let totals = section(v1::SectionKind::Totals, columns(self.totals[node]));
-            self.send(node, true, vec![definitions(node), totals]);
+            self.send(node, true, vec![definitions(node), totals], 0);
         }
     }
 
-    fn report(&mut self, node: usize, more: u64) {
+    fn report(&mut self, node: usize, more: u64, age_s: u64) {
         if self.streams[node].is_none() {
             self.connect(node);
         }
@@ -150,13 +195,14 @@ impl Run {
             sections.insert(0, definitions(node));
         }
         self.totals[node] += more;
-        self.send(node, false, sections);
+        self.send(node, false, sections, age_s);
     }
 
-    fn send(&mut self, node: usize, preface: bool, sections: Vec<v1::Section>) {
+    fn send(&mut self, node: usize, preface: bool, sections: Vec<v1::Section>, age_s: u64) {
         let seq = if preface { self.next[node] - 1 } else { self.next[node] };
         self.next[node] = seq + 1;
-        let batch = v1::Batch { seq, preface, sections, ..v1::Batch::default() };
+        let age_ns = age_s * 1_000_000_000;
+        let batch = v1::Batch { seq, preface, sections, age_ns, ..v1::Batch::default() };
         let bytes = batch.encode_to_vec();
         let (core, connection) = (self.core.get_mut().unwrap(), self.streams[node].unwrap());
         let prepared = Prepared::read(batch).unwrap();
@@ -198,6 +244,7 @@ fn definitions(node: usize) -> v1::Section {
         server_port: 80,
         client_port: 0,
         role,
+        birth: 1,
     };
     let named =
         |(id, address): (u32, Address)| v1::AddressDefinition { id, address: Some(address.into()) };
@@ -236,7 +283,14 @@ proptest! {
             run.happen(Event::Report(node, missing));
         }
         run.happen(Event::Pass(15));
-        run.happen(Event::Kill);
+        run.happen(Event::Kill(true));
+        // Windows add up to what was published.
+        let shown: u64 = run
+            .edges(Timestamp::default(), run.now)
+            .iter()
+            .map(|edge| edge.totals.get(topology::Measure::Connections))
+            .sum();
+        prop_assert_eq!(shown, most);
         let core = run.core.lock().unwrap();
         let connections: u64 = core
             .graph()

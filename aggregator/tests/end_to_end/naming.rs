@@ -32,6 +32,7 @@ fn container() -> v1::Section {
         peer: 2,
         server_port: 443,
         client_port: 0,
+        birth: 0,
         role: v1::Role::Client.into(),
     };
     let definitions = v1::Definitions {

@@ -98,6 +98,8 @@ async fn an_empty_graph_has_every_field() {
         "series_folded",
         "edges_one_sided",
         "history_from",
+        "holes",
+        "holes_left_out",
     ] {
         assert!(!topology["coverage"][field].is_null(), "{field}");
     }

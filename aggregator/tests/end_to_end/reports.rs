@@ -35,7 +35,8 @@ pub fn workload(id: u32, name: &str) -> WorkloadDefinition {
 
 pub fn half(id: u32, workload: u32, role: Role, server_port: u32) -> HalfDefinition {
     let (local, peer) = if role == Role::Client { (1, 2) } else { (2, 1) };
-    HalfDefinition { id, workload, local, peer, server_port, client_port: 0, role: role.into() }
+    let (client_port, role) = (0, role.into());
+    HalfDefinition { id, workload, local, peer, server_port, client_port, role, birth: 0 }
 }
 
 /// Address 1 is the client's, address 2 the server's.

@@ -83,6 +83,7 @@ pub fn half(world: &World, half: &Half) -> HalfDefinition {
         server_port: world.port_of(half.link).into(),
         client_port: 0,
         role: role.into(),
+        birth: 0,
     }
 }
 

@@ -190,6 +190,7 @@ fn define(name: &str, role: Role) -> Section {
             server_port: PORT.into(),
             client_port: 0,
             role: role.into(),
+            birth: 0,
         }],
         retired_halves: Vec::new(),
     };

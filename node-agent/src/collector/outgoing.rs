@@ -9,7 +9,7 @@ use tokio::{sync::mpsc::error::TrySendError, time::Instant};
 use crate::{
     clock::Moment,
     metrics::Metrics,
-    queue::{Found, Prefaces, Queue},
+    queue::{Found, Preface, Prefaces, Queue},
     uplink::Stream,
 };
 
@@ -45,7 +45,7 @@ struct InFlight {
 pub(super) struct Outgoing {
     stream: Stream,
     /// What is left of the preface.
-    preface: VecDeque<v1::Batch>,
+    preface: Preface,
     /// The batch after the preface, or after the last one sent.
     next: u64,
     in_flight: VecDeque<InFlight>,
@@ -58,7 +58,7 @@ impl Outgoing {
     /// A stream that begins with the oldest batch that is not acknowledged.
     pub(super) fn new(stream: Stream, queue: &mut Queue, prefaces: &mut impl Prefaces) -> Self {
         let (preface, next) = queue.preface(prefaces);
-        let (preface, in_flight) = (preface.into(), VecDeque::new());
+        let in_flight = VecDeque::new();
         Self { stream, preface, next, in_flight, in_flight_bytes: 0, more: false }
     }
 
@@ -74,15 +74,14 @@ impl Outgoing {
             if self.in_flight_bytes >= MOST_IN_FLIGHT && !self.more {
                 return Sent::Waiting;
             }
-            let batch = match self.preface.front() {
-                Some(_) => None,
-                None => match queue.find(self.next) {
+            let batch = match self.preface.is_empty() {
+                false => None,
+                true => match queue.find(self.next) {
                     Found::Here(entry) => Some(entry),
                     Found::NotYet => return Sent::All,
                     Found::Gone => {
                         // Folded before it could be sent.
-                        let (preface, next) = queue.preface_from(self.next, prefaces);
-                        (self.preface, self.next) = (preface.into(), next);
+                        (self.preface, self.next) = queue.preface_from(self.next, prefaces);
                         continue;
                     }
                 },
@@ -94,10 +93,7 @@ impl Outgoing {
             };
             let now = Moment::now();
             let batch = match batch {
-                None => self
-                    .preface
-                    .pop_front()
-                    .map(|preface| v1::Batch { sent_unix_ns: now.unix_ns, ..preface }),
+                None => self.preface.next(&now),
                 Some(entry) => {
                     self.next = entry.seq + 1;
                     let batch = entry.batch(&now, now.since(&entry.ended));

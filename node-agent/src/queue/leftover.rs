@@ -118,6 +118,7 @@ impl Leftover {
             files: self.files.iter().map(|(path, _)| path.as_path()).collect(),
             reader: None,
             preface: VecDeque::new(),
+            preface_ended: Moment::default(),
             last: None,
             same_boot: self.hello.boot_id == own.boot_id,
         }
@@ -157,6 +158,8 @@ pub struct Delivery<'a> {
     files: VecDeque<&'a Path>,
     reader: Option<(Reader, &'a Path)>,
     preface: VecDeque<v1::Batch>,
+    /// When the interval ended of the last batch that the preface stands for.
+    preface_ended: Moment,
     last: Option<u64>,
     same_boot: bool,
 }
@@ -169,7 +172,8 @@ impl Iterator for Delivery<'_> {
         let now = Moment::now();
         loop {
             if let Some(batch) = self.preface.pop_front() {
-                return Some(v1::Batch { sent_unix_ns: now.unix_ns, ..batch });
+                let age_ns = self.age_ns(&now, &self.preface_ended);
+                return Some(v1::Batch { sent_unix_ns: now.unix_ns, age_ns, ..batch });
             }
             match self.step(&now) {
                 Ok(None) if self.files.is_empty() => return None,
@@ -192,9 +196,11 @@ impl Delivery<'_> {
             return Err(FrameError::Order);
         }
         self.last = Some(entry.seq);
-        let ended = &entry.ended;
-        let age_ns = if self.same_boot { now.since(ended) } else { now.since_other_boot(ended) };
-        Ok(Some(entry.batch(now, age_ns)?))
+        Ok(Some(entry.batch(now, self.age_ns(now, &entry.ended))?))
+    }
+
+    fn age_ns(&self, now: &Moment, ended: &Moment) -> u64 {
+        if self.same_boot { now.since(ended) } else { now.since_other_boot(ended) }
     }
 
     fn open_next(&mut self) {
@@ -206,7 +212,7 @@ impl Delivery<'_> {
         match opened {
             Ok((reader, preface)) => {
                 if self.last != Some(reader.start) {
-                    self.preface = preface.into();
+                    (self.preface, self.preface_ended) = (preface.into(), reader.start_ended);
                     self.last = Some(reader.start);
                 }
                 self.reader = Some((reader, path));

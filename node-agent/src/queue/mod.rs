@@ -101,6 +101,28 @@ pub enum Found {
     NotYet,
 }
 
+/// What is left to send of a preface.
+#[derive(Clone, Debug, Default)]
+pub struct Preface {
+    batches: VecDeque<v1::Batch>,
+    /// When the interval ended of the last batch that it stands for.
+    ended: Moment,
+}
+
+impl Preface {
+    /// Whether there is nothing left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// The next batch of it, as it goes out now.
+    pub fn next(&mut self, now: &Moment) -> Option<v1::Batch> {
+        let batch = self.batches.pop_front()?;
+        Some(v1::Batch { sent_unix_ns: now.unix_ns, age_ns: now.since(&self.ended), ..batch })
+    }
+}
+
 /// Writes a preface as of a batch, from the encoded batches after it.
 pub trait Prefaces {
     /// As [`Report::preface`](crate::report::Report::preface).
@@ -215,22 +237,19 @@ impl Queue {
     }
 
     /// What a new stream is to be sent before the first batch; and the number of that batch.
-    pub fn preface(&mut self, prefaces: &mut impl Prefaces) -> (Vec<v1::Batch>, u64) {
+    pub fn preface(&mut self, prefaces: &mut impl Prefaces) -> (Preface, u64) {
         self.preface_from(self.acked + 1, prefaces)
     }
 
     /// What a stream is to be sent when the batches from `from` on are gone, up to some
     /// later one; and the number of that one.
-    pub fn preface_from(
-        &mut self,
-        from: u64,
-        prefaces: &mut impl Prefaces,
-    ) -> (Vec<v1::Batch>, u64) {
+    pub fn preface_from(&mut self, from: u64, prefaces: &mut impl Prefaces) -> (Preface, u64) {
         let folded = &mut self.folded;
         let stored = self.spool.as_mut().and_then(|spool| spool.preface(from, folded));
         stored.unwrap_or_else(|| {
             let before = self.last - self.memory.len() as u64;
-            (prefaces.preface(before, &self.memory), before + 1)
+            let batches = prefaces.preface(before, &self.memory).into();
+            (Preface { batches, ended: self.left }, before + 1)
         })
     }
 

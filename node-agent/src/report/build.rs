@@ -158,6 +158,7 @@ pub(super) fn definition(id: u32, half: &Half) -> v1::HalfDefinition {
         server_port: half.key.server_port,
         client_port: half.key.client_port,
         role: half.key.role,
+        birth: half.birth,
     };
     definition.into()
 }

@@ -44,6 +44,8 @@ pub(super) struct Half {
     pub(super) dirty: bool,
     /// It is to be retired unless it changes before.
     pub(super) ending: bool,
+    /// Which half it is of all there were: later ones with its key have higher numbers.
+    pub(super) birth: u64,
     totals: [u64; COUNTERS],
     unsent: [u64; COUNTERS],
     buckets: Vec<Bucket>,
@@ -62,6 +64,7 @@ impl Half {
             retired: 0,
             dirty: false,
             ending: false,
+            birth: 0,
             totals: [0; COUNTERS],
             unsent: [0; COUNTERS],
             buckets: Vec::new(),

@@ -35,6 +35,8 @@ pub(super) struct Halves {
     dirty: Vec<u32>,
     ending: Vec<u32>,
     retiring: VecDeque<Retiring>,
+    /// How many were added.
+    births: u64,
 }
 
 impl Halves {
@@ -59,7 +61,9 @@ impl Halves {
     }
 
     /// Adds a half; the caller has made sure that there is room and no other with its key.
-    pub(super) fn insert(&mut self, half: Half) -> u32 {
+    pub(super) fn insert(&mut self, mut half: Half) -> u32 {
+        self.births += 1;
+        half.birth = self.births;
         let (key, half) = (half.key, Box::new(half));
         let id = match self.free.pop() {
             Some(id) => {

@@ -1,7 +1,7 @@
 //! A report, its queue and a receiver, and the truth of what was counted.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     addresses::scoped,
     clock::Moment,
-    queue::{Entry, Found, Queue, Spool},
+    queue::{Entry, Found, Preface, Queue, Spool},
     report::Report,
     source::SlotChange,
 };
@@ -36,7 +36,7 @@ pub(crate) fn workload(name: &str) -> Arc<Workload> {
 
 /// What is left to send of a preface, and the batch after it.
 struct Stream {
-    preface: VecDeque<v1::Batch>,
+    preface: Preface,
     next: u64,
 }
 
@@ -128,7 +128,7 @@ impl World {
         self.acked(self.stored.seq);
         self.report.start();
         let (preface, next) = self.queue.preface(&mut self.report);
-        self.stream = Some(Stream { preface: preface.into(), next });
+        self.stream = Some(Stream { preface, next });
     }
 
     /// The stream breaks.
@@ -147,7 +147,7 @@ impl World {
     pub(crate) fn next(&mut self) -> Option<v1::Batch> {
         let stream = self.stream.as_mut()?;
         loop {
-            if let Some(batch) = stream.preface.pop_front() {
+            if let Some(batch) = stream.preface.next(&Moment::now()) {
                 return Some(batch);
             }
             match self.queue.find(stream.next) {
@@ -157,8 +157,8 @@ impl World {
                     return Some(entry.batch(&Moment::now(), 0).unwrap());
                 }
                 Found::Gone => {
-                    let next = self.queue.preface_from(stream.next, &mut self.report);
-                    (stream.preface, stream.next) = (next.0.into(), next.1);
+                    (stream.preface, stream.next) =
+                        self.queue.preface_from(stream.next, &mut self.report);
                 }
             }
         }

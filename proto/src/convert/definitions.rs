@@ -142,6 +142,8 @@ pub struct HalfDefinition {
     pub client_port: u16,
     /// Which side this is.
     pub role: Role,
+    /// Which of the halves of these ends, within the session; 0 when that was not said.
+    pub birth: u64,
 }
 
 impl TryFrom<v1::HalfDefinition> for HalfDefinition {
@@ -163,6 +165,7 @@ impl TryFrom<v1::HalfDefinition> for HalfDefinition {
             server_port: port("server port", wire.server_port)?,
             client_port: port("client port", wire.client_port)?,
             role,
+            birth: wire.birth,
         })
     }
 }
@@ -181,6 +184,7 @@ impl From<HalfDefinition> for v1::HalfDefinition {
             server_port: half.server_port.into(),
             client_port: half.client_port.into(),
             role: role.into(),
+            birth: half.birth,
         }
     }
 }

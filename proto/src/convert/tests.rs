@@ -78,6 +78,7 @@ proptest! {
             server_port: tuple.server_port,
             client_port: tuple.client_port,
             role: if id % 2 == 0 { Role::Client } else { Role::Server },
+            birth: listener.1,
         };
         prop_assert_eq!(HalfDefinition::try_from(v1::HalfDefinition::from(half)), Ok(half));
 

@@ -206,6 +206,15 @@ impl Edges {
         }
     }
 
+    /// Counts a gain of a step that is over.
+    pub(crate) fn gain_before(&mut self, ix: EdgeIx, gain: &EdgeTotals, now: Timestamp) {
+        if let Some(edge) = self.edges.get_mut(ix) {
+            edge.last_active = now;
+            let series = edge.series;
+            self.series.gain(series, gain, now);
+        }
+    }
+
     pub(crate) fn set_open(&mut self, ix: EdgeIx, was: u64, is: u64) {
         if was == is {
             return;

@@ -48,10 +48,19 @@ pub(crate) struct Half {
     pub(crate) place: Place,
     pub(crate) link: LinkIx,
     pub(crate) opened: Timestamp,
-    /// The last stream that defined it.
-    pub(crate) stream: StreamId,
+    pub(crate) by: Definition,
     pub(crate) ended: Option<End>,
     pub(crate) whose: Whose,
+}
+
+/// Who defined a half last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Definition {
+    pub(crate) stream: StreamId,
+    /// Of the agent.
+    pub(crate) session: u64,
+    /// Which half of its ends it was there; 0 when the agent does not say.
+    pub(crate) birth: u64,
 }
 
 /// How a half ended.
@@ -109,9 +118,12 @@ impl Half {
         self.before.as_ref().map_or(0, |before| before.0[counter.index()])
     }
 
-    /// Comes again after its end.
-    pub(crate) fn revive(&mut self) {
-        if self.ended.take().is_some_and(|end| end.by_agent) {
+    /// Is defined again. When it was ended by its agent, or is a later half of its ends than the one before, whose
+    /// end was told to somebody else, its totals begin at 0.
+    pub(crate) fn defined(&mut self, by: Definition) {
+        let known = std::mem::replace(&mut self.by, by);
+        let later = known.session == by.session && known.birth > 0 && by.birth > known.birth;
+        if self.ended.take().is_some_and(|end| end.by_agent) || later {
             self.before = Some(Box::new((self.counters, self.histograms.clone())));
         }
     }
@@ -206,7 +218,7 @@ impl Halves {
         service: ServiceIx,
         place: Place,
         link: LinkIx,
-        stream: StreamId,
+        by: Definition,
         opened: Timestamp,
     ) -> HalfIx {
         let half = Half {
@@ -219,7 +231,7 @@ impl Halves {
             place,
             link,
             opened,
-            stream,
+            by,
             ended: None,
             whose: Whose::Unknown { asked: 0, again_at: opened },
         };

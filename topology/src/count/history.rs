@@ -1,14 +1,20 @@
 //! Steps: what each edge gained in each stretch of time.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    edges::{Edge, Edges},
+    edges::{Edge, EdgeIx, Edges, Seen},
     packed::{Entry, Packer, Unpacker},
 };
-use crate::base::time::{Timestamp, Window};
+use crate::base::{
+    time::{Timestamp, Window},
+    totals::EdgeTotals,
+};
 
 /// What was lost, by what it does to the numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +45,28 @@ struct Step {
     lost: Lost,
 }
 
+impl Step {
+    /// Adds what came late. Connections open at its end are left as they were known.
+    fn add(&mut self, gained: &Gained) {
+        let mut packer = Packer::default();
+        let mut unpacker = Unpacker::new(&self.edges);
+        let mut more = gained.iter().map(|(ix, gained)| (ix.index(), gained)).peekable();
+        let mut entry = Entry::default();
+        while unpacker.next(&mut entry).is_some() {
+            while let Some((index, (totals, seen))) = more.next_if(|(ix, _)| *ix < entry.index) {
+                packer.put(index, totals, *seen, 0);
+            }
+            if let Some((_, (totals, seen))) = more.next_if(|(index, _)| *index == entry.index) {
+                entry.totals.merge(totals);
+                entry.seen.merge(*seen);
+            }
+            packer.put(entry.index, &entry.totals, entry.seen, entry.open);
+        }
+        more.for_each(|(index, (totals, seen))| packer.put(index, totals, *seen, 0));
+        self.edges = packer.finish();
+    }
+}
+
 /// A window that begins and ends with steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Snapped {
@@ -50,12 +78,31 @@ pub(crate) struct Snapped {
 /// Steps that may be dropped while somebody looks.
 const LEAVING: usize = 3;
 
+/// How long after its interval a batch may come and still belong to the running step, as a matter of course: some
+/// always come right after a step began.
+const ON_TIME: Duration = Duration::from_secs(2);
+
+/// What edges gained in a step that is over.
+pub(crate) type Gained = BTreeMap<EdgeIx, (EdgeTotals, Seen)>;
+
 /// The steps that are kept, and the running one.
 pub(crate) struct History {
     step: Duration,
     kept: usize,
     steps: VecDeque<Step>,
     running: Option<Running>,
+    /// What came late since the last tick, by the begin of its step.
+    late: BTreeMap<Timestamp, Gained>,
+    /// How many times steps were given out.
+    given: u64,
+}
+
+/// What of the history has to be stored: steps that are over are not.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Stored {
+    running: Option<Running>,
+    late: BTreeMap<Timestamp, Gained>,
+    given: u64,
 }
 
 /// The step that is not over yet; what edges gain in it is with them.
@@ -63,26 +110,105 @@ pub(crate) struct History {
 pub(crate) struct Running {
     from: Timestamp,
     lost: Lost,
+    /// The first moment of all: nothing is placed before it.
+    first: Timestamp,
 }
 
 impl History {
     pub(crate) const fn new(step: Duration, kept: usize) -> Self {
-        History { step, kept, steps: VecDeque::new(), running: None }
+        History {
+            step,
+            kept,
+            steps: VecDeque::new(),
+            running: None,
+            late: BTreeMap::new(),
+            given: 0,
+        }
     }
 
     /// The first moment that anything is known of.
     pub(crate) fn begin(&mut self, now: Timestamp) {
-        self.running.get_or_insert(Running { from: now, lost: Lost::default() });
+        self.running.get_or_insert(Running { from: now, lost: Lost::default(), first: now });
     }
 
-    /// The running step.
-    pub(crate) const fn running(&self) -> Option<Running> {
-        self.running
+    /// What has to be stored.
+    pub(crate) fn stored(&self) -> Stored {
+        Stored { running: self.running, late: self.late.clone(), given: self.given }
     }
 
-    /// Goes on with a running step that was stored.
-    pub(crate) const fn resume(&mut self, running: Option<Running>) {
-        self.running = running;
+    /// Goes on where it was stored.
+    pub(crate) fn resume(&mut self, stored: Stored) {
+        Stored { running: self.running, late: self.late, given: self.given } = stored;
+    }
+
+    /// The next number under which steps are given out.
+    pub(crate) const fn next_number(&mut self) -> u64 {
+        self.given += 1;
+        self.given
+    }
+
+    /// The last number under which steps were given out.
+    pub(crate) const fn given(&self) -> u64 {
+        self.given
+    }
+
+    /// The first moment of all.
+    pub(crate) fn first(&self) -> Timestamp {
+        self.running.map_or_else(Timestamp::default, |running| running.first)
+    }
+
+    /// The step, by its begin, that what happened up to a moment belongs to if it is told only now; `None` for the
+    /// running one.
+    pub(crate) fn step_of(&self, moment: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        let step = moment.max(self.first()).floor(self.step);
+        (now.since(moment) >= ON_TIME && self.is_over(step)).then_some(step)
+    }
+
+    fn is_over(&self, step: Timestamp) -> bool {
+        self.running.is_some_and(|running| step < running.from.floor(self.step))
+    }
+
+    /// Adds to a step that is over; returns whether it is.
+    pub(crate) fn gain(
+        &mut self,
+        step: Timestamp,
+        edge: EdgeIx,
+        part: &EdgeTotals,
+        seen: Seen,
+    ) -> bool {
+        let over = self.is_over(step);
+        if over {
+            let (totals, seen_by) = self.late.entry(step).or_default().entry(edge).or_default();
+            totals.merge(part);
+            seen_by.merge(seen);
+        }
+        over
+    }
+
+    /// Puts what came late into the steps that are kept, and returns it.
+    pub(crate) fn put_late(&mut self) -> BTreeMap<Timestamp, Gained> {
+        let late = std::mem::take(&mut self.late);
+        for (begin, gained) in &late {
+            let at = self.steps.partition_point(|step| step.window.to <= *begin);
+            let length = self.step;
+            match self.steps.get_mut(at) {
+                Some(step) if step.window.from < begin.plus(length) => step.add(gained),
+                // Between two that are kept, when nothing passed there: the aggregator was stopped.
+                Some(_) if at > 0 => {
+                    let window = Window { from: *begin, to: begin.plus(length) };
+                    let mut step = Step { window, edges: Box::default(), lost: Lost::default() };
+                    step.add(gained);
+                    self.steps.insert(at, step);
+                }
+                _ => {}
+            }
+        }
+        late
+    }
+
+    /// Length of a step.
+    pub(crate) const fn step(&self) -> Duration {
+        self.step
     }
 
     /// The clock was ahead and has been set back: no step began later than now.
@@ -90,6 +216,7 @@ impl History {
         self.steps.retain(|step| step.window.to <= now);
         if let Some(running) = &mut self.running {
             running.from = running.from.min(now);
+            running.first = running.first.min(now);
         }
     }
 
@@ -111,7 +238,7 @@ impl History {
     }
 
     /// Whether the running step is over.
-    pub(crate) fn is_over(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_step_over(&self, now: Timestamp) -> bool {
         self.running.is_some_and(|running| running.from < now.floor(self.step))
     }
 

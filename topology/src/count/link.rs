@@ -11,6 +11,7 @@ use super::{
     agreement::Agreement,
     edges::EdgeIx,
     half::{Half, HalfIx},
+    late::Late,
     split::Split,
 };
 use crate::{
@@ -54,6 +55,8 @@ pub(crate) struct Link {
     pub(crate) folded: u8,
     /// Where there are several on both sides: what servers counted for all clients together.
     pub(crate) split: Option<Box<Split>>,
+    /// What came late and is not published yet.
+    pub(crate) late: Option<Box<Late>>,
 }
 
 /// What a link has published for an edge.
@@ -89,6 +92,7 @@ impl Link {
             agreement: None,
             folded: 0,
             split: None,
+            late: None,
         }
     }
 

@@ -5,6 +5,7 @@ pub(crate) mod edges;
 pub(crate) mod gains;
 pub mod half;
 pub(crate) mod history;
+pub(crate) mod late;
 pub(crate) mod link;
 pub(crate) mod packed;
 pub(crate) mod pairing;

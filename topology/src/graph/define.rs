@@ -6,7 +6,7 @@ use super::{Graph, room};
 use crate::{
     base::time::Timestamp,
     count::{
-        half::{End, HalfIx},
+        half::{Definition, End, HalfIx},
         history::Lost,
         link::LinkKey,
     },
@@ -47,8 +47,9 @@ impl Graph {
     }
 
     /// Opens a half. One that is there already, from an earlier stream of the same map
-    /// generation, goes on where it was; of a new generation it is another half. Where the node has no room
-    /// for another, it is folded: the half returned is that of many.
+    /// generation, goes on where it was; of a new generation it is another half. `birth` tells halves of the
+    /// same key apart within the agent's session: a later one begins at 0, on top of what is there. 0 when the agent
+    /// does not say. Where the node has no room for another, it is folded: the half returned is that of many.
     ///
     /// # Errors
     /// The workload is another node's.
@@ -56,6 +57,7 @@ impl Graph {
         &mut self,
         ix: NodeIx,
         mut key: HalfKey<WorkloadIx>,
+        birth: u64,
         now: Timestamp,
     ) -> Result<HalfIx, DefineError> {
         if key.is_folded() {
@@ -68,7 +70,7 @@ impl Graph {
                 return self.fold_half(ix, key.workload, key.role, now);
             }
         }
-        self.open(ix, key, now)
+        self.open(ix, key, birth, now)
     }
 
     /// Opens a half for which there is room.
@@ -76,6 +78,7 @@ impl Graph {
         &mut self,
         ix: NodeIx,
         key: HalfKey<WorkloadIx>,
+        birth: u64,
         now: Timestamp,
     ) -> Result<HalfIx, DefineError> {
         let now = self.see(now);
@@ -83,9 +86,9 @@ impl Graph {
         let workload = self.services.workload(key.workload).filter(|entry| entry.node == ix);
         let service = workload.ok_or(DefineError::UnknownWorkload)?.service;
         let id = (ix, node.life.epoch, key);
+        let by = Definition { stream: node.last_stream, session: node.incarnation.session, birth };
         if let Some(half) = self.halves.find(&id) {
-            let stream = node.last_stream;
-            self.reopen(half, |half| half.stream = stream);
+            self.reopen(half, by);
             return Ok(half);
         }
         let boot = node.life.boot;
@@ -104,7 +107,7 @@ impl Graph {
             let mut halves = link.halves.iter().filter_map(|half| self.halves.get(*half));
             halves.any(|half| half.role() == key.role && half.service == service)
         });
-        let half = self.halves.insert(id, service, place, link, node.last_stream, now);
+        let half = self.halves.insert(id, service, place, link, by, now);
         node.halves.push(half);
         if node.halves.len() > node.halves_before_pruning {
             self.prune_halves_of(ix);
@@ -121,11 +124,11 @@ impl Graph {
         Ok(half)
     }
 
-    fn reopen(&mut self, ix: HalfIx, defined: impl FnOnce(&mut crate::count::half::Half)) {
+    fn reopen(&mut self, ix: HalfIx, by: Definition) {
         let Some(half) = self.halves.get_mut(ix) else { return };
-        defined(half);
-        if half.ended.is_some() {
-            half.revive();
+        let was_over = half.ended.is_some();
+        half.defined(by);
+        if was_over {
             let served = (half.role() == Role::Server).then_some(half.id.2.server_port);
             self.evidence.half(half.place, served, half.service, Change::Returns);
             self.halves.mark(ix);

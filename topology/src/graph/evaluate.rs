@@ -16,7 +16,7 @@ use crate::{
         pairing::{Pairing, Pairings, Sides},
     },
     nodes::NodeIx,
-    show::step::{EndedStep, StepEdge},
+    show::step::{EndedStep, Given, GivenSteps, StepEdge},
     who::{evidence::Answer, place::Place, services::ServiceIx},
 };
 
@@ -24,9 +24,9 @@ use crate::{
 const BOTH_FOLDED: u8 = 2;
 
 /// What is left to do for a link.
-struct Next {
+pub(super) struct Next {
     /// It has to be looked at again, whether it changes or not.
-    again: bool,
+    pub(super) again: bool,
     /// There are connections whose owners have to be asked for.
     ask: bool,
 }
@@ -74,26 +74,29 @@ impl Graph {
             if let Some(link) = self.links.get_mut(ix) {
                 link.queued = false;
             }
-            if let Some(waiting) = self.evaluate_pair(ix, now) {
-                if waiting {
-                    self.links.enqueue(ix);
-                }
-                continue;
-            }
-            // Out of its place while it is evaluated: the rest of the graph is needed, too.
-            let Some(mut link) = self.links.take(ix) else { continue };
-            let next = self.evaluate(&mut link, now);
-            self.links.put_back(ix, link);
-            if next.ask {
-                self.ask(ix, now);
-            }
-            if next.again {
+            if self.look_at(ix, now).again {
                 self.links.enqueue(ix);
             }
         }
+        self.put_late();
         if self.end_step(now) {
             self.expire(now);
         }
+    }
+
+    /// Evaluates a link.
+    pub(super) fn look_at(&mut self, ix: LinkIx, now: Timestamp) -> Next {
+        if let Some(again) = self.evaluate_pair(ix, now) {
+            return Next { again, ask: false };
+        }
+        // Out of its place while it is evaluated: the rest of the graph is needed, too.
+        let Some(mut link) = self.links.take(ix) else { return Next { again: false, ask: false } };
+        let next = self.evaluate(&mut link, now);
+        self.links.put_back(ix, link);
+        if next.ask {
+            self.ask(ix, now);
+        }
+        next
     }
 
     /// Ends the running step if it is over; returns whether it was.
@@ -118,7 +121,9 @@ impl Graph {
         });
         let Some((window, lost)) = ended else { return false };
         if hand_over {
-            self.ended.push(EndedStep { window, lost, edges });
+            let number = self.history.next_number();
+            let step = EndedStep { window, lost, edges };
+            self.ended.push(Given { number, steps: GivenSteps::Ended(step) });
         }
         true
     }
@@ -138,11 +143,13 @@ impl Graph {
         }
         let (lasting, waiting) = self.agree(link, &sides, settles, now);
         let undivided = self.divide(link, &mut sides, now);
+        self.trim_late(link, &sides);
         let pairings = sides.pair(&lasting);
         let folds = !self.publish(link, &sides, pairings, now) && link.folded < BOTH_FOLDED;
         if folds {
             self.fold_edges(link);
         }
+        Self::settle_late(link, waiting, undivided || sides.asking);
         Next { again: waiting || undivided || sides.asking || folds, ..next }
     }
 
@@ -229,7 +236,12 @@ impl Graph {
         for ((row, gain), target) in link.rows.iter_mut().zip(&gains).zip(&targets) {
             if !gain.is_zero() {
                 row.published.merge(gain);
-                self.edges.gain(row.edge, gain, target.seen, now);
+                match &mut link.late {
+                    None => self.edges.gain(row.edge, gain, target.seen, now),
+                    Some(late) => {
+                        self.gain_late(late, row, target.key, gain, target.seen, now);
+                    }
+                }
             }
             let was = std::mem::replace(&mut row.open, target.open);
             self.edges.set_open(row.edge, was, target.open);

@@ -82,7 +82,7 @@ impl Graph {
             let Some(node) = self.nodes.get_mut(ix) else { continue };
             node.swept = true;
             let stream = node.last_stream;
-            self.end_halves_of(ix, now.plus(OLD_LIFE), |half| half.stream != stream);
+            self.end_halves_of(ix, now.plus(OLD_LIFE), |half| half.by.stream != stream);
         }
     }
 

@@ -3,6 +3,7 @@
 mod define;
 mod evaluate;
 mod expire;
+pub mod late;
 mod pair;
 mod questions;
 mod regroup;
@@ -25,8 +26,8 @@ use crate::{
     },
     error::ConnectError,
     model::{HostSignal, NodeAddress, Program},
-    nodes::{ADDRESSES, AgentFacts, Connection, Incarnation, Node, NodeIx, Nodes},
-    show::step::EndedStep,
+    nodes::{ADDRESSES, AgentFacts, Connection, Incarnation, Node, NodeIx, Nodes, told::Stretch},
+    show::step::Given,
     who::{evidence::Evidence, services::Services},
 };
 
@@ -45,8 +46,8 @@ pub struct Graph {
     pub(crate) edges: Edges,
     pub(crate) history: History,
     pub(crate) halves_folded: u64,
-    /// Steps that are over and were not taken yet.
-    ended: Vec<EndedStep>,
+    /// Steps that are over, or more of them, that were not taken yet.
+    ended: Vec<Given>,
     signals: signals::Signals,
     questions: questions::Questions,
     forgetting: expire::Forgetting,
@@ -130,6 +131,7 @@ impl Graph {
             return;
         }
         if let Some(node) = self.nodes.get_mut(connection.node) {
+            node.told.ends(now);
             node.heard(now, None);
             node.stream = None;
             node.left_at = now;
@@ -141,6 +143,15 @@ impl Graph {
         let now = self.see(now);
         if let Some(node) = self.nodes.get_mut(node) {
             node.heard(now, clock_skew_seconds.filter(|skew| skew.is_finite()));
+        }
+    }
+
+    /// A batch told what happened on a node up to a [moment](Self::moment).
+    pub fn node_told(&mut self, node: NodeIx, moment: Timestamp, stretch: Stretch, now: Timestamp) {
+        let now = self.see(now);
+        if let Some(node) = self.nodes.get_mut(node) {
+            let epoch = node.life.epoch;
+            node.told.tells(moment, stretch, epoch, now);
         }
     }
 
@@ -280,12 +291,25 @@ impl Graph {
     /// Whether a tick now would end a step, and with it forget what is over.
     #[must_use]
     pub fn is_step_over(&self, now: Timestamp) -> bool {
-        self.history.is_over(self.clock.max(now))
+        self.history.is_step_over(self.clock.max(now))
     }
 
-    /// The steps that have ended since they were last taken, if [`Config::hand_over_steps`] says so.
-    pub fn take_ended_steps(&mut self) -> Vec<EndedStep> {
+    /// The steps that have ended since they were last taken, and what came late of others, if
+    /// [`Config::hand_over_steps`] says so.
+    pub fn take_steps(&mut self) -> Vec<Given> {
         std::mem::take(&mut self.ended)
+    }
+
+    /// The last number under which steps were given out.
+    #[must_use]
+    pub const fn steps_given(&self) -> u64 {
+        self.history.given()
+    }
+
+    /// The time, by the latest call that had one.
+    #[must_use]
+    pub const fn clock(&self) -> Timestamp {
+        self.clock
     }
 
     /// From when on [`view`](Self::view) has every step, now and for some steps to come.

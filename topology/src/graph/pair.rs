@@ -87,6 +87,7 @@ fn ends<'a>(halves: &'a Halves, link: &Link, now: Timestamp) -> Option<(&'a Half
     let ordinary = link.settled
         && link.rests.is_empty()
         && link.split.is_none()
+        && link.late.is_none()
         && link.rows.len() == 1
         && !link.is_gathering(now);
     if !ordinary {

@@ -45,6 +45,7 @@ impl Graph {
         &mut self,
         ix: NodeIx,
         key: HalfKey<WorkloadIx>,
+        birth: u64,
         now: Timestamp,
     ) -> Result<HalfIx, DefineError> {
         let epoch = self.nodes.get(ix).ok_or(DefineError::UnknownNode)?.life.epoch;
@@ -52,9 +53,9 @@ impl Graph {
         let folded = self.halves.find(&(ix, epoch, key_of_many(key.workload, key.role)));
         match folded {
             Some(_) if !known && !key.is_folded() => {
-                self.open(ix, key_of_many(key.workload, key.role), now)
+                self.open(ix, key_of_many(key.workload, key.role), 0, now)
             }
-            _ => self.open_half(ix, key, now),
+            _ => self.open_half(ix, key, birth, now),
         }
     }
 
@@ -160,7 +161,7 @@ impl Graph {
         if let Some(node) = self.nodes.get_mut(ix) {
             node.folded.halves += 1;
         }
-        self.open(ix, key_of_many(workload, role), now)
+        self.open(ix, key_of_many(workload, role), 0, now)
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Graph, expire::Forgetting, questions::Questions, signals::Signals};
 use crate::{
     base::time::Timestamp,
     config::Config,
-    count::{edges::Edges, half::Halves, history::Running, link::Links},
+    count::{edges::Edges, half::Halves, history, link::Links},
     model::Role,
     nodes::Nodes,
     who::{
@@ -31,7 +31,7 @@ pub struct Snapshot {
     halves: Halves,
     links: Links,
     edges: Edges,
-    running: Option<Running>,
+    history: history::Stored,
     halves_folded: u64,
     signals: Signals,
     questions: Questions,
@@ -49,7 +49,7 @@ impl Graph {
             halves: self.halves.stored(),
             links: self.links.stored(),
             edges: self.edges.stored(),
-            running: self.history.running(),
+            history: self.history.stored(),
             halves_folded: self.halves_folded,
             signals: self.signals.clone(),
             questions: self.questions.clone(),
@@ -73,7 +73,7 @@ impl Graph {
             forgetting: stored.forgetting,
             ..Graph::new(config)
         };
-        graph.history.resume(stored.running);
+        graph.history.resume(stored.history);
         graph.nodes.resume();
         graph.services.resume(graph.config.max_series);
         graph.halves.resume(graph.config.max_halves);

@@ -15,14 +15,15 @@ use crate::{
     },
     count::history::Lost,
     model::{ProgramState, WorkloadKind},
+    nodes::told::{Hole, HoleReason},
 };
 
 /// What an answer may be missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
     /// Nothing is missing: every expected node reports, all its programs count, nothing was
-    /// lost or folded in the window, every edge was seen from each covered side, and the window does not
-    /// reach back before the history.
+    /// lost or folded in the window, none was silent in it, what was folded in time lies in it wholly, every edge was
+    /// seen from each covered side, and the window does not reach back before the history.
     pub complete: bool,
     /// Nodes seen within [`crate::Config::node_memory`], or named in the configuration.
     pub nodes_expected: usize,
@@ -46,7 +47,14 @@ pub struct Coverage {
     pub history_from: Timestamp,
     /// A program of a connected node should count and does not.
     pub programs_failed: bool,
+    /// Stretches of the window of which something is not known of an expected node, in order.
+    pub holes: Vec<Hole>,
+    /// How many more there are.
+    pub holes_left_out: u64,
 }
+
+/// Holes in one answer.
+const MOST_HOLES: usize = 100;
 
 impl Coverage {
     /// Sets what follows from the rest.
@@ -57,7 +65,16 @@ impl Coverage {
             && self.edges_one_sided == 0
             && asked.to >= self.history_from
             && window.from >= self.history_from
-            && !self.programs_failed;
+            && !self.programs_failed
+            && self.holes_left_out == 0
+            && self.holes.iter().all(|hole| hole.lies_wholly_in(window));
+    }
+}
+
+impl Hole {
+    /// Whether all that is not known of it is when in the window something happened.
+    fn lies_wholly_in(&self, window: Window) -> bool {
+        self.reason == HoleReason::Folded && self.from >= window.from && self.to <= window.to
     }
 }
 
@@ -89,6 +106,35 @@ pub(super) fn one_sided(nodes: &[Arc<ViewNode>], edges: &[ViewEdge]) -> usize {
 }
 
 impl Graph {
+    /// What is not known of a window because nodes have not told it, or not in detail; and how much more there is.
+    #[must_use]
+    pub fn holes(&self, window: Window) -> (Vec<Hole>, u64) {
+        let now = self.clock;
+        let mut left_out = 0;
+        let mut holes = Vec::new();
+        for node in self.nodes() {
+            let (found, forgotten) = node.told.holes(window, node.connected(), now);
+            left_out += forgotten;
+            holes.extend(found.map(|(from, to, reason)| Hole {
+                from,
+                to,
+                reason,
+                node: node.name().to_owned(),
+            }));
+        }
+        let never = |name: &&String| self.nodes.find(name).is_none();
+        holes.extend(self.config.expected_nodes.iter().filter(never).map(|name| Hole {
+            from: window.from.max(self.history.first()),
+            to: window.to,
+            reason: HoleReason::Silent,
+            node: name.clone(),
+        }));
+        holes.sort_unstable();
+        left_out += holes.len().saturating_sub(MOST_HOLES) as u64;
+        holes.truncate(MOST_HOLES);
+        (holes, left_out)
+    }
+
     pub(crate) fn coverage(
         &self,
         asked: Window,
@@ -118,7 +164,10 @@ impl Graph {
             edges_one_sided,
             history_from: self.history.from().unwrap_or(self.clock),
             programs_failed: self.nodes().any(failed),
+            holes: Vec::new(),
+            holes_left_out: 0,
         };
+        (coverage.holes, coverage.holes_left_out) = self.holes(window);
         coverage.conclude(asked, window);
         coverage
     }

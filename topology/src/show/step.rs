@@ -8,6 +8,25 @@ use crate::{
     count::{edges::Seen, history::Lost},
 };
 
+/// Steps that are given out, in order.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// One more than that of what was given out before. What is done again after a restart has the number that it
+    /// had the first time.
+    pub number: u64,
+    /// What.
+    pub steps: GivenSteps,
+}
+
+/// What is given out.
+#[derive(Clone, Debug)]
+pub enum GivenSteps {
+    /// A step is over.
+    Ended(EndedStep),
+    /// More of steps that are over: what came late. Nothing in them says which connections were open.
+    Late(Vec<EndedStep>),
+}
+
 /// A step that is over.
 #[derive(Clone, Debug)]
 pub struct EndedStep {

@@ -169,7 +169,7 @@ fn several_processes_of_one_service_are_one_party() {
         let (local, peer) = (global(A), global(B));
         let role = Role::Client;
         let key = HalfKey { workload, local, peer, server_port: 80, client_port: 0, role };
-        halves.push(world.graph.open_half(a, key, world.now).unwrap());
+        halves.push(world.graph.open_half(a, key, 0, world.now).unwrap());
     }
     let server = world.server(b, "api", global(B), global(A), 80);
     for half in halves {

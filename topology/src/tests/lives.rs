@@ -1,6 +1,11 @@
 //! Streams, sessions, generations, boots: the same thing is never counted twice.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
+
+use proptest::prelude::*;
 
 use super::world::*;
 use crate::{
@@ -230,7 +235,7 @@ fn another_nodes_workload_is_refused() {
     let workload = world.process(b, "web");
     let (local, peer, role) = (global(A), global(PEER), Role::Client);
     let key = HalfKey { workload, local, peer, server_port: 1, client_port: 0, role };
-    assert_eq!(world.graph.open_half(a, key, world.now), Err(DefineError::UnknownWorkload));
+    assert_eq!(world.graph.open_half(a, key, 0, world.now), Err(DefineError::UnknownWorkload));
 }
 
 #[test]
@@ -244,4 +249,78 @@ fn services_that_nothing_refers_to_are_forgotten() {
     world.graph.forget_workloads(&HashSet::from([kept]));
     world.pass(20);
     assert_eq!(world.graph.stats().services, 2);
+}
+
+/// What an agent does with a half, and which of two aggregators hears of it.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Gain(u64),
+    /// The half is retired, and comes again.
+    Again,
+    /// The other aggregator is in charge.
+    FailOver,
+    /// The stream to the one in charge begins anew.
+    Reconnect,
+}
+
+proptest! {
+    #[test]
+    fn whoever_heard_of_its_end_a_half_that_comes_again_counts_what_was_told(
+        steps in proptest::collection::vec(
+            prop_oneof![
+                4 => (1..9_u64).prop_map(Step::Gain),
+                2 => Just(Step::Again),
+                2 => Just(Step::FailOver),
+                1 => Just(Step::Reconnect),
+            ],
+            1..40,
+        ),
+    ) {
+        let mut worlds = [World::new(), World::new()];
+        let (mut charge, mut birth, mut total) = (0, 1, 0);
+        // By aggregator and birth: the last total it was told.
+        let mut told: [BTreeMap<u64, u64>; 2] = Default::default();
+        let mut halves = [None; 2];
+        for step in [Step::Reconnect].into_iter().chain(steps) {
+            match step {
+                Step::Gain(more) => {
+                    total += more;
+                    let half = halves[charge].unwrap();
+                    worlds[charge].add(half, &[(Counter::BytesSent, more)]);
+                    told[charge].insert(birth, total);
+                }
+                Step::Again => {
+                    let world = &mut worlds[charge];
+                    world.graph.retire_half(halves[charge].unwrap(), world.now);
+                    (birth, total) = (birth + 1, 0);
+                    halves[charge] = Some(born(world, birth));
+                }
+                Step::FailOver | Step::Reconnect => {
+                    charge = if matches!(step, Step::FailOver) { 1 - charge } else { charge };
+                    let world = &mut worlds[charge];
+                    world.node("a", A);
+                    let half = born(world, birth);
+                    world.graph.set_total(half, Counter::BytesSent, total);
+                    told[charge].insert(birth, total);
+                    halves[charge] = Some(half);
+                }
+            }
+            worlds.iter_mut().for_each(|world| world.pass(1));
+        }
+        for (world, told) in worlds.iter_mut().zip(told) {
+            world.pass(15);
+            let sum: u64 = told.values().sum();
+            let counted: u64 = published(world).iter().map(|row| row.4).sum();
+            prop_assert_eq!(counted, sum);
+        }
+    }
+}
+
+/// The one half of node `a`, as its agent numbers it.
+fn born(world: &mut World, birth: u64) -> HalfIx {
+    let workload = world.process(NodeIx(0), "web");
+    let (local, peer) = (global(A), global("192.0.2.1"));
+    let key =
+        HalfKey { workload, local, peer, server_port: 443, client_port: 0, role: Role::Client };
+    world.graph.open_half(NodeIx(0), key, birth, world.now).unwrap()
 }

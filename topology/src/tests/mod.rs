@@ -3,6 +3,7 @@
 mod asking;
 mod folding;
 mod joining;
+mod late;
 mod lives;
 mod naming;
 mod properties;

@@ -155,7 +155,7 @@ fn a_workload_without_an_owner_is_named_after_its_node() {
     let workload = world.graph.intern_workload(a, named(WorkloadKind::Host, "whatever")).unwrap();
     let (local, peer, role) = (global(A), global(B), Role::Client);
     let key = HalfKey { workload, local, peer, server_port: 80, client_port: 0, role };
-    let client = world.graph.open_half(a, key, world.now).unwrap();
+    let client = world.graph.open_half(a, key, 0, world.now).unwrap();
     let server = world.server(b, "api", global(B), global(A), 80);
     world.exchange(client, 1, 2);
     world.exchange(server, 2, 1);

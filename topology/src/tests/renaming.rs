@@ -25,7 +25,7 @@ fn half_of(world: &mut World, node: NodeIx, name: &str, key: (Role, &str, &str))
     let workload = world.graph.intern_workload(node, container(name, &[])).unwrap();
     let (role, local, peer) = (key.0, global(key.1), global(key.2));
     let key = HalfKey { workload, local, peer, server_port: 80, client_port: 0, role };
-    world.graph.open_half(node, key, world.now).unwrap()
+    world.graph.open_half(node, key, 0, world.now).unwrap()
 }
 
 /// Client, server and payload bytes of every edge in sight, by name.

@@ -30,7 +30,7 @@ fn key(world: &mut World, node: NodeIx, number: u32) -> HalfKey<WorkloadIx> {
 
 fn open(world: &mut World, node: NodeIx, number: u32) -> HalfIx {
     let key = key(world, node, number);
-    world.graph.open_half(node, key, world.now).unwrap()
+    world.graph.open_half(node, key, 0, world.now).unwrap()
 }
 
 /// Connections and bytes to servers of all edges, and of those of `other`.
@@ -98,7 +98,7 @@ fn tell_again(world: &mut World, a: NodeIx, totals: &[u64], ended: &[bool]) {
             continue;
         }
         let key = key(world, a, number);
-        let half = world.graph.open_half_again(a, key, world.now).unwrap();
+        let half = world.graph.open_half_again(a, key, 0, world.now).unwrap();
         if world.graph.is_folded(half) {
             world.graph.tell_folded(half, Telling::Again, Counter::Connections, *total);
         } else {
@@ -193,7 +193,7 @@ fn an_agent_may_fold_by_itself() {
     let workload = world.process(a, "scan");
     for role in [Role::Client, Role::Server] {
         let key = HalfKey::folded(workload, role);
-        let half = world.graph.open_half(a, key, world.now).unwrap();
+        let half = world.graph.open_half(a, key, 0, world.now).unwrap();
         world.graph.set_total(half, Counter::Connections, 5);
         world.graph.set_total(half, Counter::Connections, 8);
     }

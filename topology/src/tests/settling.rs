@@ -156,7 +156,7 @@ fn series_of_equal_labels_are_one() {
         let role = model::Role::Client;
         let local = global(A);
         let key = model::HalfKey { workload, local, peer, server_port: 80, client_port: 0, role };
-        let half = world.graph.open_half(a, key, world.now).unwrap();
+        let half = world.graph.open_half(a, key, 0, world.now).unwrap();
         world.exchange(half, 1, 2);
     }
     world.pass(11);

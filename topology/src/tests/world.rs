@@ -104,7 +104,7 @@ impl World {
     ) -> HalfIx {
         let workload = self.process(node, name);
         let key = HalfKey { workload, local, peer, server_port, client_port, role };
-        self.graph.open_half(node, key, self.now).unwrap()
+        self.graph.open_half(node, key, 0, self.now).unwrap()
     }
 
     pub(super) fn listen(&mut self, node: NodeIx, name: &str, address: &str, port: u16) {

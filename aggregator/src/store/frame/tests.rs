@@ -13,7 +13,8 @@ fn snapshot() -> Vec<u8> {
     let history = Keeper::start(folder.path(), 42, 1 << 20, metrics).unwrap();
     let mut core = Core::new(topology::Config::default(), history.into());
     let incarnation = Incarnation { boot_id: [1; 16], generation: 2, session: 3 };
-    core.connect("n1", incarnation, AgentFacts::default(), now).unwrap();
+    let interval = std::time::Duration::from_secs(10);
+    core.connect("n1", incarnation, AgentFacts::default(), interval, now).unwrap();
     write(&Stored { instance: 42, position: 7, state: core.freeze() }, 0).unwrap()
 }
 

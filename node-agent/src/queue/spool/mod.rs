@@ -23,7 +23,7 @@ use std::{
 
 use proto::v1;
 
-use super::{Entry, Folded};
+use super::{Entry, Folded, Preface};
 use crate::clock::Moment;
 use frame::FrameError;
 use segment::{Reader, Writer};
@@ -144,7 +144,7 @@ impl Spool {
                 let start = entry.seq - 1;
                 std::fs::create_dir_all(&self.dir)?;
                 let path = self.dir.join(segment::file_name(self.hello.session, start));
-                let made = Writer::create(path.clone(), &self.hello, start, &preface());
+                let made = Writer::create(path.clone(), &self.hello, (start, left), &preface());
                 let writer = made.inspect_err(|_| {
                     // Nobody is to find half a preface.
                     let _ = std::fs::remove_file(&path);
@@ -239,11 +239,7 @@ impl Spool {
 
     /// The preface of the first file that begins at `from` or later or has a batch from there on;
     /// and the number of the batch after it.
-    pub(super) fn preface(
-        &mut self,
-        from: u64,
-        folded: &mut Folded,
-    ) -> Option<(Vec<v1::Batch>, u64)> {
+    pub(super) fn preface(&mut self, from: u64, folded: &mut Folded) -> Option<(Preface, u64)> {
         self.reader = None;
         loop {
             let at = self.segments.iter().position(|segment| segment.last >= from)?;
@@ -251,8 +247,9 @@ impl Spool {
             match preface {
                 Ok((batches, reader)) => {
                     let next = self.segments.get(at)?.start + 1;
+                    let ended = reader.start_ended;
                     self.reader = Some((reader, next));
-                    return Some((batches, next));
+                    return Some((Preface { batches: batches.into(), ended }, next));
                 }
                 Err(error) => self.quarantine(at, from.saturating_sub(1), &error, folded),
             }

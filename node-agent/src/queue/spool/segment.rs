@@ -46,11 +46,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Begins a file.
+    /// Begins a file with the batch after `start`, whose interval ended at `ended`.
     pub(super) fn create(
         path: PathBuf,
         hello: &v1::Hello,
-        start: u64,
+        (start, ended): (u64, Moment),
         preface: &[v1::Batch],
     ) -> std::io::Result<Self> {
         let mut options = OpenOptions::new();
@@ -59,7 +59,6 @@ impl Writer {
         let mut writer = Self { file: BufWriter::new(file), path, bytes: 0 };
         writer.file.write_all(&MAGIC)?;
         writer.bytes += MAGIC.len() as u64;
-        let ended = Moment::now();
         let payload = hello.encode_to_vec().into();
         writer.frame(&Frame { kind: Kind::Hello, seq: start, ended, payload })?;
         for batch in preface {
@@ -104,8 +103,9 @@ pub(crate) struct Reader {
     next: Option<Frame>,
     /// Who wrote it.
     pub(crate) hello: v1::Hello,
-    /// The batch before its first.
+    /// The batch before its first, and when the interval of that ended.
     pub(crate) start: u64,
+    pub(crate) start_ended: Moment,
 }
 
 impl Reader {
@@ -121,7 +121,7 @@ impl Reader {
             return Err(FrameError::Order);
         }
         let hello = v1::Hello::decode(first.payload)?;
-        Ok(Self { file, next: None, hello, start: first.seq })
+        Ok(Self { file, next: None, hello, start: first.seq, start_ended: first.ended })
     }
 
     /// The batches of the preface. To be asked first.

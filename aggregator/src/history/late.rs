@@ -1,0 +1,127 @@
+//! What comes late is added to the steps that are stored of its time: of the finest tier that still goes back to
+//! it, and from there to the coarser ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use redb::ReadableTable;
+use topology::{EdgeTotals, EndedStep, Entry, Lost, Seen, StepEdge, Timestamp, Window};
+
+use super::{
+    database::{HistoryError, Steps},
+    table::{self, StepBytes},
+    tiers::{self, TIERS},
+};
+
+/// Adds to steps; `rows` are their edges, by number.
+pub(super) fn add(
+    steps: &mut Steps<'_>,
+    late: &[EndedStep],
+    rows: &[Vec<(u32, &StepEdge)>],
+) -> Result<(), HistoryError> {
+    let mut changed: [BTreeSet<Timestamp>; TIERS.len()] = Default::default();
+    let (firsts, lasts) = (firsts(steps)?, lasts(steps)?);
+    for (step, rows) in late.iter().zip(rows) {
+        let tier = tier_of(step.window.from, &firsts);
+        let begin = step.window.from.floor(TIERS[tier]);
+        add_to(steps, tier, begin, rows)?;
+        changed[tier].insert(begin);
+    }
+    for tier in 0..TIERS.len() {
+        // The period that was not over may be so by what was added after it.
+        let periods =
+            changed[tier].iter().chain(&lasts[tier]).filter_map(|at| tiers::period(tier, *at));
+        let lasts_now = self::lasts(steps)?;
+        let periods: BTreeMap<_, _> = periods.map(|period| (period.from, period.to)).collect();
+        for (from, to) in periods {
+            let period = Window { from, to };
+            // One that is not over is merged when it is.
+            if lasts_now[tier].is_some_and(|last| last >= to) {
+                let (begin, bytes) = steps.merge(tier, period)?;
+                steps.remove(tier + 1, period)?;
+                steps.replace(tier + 1, begin, &bytes)?;
+                changed[tier + 1].insert(begin);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The begins of the first steps of each tier.
+fn firsts(steps: &Steps<'_>) -> Result<[Option<Timestamp>; TIERS.len()], HistoryError> {
+    let mut firsts = [None; TIERS.len()];
+    for (tier, first) in firsts.iter_mut().enumerate() {
+        let all = (tier as u8, 0)..=(tier as u8, u64::MAX);
+        let key = steps.table.range(all)?.next().transpose()?;
+        *first = key.map(|(key, _)| Timestamp::from_unix_ns(key.value().1));
+    }
+    Ok(firsts)
+}
+
+/// The begins of the last steps of each tier.
+fn lasts(steps: &Steps<'_>) -> Result<[Option<Timestamp>; TIERS.len()], HistoryError> {
+    let mut lasts = [None; TIERS.len()];
+    for (tier, last) in lasts.iter_mut().enumerate() {
+        let all = (tier as u8, 0)..=(tier as u8, u64::MAX);
+        let key = steps.table.range(all)?.next_back().transpose()?;
+        *last = key.map(|(key, _)| Timestamp::from_unix_ns(key.value().1));
+    }
+    Ok(lasts)
+}
+
+/// The finest tier that goes back to a moment; of those that have anything, else the coarsest.
+fn tier_of(at: Timestamp, firsts: &[Option<Timestamp>; TIERS.len()]) -> usize {
+    let starts =
+        firsts.iter().zip(TIERS).map(|(first, length)| Some(first.as_ref()?.floor(length)));
+    let goes_back =
+        |(_, start): &(usize, Option<Timestamp>)| start.is_some_and(|start| start <= at);
+    let found = starts.enumerate().find(goes_back).map(|(tier, _)| tier);
+    found.or_else(|| firsts.iter().rposition(Option::is_some)).unwrap_or(0)
+}
+
+fn add_to(
+    steps: &mut Steps<'_>,
+    tier: usize,
+    begin: Timestamp,
+    rows: &[(u32, &StepEdge)],
+) -> Result<(), HistoryError> {
+    let end = begin.plus(TIERS[tier]);
+    let mut from = begin;
+    let (mut to, mut lost) = (end, Lost::default());
+    let mut sums: BTreeMap<u32, (EdgeTotals, Seen, u64)> = BTreeMap::new();
+    let keys = (tier as u8, begin.unix_ns())..(tier as u8, end.unix_ns());
+    if let Some(row) = steps.table.range(keys)?.next() {
+        let (key, bytes) = row?;
+        let mut stored = StepBytes::read(key.value().1, bytes.value())?;
+        (from, to, lost) = (stored.window.from, stored.window.to, stored.lost);
+        let mut entry = Entry::default();
+        while stored.next(&mut entry) {
+            sums.insert(entry.index as u32, (entry.totals.clone(), entry.seen, entry.open));
+        }
+    }
+    for (number, edge) in rows {
+        let (totals, seen, _) = sums.entry(*number).or_default();
+        totals.merge(&edge.totals);
+        seen.merge(edge.seen);
+    }
+    let packed = sums.iter().map(|(number, (totals, seen, open))| (*number, totals, *seen, *open));
+    let bytes = table::pack(to, lost, packed)?;
+    steps.replace(tier, from, &bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_finest_that_goes_back_is_added_to() {
+        let at = |s: u64| Timestamp::from_unix_ns(s * 1_000_000_000);
+        let firsts = [Some(at(1_203)), Some(at(600)), Some(at(0))];
+        assert_eq!(tier_of(at(1_210), &firsts), 0);
+        assert_eq!(tier_of(at(1_200), &firsts), 0);
+        assert_eq!(tier_of(at(1_190), &firsts), 1);
+        assert_eq!(tier_of(at(590), &firsts), 2);
+        let later = [Some(at(1_203)), Some(at(660)), None];
+        assert_eq!(tier_of(at(600), &later), 1);
+        assert_eq!(tier_of(at(600), &[None; 3]), 0);
+    }
+}
