@@ -13,6 +13,8 @@ use super::{listeners::Listeners, pages::Pages, slots::SlotMaps};
 
 /// All but those that slots live in.
 pub struct Maps {
+    /// Those that are mapped. Programs that are not loaded yet know them by these descriptors.
+    _pages: [Map; 2],
     /// Who listens.
     pub listeners: Listeners,
     /// `owners`
@@ -41,10 +43,10 @@ impl Maps {
     pub fn open(
         mut get: impl FnMut(&str) -> anyhow::Result<Map>,
     ) -> anyhow::Result<(SlotMaps, Self)> {
+        let pages = [get("slots")?, get("chunks")?];
         let slots = SlotMaps {
-            slots: Pages::new(&fd(&get("slots")?)?, SLOTS as usize)
-                .context("cannot map the slots")?,
-            chunks: Pages::new(&fd(&get("chunks")?)?, CHUNKS as usize)
+            slots: Pages::new(&fd(&pages[0])?, SLOTS as usize).context("cannot map the slots")?,
+            chunks: Pages::new(&fd(&pages[1])?, CHUNKS as usize)
                 .context("cannot map the chunks")?,
             halves: BpfHashMap::try_from(get("halves")?)?,
             chunk_of: BpfHashMap::try_from(get("chunk_of")?)?,
@@ -57,6 +59,7 @@ impl Maps {
             Array::try_from(get("shared_ports")?)?,
         );
         let maps = Self {
+            _pages: pages,
             listeners,
             owners: BpfHashMap::try_from(get("owners")?)?,
             tuples: BpfHashMap::try_from(get("tuples")?)?,
