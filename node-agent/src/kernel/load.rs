@@ -185,9 +185,10 @@ impl Kernel {
             slots.give_back(slot);
         }
         let settings = Settings::from_bits(ledger.settings());
-        let programs = programs::pinned(&settings, pins);
+        let (programs, again) = programs::pinned(&settings, pins);
         let (iterators, generation) = (pinned(pins, None), ledger.generation());
         let mut kernel = Self::of(slots, maps, iterators, &settings, programs, generation);
+        kernel._again = again;
         ledger.ignore_hints(kernel.lost(Loss::HintsFull));
         kernel.ledger = Some(ledger);
         Ok(kernel)
@@ -240,6 +241,7 @@ impl Kernel {
             ledger: None,
             former: None,
             unreadable_pins: 0,
+            _again: None,
             pins: None,
         }
     }

@@ -20,6 +20,7 @@ use std::{
     path::Path,
 };
 
+use aya::programs::TracePoint;
 use common::{
     BUCKETS,
     kernel::{Hint, ListenerKey, Loss, Owner, TupleKey},
@@ -55,6 +56,8 @@ pub struct Kernel {
     former: Option<Former>,
     /// 1 when what was pinned could not be read.
     unreadable_pins: u64,
+    /// What was pinned without a link, attached again.
+    _again: Option<TracePoint>,
     /// Keeps others away as long as this agent lives.
     pins: Option<Pins>,
 }

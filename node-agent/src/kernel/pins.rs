@@ -31,6 +31,7 @@ const LOCK_TIME: Duration = Duration::from_secs(3);
 
 const MAP: &str = "map_";
 const LINK: &str = "link_";
+const PROGRAM: &str = "program_";
 
 /// Name of the map that the next agent reads first.
 pub const LEDGER: &str = "ledger";
@@ -110,8 +111,8 @@ impl Pins {
         for path in &files {
             fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
-        let links = files.iter().filter(|path| starts(path, LINK)).count();
-        Ok((files.len() - links, links))
+        let count = |prefix| files.iter().filter(|path| starts(path, prefix)).count();
+        Ok((count(MAP), count(LINK)))
     }
 
     /// Removes the links, so that no program counts any more.
@@ -163,6 +164,18 @@ impl Pins {
         self.link_path(name).exists()
     }
 
+    /// Whether a program is pinned by itself.
+    #[must_use]
+    pub fn has_program(&self, name: &str) -> bool {
+        self.program_path(name).exists()
+    }
+
+    /// Where a program is pinned of which there is no link.
+    #[must_use]
+    pub fn program_path(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{PROGRAM}{name}"))
+    }
+
     /// Where a link is pinned; that of an iterator runs it when it is read.
     #[must_use]
     pub fn link_path(&self, name: &str) -> PathBuf {
@@ -208,7 +221,7 @@ fn starts(path: &Path, prefix: &str) -> bool {
 }
 
 fn is_pin(path: &Path) -> bool {
-    starts(path, MAP) || starts(path, LINK)
+    [MAP, LINK, PROGRAM].iter().any(|prefix| starts(path, prefix))
 }
 
 /// The pages of a ledger's map.

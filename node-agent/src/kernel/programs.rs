@@ -6,7 +6,7 @@ use aya::{
     Btf, Ebpf,
     programs::{
         BtfTracePoint, CgroupAttachMode, CgroupSock, CgroupSockAddr, Iter, ProgramError, SockOps,
-        TracePoint, links::FdLink,
+        TracePoint, links::FdLink, trace_point::TracePointLinkId,
     },
 };
 
@@ -127,15 +127,27 @@ pub fn attach_all(
     each(settings, |plan| attach(ebpf, btf, cgroup, settings, plan, pins))
 }
 
-/// Tells which programs an earlier agent had attached and pinned.
-pub fn pinned(settings: &Settings, pins: &Pins) -> Vec<Program> {
-    each(settings, |plan| {
+/// Tells which programs an earlier agent had attached and pinned. One that could be pinned, but not its link, is attached
+/// again, and is so as long as what is returned with it lives.
+pub fn pinned(settings: &Settings, pins: &Pins) -> (Vec<Program>, Option<TracePoint>) {
+    let mut again = None;
+    let programs = each(settings, |plan| {
         if pins.has_link(plan.name) {
             return Ok(());
         }
-        Err("not among what an earlier agent pinned: `weft-agent detach`, then start anew"
-            .to_owned())
-    })
+        if !pins.has_program(plan.name) {
+            return Err("not among what an earlier agent pinned".to_owned());
+        }
+        let mut program = TracePoint::from_pin(pins.program_path(plan.name)).map_err(one_line)?;
+        attach_connect_exit(&mut program)?;
+        again = Some(program);
+        Ok(())
+    });
+    (programs, again)
+}
+
+fn attach_connect_exit(program: &mut TracePoint) -> Result<TracePointLinkId, String> {
+    tracefs::with(|| program.attach("syscalls", "sys_exit_connect").map_err(one_line))?
 }
 
 fn each(
@@ -230,14 +242,14 @@ fn attach(
         Hook::ConnectExit => {
             let program: &mut TracePoint = program.try_into().map_err(one_line)?;
             program.load().map_err(one_line)?;
-            let attach = |program: &mut TracePoint| {
-                tracefs::with(|| program.attach("syscalls", "sys_exit_connect").map_err(one_line))?
-            };
-            let link = attach(program)?;
+            let link = attach_connect_exit(program)?;
             if let Err(reason) = keep(pins, plan, || program.take_link(link)) {
-                // Before 5.15 such links are none that can be pinned: this one ends with the process.
-                tracing::warn!(program = plan.name, "cannot be pinned: {reason}");
-                attach(program)?;
+                // Before 5.15 there is no such link: this one ends with the process, and the next attaches the program again.
+                tracing::info!(program = plan.name, "only while an agent runs: {reason}");
+                attach_connect_exit(program)?;
+                if let Some(pins) = pins {
+                    program.pin(pins.program_path(plan.name)).map_err(one_line)?;
+                }
             }
         }
         Hook::Iterator(kind) => {

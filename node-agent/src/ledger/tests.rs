@@ -1,88 +1,11 @@
-use std::sync::Mutex;
-
 use proptest::prelude::*;
-use topology::model::WorkloadKind;
 
 use super::*;
-use crate::testing::client_key;
-
-/// Memory that outlives its ledger, and that takes so many more stores.
-#[derive(Clone, Debug)]
-struct Shared {
-    memory: Arc<Mutex<Memory>>,
-    stores_left: Arc<Mutex<usize>>,
-}
-
-impl Shared {
-    fn new(bytes: usize) -> Self {
-        let memory = Arc::new(Mutex::new(Memory::new(bytes)));
-        Self { memory, stores_left: Arc::new(Mutex::new(usize::MAX)) }
-    }
-
-    fn lives(&self) -> bool {
-        let mut left = self.stores_left.lock().unwrap();
-        let lives = *left > 0;
-        *left = left.saturating_sub(1);
-        lives
-    }
-
-    fn open(&self) -> Ledger {
-        *self.stores_left.lock().unwrap() = usize::MAX;
-        Ledger::open(Box::new(self.clone())).unwrap()
-    }
-}
-
-impl Store for Shared {
-    fn bytes(&self) -> usize {
-        self.memory.lock().unwrap().bytes()
-    }
-
-    fn get(&self, word: Word) -> u64 {
-        self.memory.lock().unwrap().get(word)
-    }
-
-    fn set(&mut self, word: Word, value: u64) {
-        if self.lives() {
-            self.memory.lock().unwrap().set(word, value);
-        }
-    }
-
-    fn read(&self, at: usize, into: &mut [u8]) {
-        self.memory.lock().unwrap().read(at, into);
-    }
-
-    fn write(&mut self, at: usize, bytes: &[u8]) {
-        if self.lives() {
-            self.memory.lock().unwrap().write(at, bytes);
-        }
-    }
-}
-
-const IDENTITY: Identity = Identity {
-    schema: 2,
-    generation: 42,
-    session: 43,
-    cgroup: 44,
-    node: 45,
-    object: 46,
-    settings: 47,
+use crate::testing::{
+    client_key,
+    ledger::{IDENTITY, begun},
+    world::workload,
 };
-
-fn begun(bytes: usize) -> (Shared, Ledger) {
-    let shared = Shared::new(HEAD_BYTES + bytes);
-    let mut ledger = Ledger::create(Box::new(shared.clone()), &IDENTITY);
-    ledger.finish();
-    (shared, ledger)
-}
-
-fn workload(name: &str) -> Arc<Workload> {
-    Arc::new(Workload {
-        kind: WorkloadKind::Process,
-        name: name.to_owned(),
-        namespace: String::new(),
-        labels: BTreeMap::new(),
-    })
-}
 
 fn counters(value: u64) -> [u64; COUNTERS] {
     std::array::from_fn(|index| value * (index as u64 + 1))
@@ -166,7 +89,7 @@ fn one_that_is_not_finished_or_not_of_this_version_is_refused() {
     assert!(matches!(Ledger::open(ledger.store), Err(LedgerError::Version(99))));
     let (shared, mut ledger) = begun(RESERVED * 4);
     ledger.link(1, 1, &workload("web"));
-    shared.memory.lock().unwrap().write(HEAD_BYTES + 12, &[0xff]);
+    shared.clone().write(HEAD_BYTES + 12, &[0xff]);
     let opened = Ledger::open(Box::new(shared));
     assert!(matches!(opened, Err(LedgerError::Damaged(0))));
 }
@@ -256,11 +179,11 @@ proptest! {
     ) {
         let (shared, mut ledger) = begun((RESERVED + 200 + room) * 2);
         let mut known = vec![ledger.state()];
-        *shared.stores_left.lock().unwrap() = stores;
+        shared.die_after(stores);
         for step in &steps {
             let seq_before = ledger.store.get(Word::LastSeq);
             take(&mut ledger, step);
-            if *shared.stores_left.lock().unwrap() == 0 {
+            if shared.is_dead() {
                 // Number and retirement are two stores: a number that was not used does no harm.
                 let mut numbered = known.last().unwrap().clone();
                 numbered.0 = seq_before + 1;
