@@ -5,7 +5,7 @@ use crate::{counter::COUNTERS, histogram::BUCKETS};
 
 /// Version of everything in this module. Incremented with every change, so that an agent
 /// never adopts maps it would misread.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// Slots for halves: 16,384 of 216 bytes, 3.4 MiB. When none is free, the half is
 /// refused and what it would have counted is counted as [`Loss::HalvesFull`].
@@ -21,6 +21,12 @@ pub const OWNERS: u32 = 16_384;
 
 /// Listening sockets, and listening ports, known at a time. When full, see [`Loss::ListenersFull`].
 pub const LISTENERS: u32 = 4_096;
+
+/// Bytes of an element of the array `ledger`.
+pub const LEDGER_PAGE: usize = 4_096;
+
+/// Pages of the ledger: one for its head, and twice 4 MiB, of which one is in use. Full: see the agent's `ledger`.
+pub const LEDGER_PAGES: u32 = 2_049;
 
 /// Buckets per chunk: four powers of two.
 pub const CHUNK_BUCKETS: usize = 32;

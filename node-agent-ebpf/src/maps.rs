@@ -11,8 +11,8 @@ use aya_ebpf::{
 use common::{
     histogram::BUCKETS_POW2,
     kernel::{
-        CHUNKS, Chunk, ChunkKey, FanKey, FanState, HalfKey, LISTENERS as MAX_LISTENERS,
-        LOSSES as CAUSES, ListenerKey, OWNERS as MAX_OWNERS, Owner, Pending, PortKey, PortState,
+        CHUNKS, Chunk, ChunkKey, FanKey, FanState, HalfKey, LEDGER_PAGE, LEDGER_PAGES,
+        LISTENERS as MAX_LISTENERS, LOSSES as CAUSES, ListenerKey, OWNERS as MAX_OWNERS, Owner, Pending, PortKey, PortState,
         SLOTS as MAX_SLOTS, SocketState, TupleKey,
     },
 };
@@ -133,3 +133,9 @@ pub static WAITED: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 /// Run-queue latency by bucket, 4 KiB per CPU.
 #[map(name = "runqueue")]
 pub static RUNQUEUE: PerCpuArray<[u64; BUCKETS_POW2]> = PerCpuArray::with_max_entries(1, 0);
+
+/// What a pinned agent leaves to the next one beside the counters; no program uses it. 4,096 bytes, 2,049: 8 MiB, but
+/// one page when nothing is pinned.
+#[map(name = "ledger")]
+pub static LEDGER: Array<[u8; LEDGER_PAGE]> =
+    Array::with_max_entries(LEDGER_PAGES, BPF_F_MMAPABLE);

@@ -12,8 +12,9 @@ use tokio::{
 
 use crate::{
     addresses::Addresses,
-    collector::{Collector, DRAIN_TIME, Parts},
+    collector::{Collector, DRAIN_TIME, Parts, status},
     config::Config,
+    former,
     http::{self, Health},
     metrics::Metrics,
     owners::{Owners, ProcFs},
@@ -130,7 +131,7 @@ fn start_collector<S: Source>(
     let (ready, is_ready) = oneshot::channel();
     let (ended, has_ended) = oneshot::channel();
     let work = move || -> anyhow::Result<()> {
-        let source = load()?;
+        let mut source = load()?;
         give_back_memory();
         let programs = source.programs();
         let attached = programs.iter().filter(|program| program.state == ProgramState::Attached);
@@ -143,14 +144,15 @@ fn start_collector<S: Source>(
             program.essential && program.state != ProgramState::Attached
         };
         health.set_healthy(!programs.iter().any(missing));
-        let hello = hello(&config, source.generation());
-        let (queue, leftovers) = queue(&config, &hello);
-        let node = config.node;
+        let session = source.ledger().map_or_else(random, |ledger| ledger.session());
+        let hello = hello(&config, source.generation(), session);
+        let mut owners = Owners::new(&config.node, config.cgroup.clone(), ProcFs::new("/proc"));
+        let (queue, leftovers) = queue(&config, &hello, &mut source, &mut owners);
         // Nobody is left to hear it only when the agent is stopping already.
         let _ = ready.send(Session { hello, leftovers });
         let parts = Parts {
             source,
-            owners: Owners::new(&node, config.cgroup, ProcFs::new("/proc")),
+            owners,
             addresses: Addresses::new(ProcFs::new("/proc")),
             events,
             metrics,
@@ -167,7 +169,7 @@ fn start_collector<S: Source>(
     Ok((is_ready, has_ended))
 }
 
-fn hello(config: &Config, generation: u64) -> v1::Hello {
+fn hello(config: &Config, generation: u64, session: u64) -> v1::Hello {
     v1::Hello {
         protocol_version: proto::PROTOCOL_VERSION,
         node: config.node.clone(),
@@ -175,19 +177,42 @@ fn hello(config: &Config, generation: u64) -> v1::Hello {
         kernel: kernel_release(),
         boot_id: boot_id().to_vec(),
         generation,
-        session: random(),
+        session,
         interval_ns: u64::try_from(config.interval.as_nanos()).unwrap_or(u64::MAX),
     }
 }
 
-/// The queue of the session, and what earlier ones left.
-fn queue(config: &Config, hello: &v1::Hello) -> (Queue, Vec<Leftover>) {
+/// The queue of the session, and what earlier processes left.
+fn queue(
+    config: &Config,
+    hello: &v1::Hello,
+    source: &mut impl Source,
+    owners: &mut Owners,
+) -> (Queue, Vec<Leftover>) {
     let shared = Arc::<Leftovers>::default();
     let dir = config.spool_dir.as_ref();
-    let leftovers = dir.map_or_else(Vec::new, |dir| leftover::find(dir, hello, &shared));
-    let spool =
-        dir.map(|dir| Spool::new(dir.clone(), config.spool_max_bytes, hello.clone(), shared));
-    (Queue::new(config.queue_max_bytes, spool), leftovers)
+    let spool = |hello: &v1::Hello| {
+        let (hello, shared) = (hello.clone(), Arc::clone(&shared));
+        dir.map(|dir| Spool::new(dir.clone(), config.spool_max_bytes, hello, shared))
+    };
+    let former = source.take_former().and_then(|former| {
+        let programs = source.programs().iter().map(status::wire).collect();
+        let (hello, batches) = former::last_report(&former, programs, owners, hello);
+        // In files it outlives this process, too.
+        let kept = spool(&hello).is_some_and(|mut spool| spool.keep(&batches));
+        (!kept).then(|| Leftover::in_memory(hello, batches, &shared))
+    });
+    let mut leftovers = dir.map_or_else(Vec::new, |dir| leftover::find(dir, hello, &shared));
+    let of_session = leftovers.iter().any(|leftover| leftover.hello().session == hello.session);
+    leftovers.extend(former);
+    let queue = Queue::new(config.queue_max_bytes, spool(hello));
+    let queue = match source.ledger().and_then(|ledger| ledger.past()) {
+        Some(past) => {
+            queue.resume(past.last_seq, past.acked, if of_session { past.last_seq } else { 0 })
+        }
+        None => queue,
+    };
+    (queue, leftovers)
 }
 
 /// Loading needs some 30 MB for a moment, most of it for the kernel's types; the allocator would

@@ -17,16 +17,21 @@ use tokio::{
 use crate::{
     app,
     cgroup_fs::CgroupFs,
-    config::{Command, Config, ConfigError, DoctorConfig, EXIT_USAGE, Layers, parse_command_line},
-    doctor, privileges,
-    source::Source,
+    config::{
+        Command, Config, ConfigError, DetachConfig, DoctorConfig, EXIT_USAGE, Layers,
+        parse_command_line,
+    },
+    doctor,
+    kernel::pins,
+    privileges,
+    source::{Pinning, Source},
 };
 
 /// Runs `weft-agent` with these arguments (the first is the command's own). `load` attaches the
 /// kernel programs.
 pub fn run<S: Source>(
     arguments: impl IntoIterator<Item = OsString>,
-    load: impl FnOnce(&CgroupFs) -> anyhow::Result<S> + Send + 'static,
+    load: impl FnOnce(&CgroupFs, Option<&Pinning>) -> anyhow::Result<S> + Send + 'static,
 ) -> ExitCode {
     let (command, flags, config_file) = match parse_command_line(arguments) {
         Ok(line) => line,
@@ -41,6 +46,7 @@ pub fn run<S: Source>(
     let layers = Layers::gather(flags, config_file, |name| env::var_os(name));
     let outcome = match command {
         Some(Command::Doctor) => layers.and_then(|layers| examine(&layers, load)),
+        Some(Command::Detach) => layers.and_then(|layers| detach(&layers)),
         None => layers.and_then(|layers| {
             let config = Config::resolve(&layers)?;
             config.check_tls()?;
@@ -52,17 +58,26 @@ pub fn run<S: Source>(
 
 fn examine<S: Source>(
     layers: &Layers,
-    load: impl FnOnce(&CgroupFs) -> anyhow::Result<S>,
+    load: impl FnOnce(&CgroupFs, Option<&Pinning>) -> anyhow::Result<S>,
 ) -> Result<ExitCode, ConfigError> {
-    let config = DoctorConfig::resolve(layers)?;
-    let diagnosis = doctor::examine(&config.cgroup, || load(&config.cgroup));
+    let DoctorConfig { cgroup, pin_dir } = DoctorConfig::resolve(layers)?;
+    // Beside what is pinned, which is only looked at.
+    let diagnosis = doctor::examine(&cgroup, pin_dir.as_deref(), || load(&cgroup, None));
     let printed = print(&diagnosis.render());
     Ok(if diagnosis.is_able() { printed } else { ExitCode::FAILURE })
 }
 
+fn detach(layers: &Layers) -> Result<ExitCode, ConfigError> {
+    let config = DetachConfig::resolve(layers)?;
+    Ok(match pins::remove(&config.pin_dir) {
+        Ok(done) => print(&format!("{done}\n")),
+        Err(error) => fail(&format!("{error:#}"), 1),
+    })
+}
+
 fn stream<S: Source>(
     config: Config,
-    load: impl FnOnce(&CgroupFs) -> anyhow::Result<S> + Send + 'static,
+    load: impl FnOnce(&CgroupFs, Option<&Pinning>) -> anyhow::Result<S> + Send + 'static,
 ) -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::new(&config.log);
     tracing_subscriber::fmt()
@@ -84,7 +99,7 @@ fn stream<S: Source>(
 
 async fn stream_until_signal<S: Source>(
     config: Config,
-    load: impl FnOnce(&CgroupFs) -> anyhow::Result<S> + Send + 'static,
+    load: impl FnOnce(&CgroupFs, Option<&Pinning>) -> anyhow::Result<S> + Send + 'static,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -99,11 +114,12 @@ async fn stream_until_signal<S: Source>(
         .await
         .with_context(|| format!("--metrics-listen: cannot listen on {address}"))?;
     let cgroup = config.cgroup.clone();
+    let pinning = config.pin_dir.clone().map(|dir| Pinning { dir, node: config.node.clone() });
     let (loading, is_loading) = oneshot::channel();
     let load = move || {
         // This thread has its privileges, so the other one can do without.
         let _ = loading.send(());
-        let source = load(&cgroup)?;
+        let source = load(&cgroup, pinning.as_ref())?;
         privileges::keep_only(&privileges::KEPT);
         Ok(source)
     };

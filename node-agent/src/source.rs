@@ -1,13 +1,15 @@
 //! What the agent reads from the kernel, as a trait: the real one is in `kernel/`, tests
 //! have one of their own.
 
-use std::os::fd::BorrowedFd;
+use std::{os::fd::BorrowedFd, path::PathBuf};
 
 use common::{
     COUNTERS, HistogramKind,
     kernel::{HalfKey, Hint, ListenerKey, Owner},
 };
 use topology::model::Tuple;
+
+use crate::ledger::{Identity, Ledger, Past};
 
 /// Whether a kernel program does its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +97,43 @@ pub struct SlotUse {
     pub capacity: u32,
 }
 
+/// Where programs and maps are to outlive the agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pinning {
+    /// A directory on a BPF file system, this agent's alone.
+    pub dir: PathBuf,
+    /// Name of the node.
+    pub node: String,
+}
+
+/// What a slot counted in all, read out before its map was given up.
+#[derive(Clone, Debug)]
+pub struct LastSlot {
+    /// Number of the slot.
+    pub slot: u32,
+    /// Half that it counted for.
+    pub key: HalfKey,
+    /// Totals by [`common::Counter`].
+    pub counters: [u64; COUNTERS],
+    /// Totals of histogram buckets: kind, bucket, count.
+    pub buckets: Vec<(HistogramKind, u16, u64)>,
+    /// What the owner's id was made of, if the kernel knew.
+    pub owner: Option<Owner>,
+}
+
+/// Programs of an earlier agent that were replaced: what they had counted, to be told in the name of its session.
+#[derive(Clone, Debug)]
+pub struct Former {
+    /// Whose session it was.
+    pub identity: Identity,
+    /// What the agent had told.
+    pub past: Past,
+    /// What the kernel had counted.
+    pub slots: Vec<LastSlot>,
+    /// What it had not counted, by cause.
+    pub losses: Vec<(&'static str, u64)>,
+}
+
 /// The kernel, as far as the agent is concerned. No call blocks for longer than a few ms.
 pub trait Source: Send {
     /// Every program the agent knows, attached or not.
@@ -151,6 +190,16 @@ pub trait Source: Send {
 
     /// Readable when hints have arrived; `None` when there are none to wait for.
     fn hint_fd(&self) -> Option<BorrowedFd<'_>>;
+
+    /// What the next process is to know; `None` when nothing outlives this one.
+    fn ledger(&mut self) -> Option<&mut Ledger> {
+        None
+    }
+
+    /// What was found that could not be gone on with, the first time it is asked for.
+    fn take_former(&mut self) -> Option<Former> {
+        None
+    }
 }
 
 impl<S: Source + ?Sized> Source for Box<S> {
@@ -201,5 +250,11 @@ impl<S: Source + ?Sized> Source for Box<S> {
     }
     fn hint_fd(&self) -> Option<BorrowedFd<'_>> {
         (**self).hint_fd()
+    }
+    fn ledger(&mut self) -> Option<&mut Ledger> {
+        (**self).ledger()
+    }
+    fn take_former(&mut self) -> Option<Former> {
+        (**self).take_former()
     }
 }

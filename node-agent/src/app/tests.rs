@@ -66,6 +66,7 @@ impl Setup {
             interval: Duration::from_millis(50),
             queue_max_bytes: 1 << 20,
             spool_dir: None,
+            pin_dir: None,
             spool_max_bytes: 1 << 20,
             tls: proto::tls::Files {
                 ca: file("ca.crt"),
@@ -249,7 +250,7 @@ async fn the_real_kernel_counts_a_script_exactly() {
     };
     let watched = CgroupFs::at(&cgroup.0).unwrap();
     let directory = cgroup.0.clone();
-    let setup = Setup::new(watched, Vec::new(), move || Kernel::load(&directory)).await;
+    let setup = Setup::new(watched, Vec::new(), move || Kernel::load(&directory, None)).await;
     eventually("a stream", || !setup.aggregator.receiver().status.programs.is_empty()).await;
 
     let listener = StdListener::bind(("127.0.0.1", 0)).unwrap();

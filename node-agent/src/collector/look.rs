@@ -55,7 +55,18 @@ impl<S: Source> Collector<S> {
             }
         });
         for change in deferred {
-            let workload = self.workload(change.owner(), now);
+            let (slot, owner) = (change.slot(), change.owner());
+            // What has been told as one workload's is not to be told as another's.
+            let before = self.links.remove(&slot).filter(|link| link.owner == owner);
+            let workload = match before {
+                Some(link) => link.workload,
+                None => self.workload(owner, now),
+            };
+            let ledger = self.source.ledger();
+            if ledger.is_some_and(|ledger| !ledger.link(slot, owner, &workload)) {
+                self.report.refuse(&change.change());
+                continue;
+            }
             self.report.absorb_as(&change.change(), &workload, now);
         }
         self.metrics.halves.set(self.report.halves() as i64);
@@ -116,6 +127,9 @@ impl<S: Source> Collector<S> {
         let mut losses = self.source.losses();
         losses.push(("report_full", self.report.refused()));
         losses.extend(self.queue_losses());
+        if let Some(ledger) = self.source.ledger() {
+            ledger.carry(&mut losses);
+        }
         for (cause, total) in &losses {
             self.metrics.set_loss(cause, *total);
         }

@@ -7,9 +7,10 @@
 mod early;
 mod look;
 mod outgoing;
-mod status;
+pub(crate) mod status;
 
 use std::{
+    collections::HashMap,
     os::fd::OwnedFd,
     time::{Duration, Instant},
 };
@@ -24,6 +25,7 @@ use tokio::{
 use crate::{
     addresses::Addresses,
     clock::Moment,
+    ledger::Link,
     metrics::Metrics,
     owners::Owners,
     queue::{Entry, Queue},
@@ -65,6 +67,8 @@ pub struct Collector<S> {
     metrics: Metrics,
     interval: Duration,
     report: Report,
+    /// What slots were reported as by the process before, until they have been looked at.
+    links: HashMap<u32, Link>,
     status: Status,
     early: Early,
     queue: Queue,
@@ -80,8 +84,15 @@ impl<S: Source> Collector<S> {
     /// One that has not looked yet.
     #[must_use]
     pub fn new(parts: Parts<S>) -> Self {
-        let Parts { source, owners, addresses, events, metrics, interval, queue } = parts;
+        let Parts { mut source, mut owners, addresses, events, metrics, interval, queue } = parts;
         let status = Status::new(source.programs());
+        let now = Instant::now();
+        let past = source.ledger().and_then(|ledger| ledger.past());
+        let report = past.as_ref().map_or_else(Report::new, |past| Report::resume(past, now));
+        let links = past.map(|past| past.links).unwrap_or_default();
+        for link in links.values() {
+            owners.recall(link.owner, &link.workload, now);
+        }
         Self {
             source,
             owners,
@@ -89,7 +100,8 @@ impl<S: Source> Collector<S> {
             events,
             metrics,
             interval,
-            report: Report::new(),
+            report,
+            links,
             status,
             early: Early::default(),
             queue,
@@ -173,6 +185,9 @@ impl<S: Source> Collector<S> {
         let seq = seq.min(self.report.last_seq());
         self.queue.acked(seq);
         self.report.acked(seq);
+        if let Some(ledger) = self.source.ledger() {
+            ledger.acked(seq);
+        }
         self.report.let_go(self.queue.start());
     }
 
@@ -223,6 +238,7 @@ impl<S: Source> Collector<S> {
         self.follow_hints();
         self.refresh();
         self.read_slots(None, now);
+        self.links.clear();
         self.read_host(now);
         self.tidy(now);
         // Whoever comes next is told the latest: in each queued batch it would take room.
@@ -238,6 +254,9 @@ impl<S: Source> Collector<S> {
     fn build(&mut self) {
         let ended = Moment::now();
         while let Some(batch) = self.report.build() {
+            if let Some(ledger) = self.source.ledger() {
+                ledger.built(batch.seq, &self.report.retired_by(batch.seq));
+            }
             self.queue.push(Entry::of(&batch, ended), &mut self.report);
         }
         self.report.let_go(self.queue.start());

@@ -56,7 +56,8 @@ impl Status {
     }
 }
 
-fn wire(program: &Program) -> v1::Program {
+/// A program as it is told.
+pub(crate) fn wire(program: &Program) -> v1::Program {
     let state = match program.state {
         ProgramState::Attached => v1::ProgramState::Attached,
         ProgramState::Failed => v1::ProgramState::Failed,

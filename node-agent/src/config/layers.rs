@@ -36,6 +36,10 @@ pub struct Layer {
     /// Room for them in that folder [default: 256MiB]
     #[arg(long, global = true, value_name = "BYTES")]
     pub spool_max_bytes: Option<String>,
+    /// Folder on a BPF file system: programs and counts stay there when the agent ends, and the next one goes on with
+    /// them [default: none]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub pin_dir: Option<String>,
     /// CA that issued the aggregator's certificate (PEM)
     #[arg(long, global = true, value_name = "FILE")]
     pub tls_ca: Option<String>,
@@ -57,7 +61,7 @@ pub struct Layer {
 }
 
 /// Names of all settings, as flags and keys of the file have them.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "aggregator",
     "node",
     "cgroup",
@@ -65,6 +69,7 @@ const NAMES: [&str; 13] = [
     "queue-max-bytes",
     "spool-dir",
     "spool-max-bytes",
+    "pin-dir",
     "tls-ca",
     "tls-cert",
     "tls-key",
@@ -85,6 +90,7 @@ impl Layer {
             "queue-max-bytes" => &self.queue_max_bytes,
             "spool-dir" => &self.spool_dir,
             "spool-max-bytes" => &self.spool_max_bytes,
+            "pin-dir" => &self.pin_dir,
             "tls-ca" => &self.tls_ca,
             "tls-cert" => &self.tls_cert,
             "tls-key" => &self.tls_key,
@@ -214,6 +220,8 @@ fn read_file(path: PathBuf) -> Result<(PathBuf, Layer), ConfigError> {
 pub enum Command {
     /// Tell what the agent can do on this host, and what is missing
     Doctor,
+    /// Remove what an agent has left in --pin-dir
+    Detach,
 }
 
 #[derive(Debug, Parser)]

@@ -16,7 +16,10 @@ pub use values::{
     DEFAULT_SPOOL_BYTES,
 };
 
-use crate::cgroup_fs::{self, CgroupFs};
+use crate::{
+    cgroup_fs::{self, CgroupFs},
+    kernel::pins,
+};
 
 /// Exit code of a wrong setting (`EX_USAGE`).
 pub const EXIT_USAGE: u8 = 64;
@@ -81,6 +84,8 @@ pub struct Config {
     pub spool_dir: Option<PathBuf>,
     /// Room in it.
     pub spool_max_bytes: u64,
+    /// Where programs and counts outlive the agent.
+    pub pin_dir: Option<PathBuf>,
     /// PEM files.
     pub tls: tls::Files,
     /// Address of `/metrics` and `/healthz`.
@@ -96,6 +101,15 @@ pub struct Config {
 pub struct DoctorConfig {
     /// As in [`Config`].
     pub cgroup: CgroupFs,
+    /// As in [`Config`].
+    pub pin_dir: Option<PathBuf>,
+}
+
+/// What `weft-agent detach` needs.
+#[derive(Clone, Debug)]
+pub struct DetachConfig {
+    /// As in [`Config`].
+    pub pin_dir: PathBuf,
 }
 
 impl Config {
@@ -138,6 +152,7 @@ impl Config {
             queue_max_bytes: usize::try_from(queue_max_bytes).unwrap_or(usize::MAX),
             spool_dir,
             spool_max_bytes,
+            pin_dir: pin_dir(layers)?,
             tls,
             metrics_listen,
             record: layers.get("record").map(|value| value.parse_with(values::path)).transpose()?,
@@ -170,8 +185,27 @@ impl DoctorConfig {
     /// # Errors
     /// When one of them is wrong.
     pub fn resolve(layers: &Layers) -> Result<Self, ConfigError> {
-        Ok(Self { cgroup: cgroup(layers)? })
+        Ok(Self { cgroup: cgroup(layers)?, pin_dir: pin_dir(layers)? })
     }
+}
+
+impl DetachConfig {
+    /// As [`Config::resolve`], for the one setting that matters to `detach`.
+    ///
+    /// # Errors
+    /// When it is missing or wrong.
+    pub fn resolve(layers: &Layers) -> Result<Self, ConfigError> {
+        let pin_dir = pin_dir(layers)?.ok_or(ConfigError::Missing("pin-dir"))?;
+        Ok(Self { pin_dir })
+    }
+}
+
+fn pin_dir(layers: &Layers) -> Result<Option<PathBuf>, ConfigError> {
+    let usable = |text: &str| {
+        let dir = values::path(text)?;
+        pins::check(&dir).map(|()| dir)
+    };
+    layers.get("pin-dir").map(|value| value.parse_with(usable)).transpose()
 }
 
 fn cgroup(layers: &Layers) -> Result<CgroupFs, ConfigError> {

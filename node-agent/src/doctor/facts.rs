@@ -1,8 +1,10 @@
 //! What this host offers.
 
+use std::path::Path;
+
 use caps::Capability;
 
-use crate::{cgroup_fs::CgroupFs, privileges};
+use crate::{cgroup_fs::CgroupFs, kernel::pins, privileges};
 
 /// One thing that matters, and what to do about it if it is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,14 +23,19 @@ const OLDEST_KERNEL: (u32, u32) = (5, 10);
 /// From here on the RTT callback carries the sample.
 const RAW_RTT_KERNEL: (u32, u32) = (6, 10);
 
-pub(super) fn all(cgroup: &CgroupFs) -> Vec<Fact> {
-    vec![
+pub(super) fn all(cgroup: &CgroupFs, pin_dir: Option<&Path>) -> Vec<Fact> {
+    let mut facts = vec![
         kernel(&crate::app::kernel_release()),
         rtt(&crate::app::kernel_release()),
         Fact { name: "cgroup v2", value: cgroup.dir().display().to_string(), advice: None },
-        btf(std::path::Path::new(KERNEL_BTF).exists()),
+        btf(Path::new(KERNEL_BTF).exists()),
         capabilities(&privileges::missing()),
-    ]
+    ];
+    if let Some(dir) = pin_dir {
+        let value = pins::describe(dir).unwrap_or_else(|| "nothing".to_owned());
+        facts.push(Fact { name: "pinned", value, advice: None });
+    }
+    facts
 }
 
 fn kernel(release: &str) -> Fact {

@@ -2,7 +2,7 @@
 
 mod facts;
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::Path};
 
 use crate::{
     cgroup_fs::CgroupFs,
@@ -22,11 +22,12 @@ pub struct Diagnosis {
 #[must_use]
 pub fn examine<S: Source>(
     cgroup: &CgroupFs,
+    pin_dir: Option<&Path>,
     load: impl FnOnce() -> anyhow::Result<S>,
 ) -> Diagnosis {
     let programs = load().map(|source| source.programs().to_vec());
     let programs = programs.map_err(|error| format!("{error:#}").replace('\n', " "));
-    Diagnosis { facts: facts::all(cgroup), programs }
+    Diagnosis { facts: facts::all(cgroup, pin_dir), programs }
 }
 
 impl Diagnosis {

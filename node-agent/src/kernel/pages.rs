@@ -3,8 +3,11 @@
 use std::{
     io,
     marker::PhantomData,
-    os::fd::AsRawFd,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    os::fd::{AsFd, AsRawFd},
+    sync::atomic::{
+        AtomicU32, AtomicU64,
+        Ordering::{Relaxed, Release},
+    },
 };
 
 use common::{
@@ -12,6 +15,8 @@ use common::{
     kernel::{CHUNK_BUCKETS, Chunk, ChunkKey, HalfKey, Slot},
 };
 use memmap2::{MmapOptions, MmapRaw};
+
+use crate::ledger::{HEAD_BYTES, Store, Word};
 
 /// An array map's elements, in memory shared with the kernel programs.
 pub struct Pages<T> {
@@ -102,5 +107,62 @@ impl Pages<Chunk> {
             unsafe { AtomicU32::from_ptr((&raw mut (*chunk).buckets).cast::<u32>().add(bucket)) }
                 .load(Relaxed)
         })
+    }
+}
+
+/// The ledger's array, mapped: no program uses it, and of processes only the one that has the lock.
+pub struct LedgerPages(MmapRaw);
+
+impl LedgerPages {
+    /// Maps an array of so many bytes.
+    ///
+    /// # Errors
+    /// When the kernel refuses the mapping.
+    pub fn new(map: &impl AsFd, bytes: usize) -> io::Result<Self> {
+        Ok(Self(MmapOptions::new().len(bytes).map_raw(map.as_fd().as_raw_fd())?))
+    }
+
+    fn word(&self, word: Word) -> *mut u64 {
+        const { assert!((Word::ChunksEnd as usize + 1) * 8 <= HEAD_BYTES) };
+        assert!(self.0.len() >= HEAD_BYTES, "the head is not all there");
+        // SAFETY: inside the head, which is mapped and aligned to a page.
+        unsafe { self.0.as_mut_ptr().cast::<u64>().add(word as usize) }
+    }
+
+    /// Where `len` bytes begin at `at`.
+    fn bytes_at(&self, at: usize, len: usize) -> *mut u8 {
+        let end = at.checked_add(len);
+        assert!(end.is_some_and(|end| end <= self.0.len()), "{len} bytes at {at}");
+        // SAFETY: inside the mapping, just checked.
+        unsafe { self.0.as_mut_ptr().add(at) }
+    }
+}
+
+impl Store for LedgerPages {
+    fn bytes(&self) -> usize {
+        self.0.len()
+    }
+
+    fn get(&self, word: Word) -> u64 {
+        load(self.word(word))
+    }
+
+    fn set(&mut self, word: Word, value: u64) {
+        // SAFETY: an aligned word of the mapping. What was written before is seen before, by whoever comes next.
+        unsafe { AtomicU64::from_ptr(self.word(word)) }.store(value, Release);
+    }
+
+    fn read(&self, at: usize, into: &mut [u8]) {
+        // SAFETY: `bytes_at` makes sure that so many bytes are there; nobody else writes.
+        unsafe {
+            self.bytes_at(at, into.len()).copy_to_nonoverlapping(into.as_mut_ptr(), into.len())
+        };
+    }
+
+    fn write(&mut self, at: usize, bytes: &[u8]) {
+        // SAFETY: `bytes_at` makes sure that there is room; nobody else reads or writes.
+        unsafe {
+            self.bytes_at(at, bytes.len()).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len())
+        };
     }
 }

@@ -5,11 +5,12 @@ use std::{error::Error, fs::File};
 use aya::{
     Btf, Ebpf,
     programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSock, CgroupSockAddr, Iter, SockOps, TracePoint,
+        BtfTracePoint, CgroupAttachMode, CgroupSock, CgroupSockAddr, Iter, ProgramError, SockOps,
+        TracePoint, links::FdLink, trace_point::TracePointLinkId,
     },
 };
 
-use super::{settings::Settings, tracefs};
+use super::{pins::Pins, settings::Settings, tracefs};
 use crate::source::{Program, ProgramState};
 
 /// Name of the program that walks live sockets.
@@ -121,13 +122,44 @@ pub fn attach_all(
     btf: Option<&Btf>,
     cgroup: &File,
     settings: &Settings,
+    pins: Option<&Pins>,
+) -> Vec<Program> {
+    each(settings, |plan| attach(ebpf, btf, cgroup, settings, plan, pins))
+}
+
+/// Tells which programs an earlier agent had attached and pinned. One that could be pinned, but not its link, is attached
+/// again, and is so as long as what is returned with it lives.
+pub fn pinned(settings: &Settings, pins: &Pins) -> (Vec<Program>, Option<TracePoint>) {
+    let mut again = None;
+    let programs = each(settings, |plan| {
+        if pins.has_link(plan.name) {
+            return Ok(());
+        }
+        if !pins.has_program(plan.name) {
+            return Err("not among what an earlier agent pinned".to_owned());
+        }
+        let mut program = TracePoint::from_pin(pins.program_path(plan.name)).map_err(one_line)?;
+        attach_connect_exit(&mut program)?;
+        again = Some(program);
+        Ok(())
+    });
+    (programs, again)
+}
+
+fn attach_connect_exit(program: &mut TracePoint) -> Result<TracePointLinkId, String> {
+    tracefs::with(|| program.attach("syscalls", "sys_exit_connect").map_err(one_line))?
+}
+
+fn each(
+    settings: &Settings,
+    mut attached: impl FnMut(&Plan) -> Result<(), String>,
 ) -> Vec<Program> {
     let mut programs: Vec<Program> = PLANS
         .iter()
         .map(|plan| {
             let (state, reason) = match off(settings, plan) {
                 Some(reason) => (ProgramState::Off, reason.to_owned()),
-                None => match attach(ebpf, btf, cgroup, settings, plan) {
+                None => match attached(plan) {
                     Ok(()) => (ProgramState::Attached, String::new()),
                     Err(reason) => (ProgramState::Failed, reason),
                 },
@@ -180,6 +212,7 @@ fn attach(
     cgroup: &File,
     settings: &Settings,
     plan: &Plan,
+    pins: Option<&Pins>,
 ) -> Result<(), String> {
     let program = ebpf.program_mut(plan.program).ok_or_else(|| {
         "not in the kernel object: build it again with `cargo xtask bpf`".to_owned()
@@ -191,24 +224,33 @@ fn attach(
         Hook::SockCreate => {
             let program: &mut CgroupSock = program.try_into().map_err(one_line)?;
             program.load().map_err(one_line)?;
-            program.attach(cgroup, mode).map_err(one_line)?;
+            let link = program.attach(cgroup, mode).map_err(one_line)?;
+            keep(pins, plan, || program.take_link(link))?;
         }
         Hook::SockOps => {
             let program: &mut SockOps = program.try_into().map_err(one_line)?;
             program.load().map_err(one_line)?;
-            program.attach(cgroup, mode).map_err(one_line)?;
+            let link = program.attach(cgroup, mode).map_err(one_line)?;
+            keep(pins, plan, || program.take_link(link))?;
         }
         Hook::Connect => {
             let program: &mut CgroupSockAddr = program.try_into().map_err(one_line)?;
             program.load().map_err(one_line)?;
-            program.attach(cgroup, mode).map_err(one_line)?;
+            let link = program.attach(cgroup, mode).map_err(one_line)?;
+            keep(pins, plan, || program.take_link(link))?;
         }
         Hook::ConnectExit => {
             let program: &mut TracePoint = program.try_into().map_err(one_line)?;
             program.load().map_err(one_line)?;
-            tracefs::with(|| {
-                program.attach("syscalls", "sys_exit_connect").map(drop).map_err(one_line)
-            })??;
+            let link = attach_connect_exit(program)?;
+            if let Err(reason) = keep(pins, plan, || program.take_link(link)) {
+                // Before 5.15 there is no such link: this one ends with the process, and the next attaches the program again.
+                tracing::info!(program = plan.name, "only while an agent runs: {reason}");
+                attach_connect_exit(program)?;
+                if let Some(pins) = pins {
+                    program.pin(pins.program_path(plan.name)).map_err(one_line)?;
+                }
+            }
         }
         Hook::Iterator(kind) => {
             if !settings.walk {
@@ -216,19 +258,40 @@ fn attach(
             }
             let program: &mut Iter = program.try_into().map_err(one_line)?;
             program.load(kind, needs_btf()?).map_err(one_line)?;
+            if pins.is_some() {
+                let link = program.attach().map_err(one_line)?;
+                keep(pins, plan, || program.take_link(link))?;
+            }
         }
         Hook::SetState => {
             let program: &mut BtfTracePoint = program.try_into().map_err(one_line)?;
             program.load("inet_sock_set_state", needs_btf()?).map_err(one_line)?;
-            program.attach().map_err(one_line)?;
+            let link = program.attach().map_err(one_line)?;
+            keep(pins, plan, || program.take_link(link))?;
         }
         Hook::BtfTracepoint(name) => {
             let program: &mut BtfTracePoint = program.try_into().map_err(one_line)?;
             program.load(name, needs_btf()?).map_err(one_line)?;
-            program.attach().map_err(one_line)?;
+            let link = program.attach().map_err(one_line)?;
+            keep(pins, plan, || program.take_link(link))?;
         }
     }
     Ok(())
+}
+
+/// Pins a link if links are to be pinned; else it lives as long as its program.
+fn keep<L>(
+    pins: Option<&Pins>,
+    plan: &Plan,
+    take: impl FnOnce() -> Result<L, ProgramError>,
+) -> Result<(), String>
+where
+    L: TryInto<FdLink>,
+{
+    let Some(pins) = pins else { return Ok(()) };
+    let link = take().map_err(one_line)?;
+    let link = link.try_into().map_err(|_| "this kernel makes no link of it".to_owned())?;
+    pins.keep_link(plan.name, link).map_err(|error| format!("{error:#}"))
 }
 
 /// An error and its causes in one line; of the verifier's log, the end that says why.

@@ -89,6 +89,19 @@ impl Settings {
         Self { values, walk, adopt, mptcp }
     }
 
+    /// What of it the agent itself has to know, for the next one.
+    #[must_use]
+    pub fn bits(&self) -> u64 {
+        u64::from(self.walk) | u64::from(self.adopt) << 1 | u64::from(self.mptcp) << 2
+    }
+
+    /// What an earlier agent told the programs.
+    #[must_use]
+    pub fn from_bits(bits: u64) -> Self {
+        let is = |bit: u32| bits >> bit & 1 == 1;
+        Self { values: Vec::new(), walk: is(0), adopt: is(1), mptcp: is(2) }
+    }
+
     /// Writes the constants into a loader.
     pub fn apply<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
         for (name, value) in &self.values {

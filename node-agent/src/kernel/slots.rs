@@ -9,7 +9,10 @@ use common::{
 };
 
 use super::pages::Pages;
-use crate::source::{RetireOutcome, Server, SlotChange, SlotUse};
+use crate::{
+    ledger::Ledger,
+    source::{RetireOutcome, Server, SlotChange, SlotUse},
+};
 
 /// Numbers are handed out in order at first; concurrent takers may leave small gaps behind the highest used.
 const LOOK_AHEAD: usize = 64;
@@ -67,7 +70,39 @@ impl Slots {
         for chunk in 0..CHUNKS {
             maps.free_chunks.push(chunk, 0).map_err(io::Error::other)?;
         }
-        Ok(Self {
+        Ok(Self::over(maps))
+    }
+
+    /// Goes on with maps that an agent before this one left. `ends` are one more than the highest slot and chunk that it
+    /// had seen in use.
+    #[must_use]
+    pub fn adopt(maps: SlotMaps, ends: (usize, usize)) -> Self {
+        let mut slots = Self::over(maps);
+        let highest = |count: usize, used: &dyn Fn(usize) -> bool| {
+            (0..count).rev().find(|index| used(*index)).map_or(0, |index| index + 1)
+        };
+        let maps = &slots.maps;
+        let used = (
+            highest(maps.slots.len(), &|index| maps.slots.role(index) != 0),
+            highest(maps.chunks.len(), &|index| maps.chunks.samples(index) != 0),
+        );
+        (slots.slots_end, slots.chunks_end) = (used.0.max(ends.0), used.1.max(ends.1));
+        for slot in slots.used_slots() {
+            // One whose key leads elsewhere was about to be given back.
+            if !slots.leads_to(slot) {
+                slots.draining.insert(slot, Draining { since: 0 });
+            }
+        }
+        slots
+    }
+
+    /// Whether new connections find the slot by its key.
+    fn leads_to(&self, slot: u32) -> bool {
+        self.maps.halves.get(&self.key(slot), 0).is_ok_and(|found| found == slot)
+    }
+
+    fn over(maps: SlotMaps) -> Self {
+        Self {
             maps,
             seen: HashMap::new(),
             seen_chunks: HashMap::new(),
@@ -76,7 +111,22 @@ impl Slots {
             slots_end: 0,
             chunks_end: 0,
             looks: 0,
-        })
+        }
+    }
+
+    /// One more than the highest slot and chunk seen in use.
+    #[must_use]
+    pub fn ends(&self) -> (usize, usize) {
+        (self.slots_end, self.chunks_end)
+    }
+
+    /// A slot had been folded when the agent before was killed: it is not in use, and its number not given away.
+    pub fn clear_folded(&mut self, slot: u32) {
+        let chunks = (0..self.maps.chunks.len()).filter(|index| {
+            self.maps.chunks.samples(*index) != 0 && self.maps.chunks.key(*index).slot == slot
+        });
+        let chunks = chunks.map(|index| index as u32).collect();
+        self.clear(slot % SLOTS, chunks);
     }
 
     /// Key of a slot's half; of zeros when the slot is free.
@@ -214,12 +264,16 @@ impl Slots {
     }
 
     /// See [`crate::source::Source::retire`].
-    pub fn retire(&mut self, slot: u32) -> RetireOutcome {
+    pub fn retire(&mut self, slot: u32, ledger: Option<&mut Ledger>) -> RetireOutcome {
         let Some(seen) = self.seen.get(&slot).copied() else {
             return RetireOutcome::Busy;
         };
         let index = slot as usize;
         let quiet = open(&seen) == 0 && self.maps.slots.counters(index) == seen;
+        if self.draining.contains_key(&slot) && self.leads_to(slot) {
+            // It was just being taken when this agent came.
+            self.draining.remove(&slot);
+        }
         match self.draining.get(&slot) {
             None if quiet => {
                 let key = self.maps.slots.key(index);
@@ -235,8 +289,11 @@ impl Slots {
             Some(draining)
                 if quiet && self.looks > draining.since + 1 && self.chunks_quiet(slot) =>
             {
-                self.free(slot);
-                RetireOutcome::Freed
+                if self.free(slot, seen, ledger) {
+                    RetireOutcome::Freed
+                } else {
+                    RetireOutcome::Draining
+                }
             }
             Some(_) => RetireOutcome::Draining,
         }
@@ -252,8 +309,45 @@ impl Slots {
         })
     }
 
-    fn free(&mut self, slot: u32) {
-        for chunk in self.chunks_of_slot.remove(&slot).unwrap_or_default() {
+    /// Returns whether the slot is free, which it is not when the next agent could not be told what it had counted.
+    fn free(&mut self, slot: u32, seen: [u64; COUNTERS], ledger: Option<&mut Ledger>) -> bool {
+        let Some(ledger) = ledger else {
+            let chunks = self.chunks_of_slot.remove(&slot).unwrap_or_default();
+            self.clear(slot, chunks);
+            self.give_back(slot);
+            return true;
+        };
+        let buckets = self.buckets_of(slot);
+        if !ledger.fold(slot, &self.key(slot), &seen, &buckets) {
+            return false;
+        }
+        let chunks = self.chunks_of_slot.remove(&slot).unwrap_or_default();
+        self.clear(slot, chunks);
+        ledger.cleared();
+        self.give_back(slot);
+        true
+    }
+
+    /// All samples of a slot, as they were last seen.
+    fn buckets_of(&self, slot: u32) -> Vec<Bucket> {
+        let mut buckets = Vec::new();
+        for number in self.chunks_of_slot.get(&slot).into_iter().flatten() {
+            let Some(seen) = self.seen_chunks.get(number) else { continue };
+            let key = self.maps.chunks.key(*number as usize);
+            let Some(kind) = HistogramKind::ALL.get(usize::from(key.histogram)).copied() else {
+                continue;
+            };
+            let counts = seen.buckets.iter().enumerate().filter(|(_, count)| **count != 0);
+            buckets.extend(counts.map(|(position, count)| {
+                let bucket = usize::from(key.part) * CHUNK_BUCKETS + position;
+                (kind, bucket as u16, u64::from(*count))
+            }));
+        }
+        buckets
+    }
+
+    fn clear(&mut self, slot: u32, chunks: Vec<u32>) {
+        for chunk in chunks {
             let key = self.maps.chunks.key(chunk as usize);
             // Absent only if it was never reachable.
             let _ = self.maps.chunk_of.remove(&key);
@@ -266,6 +360,10 @@ impl Slots {
         self.maps.slots.clear(slot as usize);
         self.seen.remove(&slot);
         self.draining.remove(&slot);
+    }
+
+    /// Lets the programs have a slot again.
+    pub fn give_back(&mut self, slot: u32) {
         if let Err(error) = self.maps.free_slots.push(slot, 0) {
             tracing::warn!(%error, slot, "a slot is lost until the agent restarts");
         }

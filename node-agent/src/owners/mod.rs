@@ -112,6 +112,15 @@ impl Owners {
         workload
     }
 
+    /// An earlier process of the agent took this owner for this workload.
+    pub fn recall(&mut self, id: u64, workload: &Arc<Workload>, now: Instant) {
+        if id == 0 || *workload == self.host || self.remembered.contains_key(&id) {
+            return;
+        }
+        let workload = self.instance(Some(Workload::clone(workload)));
+        self.remember(id, Remembered { workload, asked: now, in_kernel: None }, now);
+    }
+
     /// How many owners the kernel remembers, as far as is known here.
     #[must_use]
     pub fn in_kernel(&self) -> usize {

@@ -23,13 +23,16 @@ pub struct Leftover {
     hello: v1::Hello,
     /// With their sizes, in the order of their batches.
     files: Vec<(PathBuf, u64)>,
+    /// Where there are no files.
+    batches: Vec<v1::Batch>,
     shared: Arc<Leftovers>,
 }
 
-/// Finds what earlier sessions of the node left, the oldest first. What cannot be read, or is of
+/// Finds what earlier processes of the node left, the oldest first: nothing of this one is there yet, even if it goes on with
+/// the session of the last. What cannot be read, or is of
 /// another node or another version of the protocol, is put aside.
 pub fn find(dir: &Path, own: &v1::Hello, shared: &Arc<Leftovers>) -> Vec<Leftover> {
-    let files = match files_of_others(dir, own.session) {
+    let files = match files_in_order(dir) {
         Ok(files) => files,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         Err(error) => {
@@ -51,14 +54,14 @@ pub fn find(dir: &Path, own: &v1::Hello, shared: &Arc<Leftovers>) -> Vec<Leftove
             Some(leftover) => leftover.files.push((path, bytes)),
             None => {
                 let (files, shared) = (vec![(path, bytes)], Arc::clone(shared));
-                leftovers.push(Leftover { hello, files, shared });
+                leftovers.push(Leftover { hello, files, batches: Vec::new(), shared });
             }
         }
     }
     leftovers
 }
 
-/// A file of another session.
+/// A file of a session.
 struct File {
     session: u64,
     start: u64,
@@ -68,14 +71,12 @@ struct File {
 }
 
 /// In the order in which sessions wrote last, and of their batches.
-fn files_of_others(dir: &Path, session: u64) -> std::io::Result<Vec<File>> {
+fn files_in_order(dir: &Path) -> std::io::Result<Vec<File>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
         let path = entry.path();
-        let Some((owner, start)) = parse_name(&path).filter(|(owner, _)| *owner != session) else {
-            continue;
-        };
+        let Some((owner, start)) = parse_name(&path) else { continue };
         let facts = entry.metadata()?;
         let (bytes, modified) = (facts.len(), facts.modified()?);
         files.push(File { session: owner, start, path, bytes, modified });
@@ -104,6 +105,12 @@ fn hello_of(path: &Path, own: &v1::Hello, session: u64) -> Result<v1::Hello, Str
 }
 
 impl Leftover {
+    /// Batches of an earlier session, from a preface on, that are in no file.
+    #[must_use]
+    pub fn in_memory(hello: v1::Hello, batches: Vec<v1::Batch>, shared: &Arc<Leftovers>) -> Self {
+        Self { hello, files: Vec::new(), batches, shared: Arc::clone(shared) }
+    }
+
     /// Opens a stream of that session.
     #[must_use]
     pub fn hello(&self) -> &v1::Hello {
@@ -117,7 +124,7 @@ impl Leftover {
             leftover: self,
             files: self.files.iter().map(|(path, _)| path.as_path()).collect(),
             reader: None,
-            preface: VecDeque::new(),
+            preface: self.batches.clone().into(),
             preface_ended: Moment::default(),
             last: None,
             same_boot: self.hello.boot_id == own.boot_id,

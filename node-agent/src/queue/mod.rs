@@ -167,6 +167,15 @@ impl Queue {
         }
     }
 
+    /// Goes on after the last batch that an earlier process of the session built. Of its batches, those after `acked` are
+    /// gone, unless they are in files of which `kept` is the last.
+    #[must_use]
+    pub fn resume(self, last: u64, acked: u64, kept: u64) -> Self {
+        let gone = last.saturating_sub(acked.max(kept));
+        let folded = Folded { batches: gone, ..self.folded };
+        Self { last, acked: acked.min(last), folded, ..self }
+    }
+
     /// Adds the next batch, and makes room for it.
     pub fn push(&mut self, entry: Entry, prefaces: &mut impl Prefaces) {
         self.last = entry.seq;

@@ -3,7 +3,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::world::{IDLE, World};
+use crate::testing::{
+    ledger::begun,
+    world::{IDLE, World},
+};
 
 mod files;
 
@@ -106,6 +109,83 @@ proptest! {
         let state = world.queue.state();
         prop_assert_eq!((state.batches, state.memory_bytes, state.spool_bytes), (0, 0, 0));
         prop_assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Life {
+    Step(Step),
+    /// Something is counted that the agent does not come to see before it is killed.
+    Unseen(u32, u64, u16, u64),
+    /// The agent is killed; whether its files are delivered or lost.
+    Kill(bool),
+    /// It is killed when it has noted what a slot had counted, and not cleared it.
+    KillWhileFreeing(u32),
+}
+
+fn life() -> impl Strategy<Value = Life> {
+    prop_oneof![
+        20 => step().prop_map(Life::Step),
+        2 => (0_u32..6, 0_u64..4, 1_u16..4, 1_u64..1_000)
+            .prop_map(|(slot, owner, port, gain)| Life::Unseen(slot, owner, port, gain)),
+        2 => any::<bool>().prop_map(Life::Kill),
+        1 => (0_u32..6).prop_map(Life::KillWhileFreeing),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn every_gain_is_counted_once_whenever_agents_are_killed(
+        memory in prop_oneof![Just(500_usize), Just(2_000), Just(1 << 20)],
+        files in prop_oneof![Just(0_u64), Just(6_000), Just(1 << 20)],
+        steps in prop::collection::vec(life(), 0..120),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let new_queue = || {
+            Queue::new(memory, (files > 0).then(|| spool(dir.path(), files)))
+        };
+        let (shared, ledger) = begun(1 << 20);
+        let mut world = World::new();
+        world.queue = new_queue();
+        world.note_in(ledger);
+        let kill = |world: &mut World, delivered: bool| {
+            for leftover in leftover::find(dir.path(), &hello(1), &Arc::default()) {
+                if delivered {
+                    world.receiver.restart();
+                    for batch in leftover.delivery(&hello(1)) {
+                        world.receiver.apply(&batch);
+                    }
+                }
+                leftover.remove();
+            }
+            world.go_on(shared.open(), new_queue());
+        };
+        for life in steps {
+            match life {
+                Life::Step(step) => take(&mut world, step),
+                Life::Unseen(slot, owner, port, gain) => world.gain_unseen(slot, owner, port, gain),
+                Life::Kill(delivered) => kill(&mut world, delivered),
+                Life::KillWhileFreeing(slot) => {
+                    world.look();
+                    world.fold(slot);
+                    kill(&mut world, false);
+                }
+            }
+        }
+        world.restart();
+        world.deliver();
+        prop_assert!(world.report.is_clean());
+        world.assert_true();
+        world.pass(2 * IDLE);
+        world.deliver();
+        world.ack();
+        prop_assert!(world.queue.is_settled());
+        prop_assert_eq!((world.report.halves(), world.report.names()), (0, 0));
+        world.assert_true();
+        let past = shared.open().past().unwrap();
+        prop_assert_eq!((past.links.len(), past.live.len(), past.retired.len()), (0, 0, 0));
     }
 }
 

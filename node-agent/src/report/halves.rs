@@ -22,9 +22,9 @@ const IDLE_WHEN_SCARCE: Duration = Duration::from_secs(2);
 
 /// Halves that one batch retired.
 #[derive(Debug)]
-struct Retiring {
-    seq: u64,
-    halves: Vec<u32>,
+pub(super) struct Retiring {
+    pub(super) seq: u64,
+    pub(super) halves: Vec<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -61,11 +61,19 @@ impl Halves {
     }
 
     /// Adds a half; the caller has made sure that there is room and no other with its key.
-    pub(super) fn insert(&mut self, mut half: Half) -> u32 {
+    pub(super) fn insert(&mut self, half: Half) -> u32 {
+        let key = half.key;
+        let id = self.insert_retired(half);
+        self.by_key.insert(key, id);
+        id
+    }
+
+    /// Adds a half that a batch has retired.
+    pub(super) fn insert_retired(&mut self, mut half: Half) -> u32 {
         self.births += 1;
         half.birth = self.births;
-        let (key, half) = (half.key, Box::new(half));
-        let id = match self.free.pop() {
+        let half = Box::new(half);
+        match self.free.pop() {
             Some(id) => {
                 if let Some(place) = self.entries.get_mut(id as usize) {
                     *place = Some(half);
@@ -76,9 +84,19 @@ impl Halves {
                 self.entries.push(Some(half));
                 self.entries.len() as u32 - 1
             }
-        };
-        self.by_key.insert(key, id);
-        id
+        }
+    }
+
+    /// These were retired by batches of an earlier process.
+    pub(super) fn resume(&mut self, retiring: VecDeque<Retiring>) {
+        self.retiring = retiring;
+    }
+
+    /// Halves that the batch with this number retired, if it was the last that retired any.
+    pub(super) fn retired_by(&self, seq: u64) -> impl Iterator<Item = &Half> {
+        let last = self.retiring.back().filter(|retiring| retiring.seq == seq);
+        let halves = last.map(|last| last.halves.as_slice()).unwrap_or_default();
+        halves.iter().filter_map(|id| self.get(*id))
     }
 
     /// The half has something to send.

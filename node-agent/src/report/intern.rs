@@ -98,8 +98,17 @@ impl<T: Clone + Eq + Hash> Interner<T> {
 
     /// Whether a batch has defined the id.
     pub(super) fn is_defined(&self, id: u32) -> bool {
-        let entry = (id as usize).checked_sub(1).and_then(|at| self.entries.get(at));
-        entry.and_then(Option::as_ref).is_some_and(|entry| entry.defined)
+        self.look(id).is_some_and(|entry| entry.defined)
+    }
+
+    /// The value of an id.
+    pub(super) fn get(&self, id: u32) -> Option<&T> {
+        self.look(id).map(|entry| &entry.value)
+    }
+
+    fn look(&self, id: u32) -> Option<&Entry<T>> {
+        let index = (id as usize).checked_sub(1)?;
+        self.entries.get(index)?.as_ref()
     }
 
     /// Everything that batches have defined and that they may still use.

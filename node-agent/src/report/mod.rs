@@ -20,6 +20,7 @@ mod halves;
 mod intern;
 mod listeners;
 mod preface;
+mod resume;
 mod slots;
 
 use std::{
@@ -78,6 +79,12 @@ impl DeferredChange {
             users: change.users,
             buckets: change.buckets.to_vec(),
         }
+    }
+
+    /// Number of the slot.
+    #[must_use]
+    pub fn slot(&self) -> u32 {
+        self.slot
     }
 
     /// Id of the owner whose workload is needed.
@@ -179,13 +186,16 @@ impl Report {
             return;
         }
         let Some(half) = self.half_of(change.key, workload, now) else {
-            // What it counts is lost: at least one connection or failure each time.
-            self.refused = self.refused.saturating_add(happenings(change.counters).max(1));
-            return;
+            return self.refuse(change);
         };
         let before = self.slots.link(change.slot, *change.key, half, now);
         self.count_slots(half, before);
         self.add(half, change, now);
+    }
+
+    /// There is no room for a half: what it counts is lost, at least one connection or failure each time.
+    pub fn refuse(&mut self, change: &SlotChange<'_>) {
+        self.refused = self.refused.saturating_add(happenings(change.counters).max(1));
     }
 
     fn half_of(

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::RangeInclusive,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,6 +18,7 @@ use super::{
 use crate::{
     addresses::scoped,
     clock::Moment,
+    ledger::Ledger,
     queue::{Entry, Found, Preface, Queue, Spool},
     report::Report,
     source::SlotChange,
@@ -40,6 +42,16 @@ struct Stream {
     next: u64,
 }
 
+/// What the kernel has counted in a slot, what the agent has seen of it, and whose it was taken for.
+struct Slot {
+    key: kernel::HalfKey,
+    counted: (u64, BTreeMap<u16, u64>),
+    seen: (u64, BTreeMap<u16, u64>),
+    /// What any agent has seen of it.
+    known: (u64, BTreeMap<u16, u64>),
+    workload: Option<Arc<Workload>>,
+}
+
 pub(crate) struct World {
     pub(crate) report: Report,
     pub(crate) queue: Queue,
@@ -48,8 +60,11 @@ pub(crate) struct World {
     pub(crate) stored: Receiver,
     pub(crate) now: Instant,
     truth: HashMap<Key, Values>,
-    slots: HashMap<u32, kernel::HalfKey>,
+    slots: BTreeMap<u32, Slot>,
     stream: Option<Stream>,
+    ledger: Option<Ledger>,
+    /// Agents that were killed: names differ from one to the next.
+    killed: u32,
 }
 
 impl World {
@@ -66,39 +81,142 @@ impl World {
             stored: Receiver::default(),
             now: Instant::now(),
             truth: HashMap::new(),
-            slots: HashMap::new(),
+            slots: BTreeMap::new(),
             stream: None,
+            ledger: None,
+            killed: 0,
         }
     }
 
-    /// Owners 0..3 are two workloads only: their halves meet.
+    /// What the agent is to note for the next.
+    pub(crate) fn note_in(&mut self, ledger: Ledger) {
+        self.ledger = Some(ledger);
+    }
+
+    /// The agent is killed, and the next one goes on. Slots have been looked at by nobody since.
+    pub(crate) fn go_on(&mut self, ledger: Ledger, queue: Queue) {
+        self.stop();
+        self.killed += 1;
+        if let Some(slot) = ledger.to_clear() {
+            self.slots.remove(&slot);
+        }
+        let past = ledger.past().unwrap();
+        self.report = Report::resume(&past, self.now);
+        self.queue = queue.resume(past.last_seq, past.acked, 0);
+        self.ledger = Some(ledger);
+        for (number, slot) in &mut self.slots {
+            assert_eq!(past.links.get(number).map(|link| &link.workload), slot.workload.as_ref());
+            // All of it is told again.
+            slot.seen = Default::default();
+        }
+        self.look();
+    }
+
+    /// Something is counted, and seen. Owners 0..3 are two workloads only: their halves meet.
     pub(crate) fn gain(&mut self, slot: u32, owner: u64, port: u16, gain: u64) {
-        let key = *self.slots.entry(slot).or_insert_with(|| client_key(owner, "10.0.0.2", port));
-        let workload = workload(if key.owner.is_multiple_of(2) { "even" } else { "odd" });
-        let mut counters = [0; COUNTERS];
-        counters[Counter::BytesSent.index()] = gain;
-        let bucket = (gain % 3) as u16;
-        let buckets = [(HistogramKind::Rtt, bucket, 1)];
-        let change =
-            SlotChange { slot, key: &key, counters: &counters, users: 0, buckets: &buckets };
-        self.report.absorb_as(&change, &workload, self.now);
-        let truth = self.truth.entry(Key {
-            workload: Workload::clone(&workload),
-            local: scoped(key.local, 1),
-            peer: scoped(key.peer, 1),
-            server_port: key.server_port,
-            client_port: 0,
-            role: Role::Client,
+        self.gain_unseen(slot, owner, port, gain);
+        self.look_at(slot..=slot);
+    }
+
+    /// Something is counted that the agent has not seen.
+    pub(crate) fn gain_unseen(&mut self, slot: u32, owner: u64, port: u16, gain: u64) {
+        let slot = self.slots.entry(slot).or_insert_with(|| Slot {
+            key: client_key(owner, "10.0.0.2", port),
+            counted: Default::default(),
+            seen: Default::default(),
+            known: Default::default(),
+            workload: None,
         });
-        let truth = truth.or_default();
-        *truth.entry(Value::Counter(Counter::BytesSent)).or_default() += gain;
-        *truth.entry(Value::Bucket(HistogramKind::Rtt, bucket)).or_default() += 1;
+        slot.counted.0 += gain;
+        *slot.counted.1.entry((gain % 3) as u16).or_default() += 1;
+    }
+
+    /// The agent looks at the kernel.
+    pub(crate) fn look(&mut self) {
+        self.look_at(0..=u32::MAX);
+    }
+
+    fn look_at(&mut self, slots: RangeInclusive<u32>) {
+        for (number, slot) in self.slots.range_mut(slots) {
+            if slot.seen == slot.counted {
+                continue;
+            }
+            let owner = slot.key.owner;
+            let name = || {
+                let name = if owner.is_multiple_of(2) { "even" } else { "odd" };
+                if self.killed == 0 {
+                    workload(name)
+                } else {
+                    workload(&format!("{name} {}", self.killed))
+                }
+            };
+            let workload = slot.workload.get_or_insert_with(name);
+            if let Some(ledger) = &mut self.ledger {
+                assert!(ledger.link(*number, owner, workload));
+            }
+            let mut counters = [0; COUNTERS];
+            let sent = slot.counted.0 - slot.seen.0;
+            counters[Counter::BytesSent.index()] = sent;
+            let gained = slot.counted.1.iter().map(|(bucket, count)| {
+                let seen = slot.seen.1.get(bucket).copied().unwrap_or(0);
+                (HistogramKind::Rtt, *bucket, count - seen)
+            });
+            let buckets: Vec<_> = gained.filter(|(.., count)| *count > 0).collect();
+            let (slot_number, key) = (*number, &slot.key);
+            let change = SlotChange {
+                slot: slot_number,
+                key,
+                counters: &counters,
+                users: 0,
+                buckets: &buckets,
+            };
+            self.report.absorb_as(&change, workload, self.now);
+            let truth = self.truth.entry(Key {
+                workload: Workload::clone(workload),
+                local: scoped(key.local, 1),
+                peer: scoped(key.peer, 1),
+                server_port: key.server_port,
+                client_port: 0,
+                role: Role::Client,
+            });
+            let truth = truth.or_default();
+            // What an agent before had seen is among it already.
+            *truth.entry(Value::Counter(Counter::BytesSent)).or_default() +=
+                slot.counted.0 - slot.known.0;
+            for (bucket, count) in &slot.counted.1 {
+                let known = slot.known.1.get(bucket).copied().unwrap_or(0);
+                let bucket = Value::Bucket(HistogramKind::Rtt, *bucket);
+                *truth.entry(bucket).or_default() += count - known;
+            }
+            slot.known = slot.counted.clone();
+            slot.seen = slot.counted.clone();
+        }
     }
 
     pub(crate) fn free_quiet_slots(&mut self) {
+        self.look();
         for slot in self.report.quiet_slots(self.now, IDLE) {
+            if self.fold(slot)
+                && let Some(ledger) = &mut self.ledger
+            {
+                ledger.cleared();
+            }
             self.forget(slot);
         }
+    }
+
+    /// Notes what a slot has counted. Returns whether there was such a slot.
+    pub(crate) fn fold(&mut self, number: u32) -> bool {
+        let Some(slot) = self.slots.get(&number) else { return false };
+        let mut counters = [0; COUNTERS];
+        counters[Counter::BytesSent.index()] = slot.seen.0;
+        let buckets = slot.seen.1.iter();
+        let buckets: Vec<_> =
+            buckets.map(|(bucket, count)| (HistogramKind::Rtt, *bucket, *count)).collect();
+        if let Some(ledger) = &mut self.ledger {
+            assert!(ledger.fold(number, &slot.key, &counters, &buckets));
+        }
+        true
     }
 
     /// The kernel takes a slot back.
@@ -116,7 +234,11 @@ impl World {
 
     /// An interval ends.
     pub(crate) fn build(&mut self) {
+        self.look();
         while let Some(batch) = self.report.build() {
+            if let Some(ledger) = &mut self.ledger {
+                ledger.built(batch.seq, &self.report.retired_by(batch.seq));
+            }
             self.queue.push(Entry::of(&batch, Moment::now()), &mut self.report);
         }
         self.report.let_go(self.queue.start());
@@ -183,6 +305,9 @@ impl World {
     pub(crate) fn acked(&mut self, seq: u64) {
         self.queue.acked(seq);
         self.report.acked(seq);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.acked(seq);
+        }
         self.report.let_go(self.queue.start());
     }
 

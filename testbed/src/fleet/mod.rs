@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 pub use self::{
@@ -144,6 +145,17 @@ impl Fleet {
         let found = self.agents.iter().position(|agent| agent.node == host.name());
         let Some(mut agent) = found.map(|at| self.agents.remove(at)) else { return Ok(()) };
         agent.process.stop(STOP_LIMIT).map_err(|error| with_log(error, &agent.process))
+    }
+
+    /// Kills the agent of a host, which has no time to do anything about it.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub fn kill_agent(&mut self, host: &Host) -> Result<()> {
+        let found = self.agents.iter().position(|agent| agent.node == host.name());
+        let Some(mut agent) = found.map(|at| self.agents.remove(at)) else { return Ok(()) };
+        agent.process.signal(Signal::SIGKILL)?;
+        agent.process.wait(STOP_LIMIT).map(drop)
     }
 
     /// The agents, in the order of their start.

@@ -16,6 +16,7 @@ mod hints;
 mod interfaces;
 mod older;
 mod payload;
+mod pinned;
 mod privileges;
 mod prometheus;
 mod resets;

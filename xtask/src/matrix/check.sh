@@ -104,17 +104,25 @@ ask shop-server 4 '{"do":"listen","address":"127.0.0.1:8083"}'
 ask shop-client 5 '{"do":"open","group":"old","target":"127.0.0.1:8083","connections":2}'
 ask shop-client 5 '{"do":"exchange","group":"old","requests":1,"request_bytes":100,"response_bytes":1000}'
 
-weft-agent --aggregator https://localhost:7443 --node guest --cgroup "$shop" --interval 1s \
-    --tls-ca pki/ca.crt --tls-cert pki/guest.crt --tls-key pki/guest.key \
-    --metrics-listen 127.0.0.1:7481 4>&- 5>&- 6>&- &
-agent=$!
-step "agent is healthy" until_true 60 wget -q -O - http://127.0.0.1:7481/healthz
+pins=/sys/fs/bpf/weft
+start_agent() {
+    weft-agent --aggregator https://localhost:7443 --node guest --cgroup "$shop" --interval 1s \
+        --tls-ca pki/ca.crt --tls-cert pki/guest.crt --tls-key pki/guest.key --pin-dir "$pins" \
+        --metrics-listen 127.0.0.1:7481 >>agent.log 2>&1 4>&- 5>&- 6>&- &
+    agent=$!
+    step "agent is healthy" until_true 60 wget -q -O - http://127.0.0.1:7481/healthz
+}
+start_agent
 step "agent is known" until_true 60 nodes_known
 step "programs are loaded" more_loaded
 
 ask shop-server 4 '{"do":"listen","address":"127.0.0.1:8080"}'
 ask shop-client 5 '{"do":"burst","target":"127.0.0.1:8080","connections":20,"requests":2,"request_bytes":100,"response_bytes":1000,"ending":"client_closes"}'
 ask shop-client 5 '{"do":"burst","target":"127.0.0.1:8081","connections":3,"requests":1,"request_bytes":100,"response_bytes":100}'
+
+# From here on nobody looks.
+kill -KILL "$agent"
+wait "$agent"
 
 # Connections on which the client only ever receives; they stay open.
 ask shop-server 4 '{"do":"listen","address":"127.0.0.1:8082"}'
@@ -126,9 +134,13 @@ ask shop-client 5 '{"do":"open","group":"hear","target":"127.0.0.1:8084","connec
 ask outside 6 '{"do":"push","address":"127.0.0.1:8084","bytes":70000}'
 ask shop-client 5 '{"do":"receive","group":"hear","bytes":70000}'
 
-# What is older than the agent goes on.
+# What is older than the agent goes on, and the next agent with what is pinned.
 ask shop-client 5 '{"do":"exchange","group":"old","requests":3,"request_bytes":200,"response_bytes":500}'
 ask shop-client 5 '{"do":"burst","target":"127.0.0.1:8083","connections":5,"requests":1,"request_bytes":100,"response_bytes":100,"ending":"client_closes"}'
+
+start_agent
+cat agent.log
+step "the agent goes on with what is pinned" grep -q 'going on with' agent.log
 
 # The host compares, and can say what is wrong.
 until_true 20 told 'bytes_to_client":40000' 'connections":20' 'refused":3' \
@@ -146,5 +158,7 @@ for peer in $client $server $outside; do
 done
 step "agent stops with success" ended "$agent"
 step "aggregator stops with success" ended "$aggregator"
+step "programs outlive the agent" more_loaded
+step "detach" weft-agent detach --pin-dir "$pins"
 # The kernel frees programs a moment after their last user is gone.
 step "no kernel program is left" until_true 20 none_left

@@ -129,6 +129,14 @@ impl Spool {
         }
     }
 
+    /// Keeps the end of another session: a preface and what follows it. Returns whether all of it is written.
+    pub fn keep(&mut self, batches: &[v1::Batch]) -> bool {
+        let now = Moment::now();
+        let (preface, rest) =
+            batches.split_at(batches.iter().take_while(|batch| batch.preface).count());
+        rest.iter().all(|batch| self.append(&Entry::of(batch, now), now, || preface.to_vec()))
+    }
+
     fn try_append(
         &mut self,
         entry: &Entry,

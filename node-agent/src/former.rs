@@ -1,0 +1,54 @@
+//! The last report of an agent whose programs were replaced: everything that they counted, as totals, in the name of its
+//! session.
+
+use std::time::Instant;
+
+use proto::v1;
+
+use crate::{
+    owners::Owners,
+    report::{DeferredChange, Report},
+    source::{Former, SlotChange},
+};
+
+/// The batches of a stream of that session, from the preface on. `hello` is this agent's own; also returns the other's.
+#[must_use]
+pub fn last_report(
+    former: &Former,
+    programs: Vec<v1::Program>,
+    owners: &mut Owners,
+    hello: &v1::Hello,
+) -> (v1::Hello, Vec<v1::Batch>) {
+    let now = Instant::now();
+    let mut report = Report::resume(&former.past, now);
+    for slot in &former.slots {
+        let change = DeferredChange::of(&SlotChange {
+            slot: slot.slot,
+            key: &slot.key,
+            counters: &slot.counters,
+            users: 0,
+            buckets: &slot.buckets,
+        });
+        let link = former.past.links.get(&slot.slot).filter(|link| link.owner == slot.key.owner);
+        let workload = match link {
+            Some(link) => link.workload.clone(),
+            None => owners.workload(slot.key.owner, now, |_| slot.owner),
+        };
+        report.absorb_as(&change.change(), &workload, now);
+    }
+    let losses = former.losses.iter().map(|(cause, count)| ((*cause).to_owned(), *count));
+    report.set_status(v1::NodeStatus {
+        programs,
+        losses: losses.collect(),
+        ..v1::NodeStatus::default()
+    });
+    report.start();
+    let mut batches = report.preface(former.past.last_seq, std::iter::empty());
+    batches.extend(std::iter::from_fn(|| report.build()));
+    let hello = v1::Hello {
+        generation: former.identity.generation,
+        session: former.identity.session,
+        ..hello.clone()
+    };
+    (hello, batches)
+}

@@ -1,0 +1,465 @@
+//! What an agent with `--pin-dir` leaves to the next one beside the counters of the kernel, so that the next can go on with
+//! the same session as if it had only lost its connection.
+//!
+//! The slots tell what is counted now. The ledger has what they do not tell: which workload a slot was reported
+//! as, whatever its process is called by the time the next agent asks; what slots had counted that were given back since; which
+//! halves a batch has retired that may not have arrived; and up to which number batches were built. From all that
+//! the next agent puts its report together, with totals, and the aggregator takes of them what it lacks.
+//!
+//! Everything is noted before the kernel or the network can see its effect, so that the process may be killed
+//! between any two stores. Notes are frames of length, CRC-32 and contents in one of two areas; a note counts once the
+//! head says how long the area is. When an area is full, what still matters is written into the other one.
+//!
+//! **Full**: a slot that cannot be noted is not reported (`report_full`), one that cannot be folded is not given back.
+
+mod past;
+mod record;
+mod store;
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+};
+
+use common::{COUNTERS, HistogramKind, kernel};
+use topology::model::{HalfKey, Role, Workload};
+
+use crate::addresses::scoped;
+use past::Replay;
+pub use past::{Kept, Past};
+use record::Record;
+pub use store::{HEAD_BYTES, Memory, Store, Word};
+
+/// Version of everything in this folder. Incremented with every change.
+pub const LEDGER_VERSION: u64 = 1;
+
+/// Left free in an area by everything but retirements, which cannot be put off.
+const RESERVED: usize = 64 << 10;
+
+/// Once what matters fills nearly a whole area, notes are refused this often before it is looked at again.
+const PATIENCE: u32 = 4_096;
+
+/// A half of the report.
+pub type Key = HalfKey<Arc<Workload>>;
+
+/// Why a ledger cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The agent that began it did not come to the end of its start.
+    #[error("it was not finished")]
+    Unfinished,
+    /// Another version of the agent wrote it.
+    #[error("its ledger is of version {0}, not {LEDGER_VERSION}")]
+    Version(u64),
+    /// A note is not what was written.
+    #[error("its ledger is damaged at byte {0}")]
+    Damaged(usize),
+    /// A note could not be made.
+    #[error("its ledger was full")]
+    Incomplete,
+}
+
+/// Whom and what a ledger is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// [`kernel::SCHEMA_VERSION`] of the programs.
+    pub schema: u64,
+    /// Of the kernel maps.
+    pub generation: u64,
+    /// In which batches are numbered.
+    pub session: u64,
+    /// Inode of the cgroup directory that the programs are attached to.
+    pub cgroup: u64,
+    /// Checksum of the node's name.
+    pub node: u64,
+    /// Checksum of the kernel object.
+    pub object: u64,
+    /// What the programs were told of the kernel; the bits are `kernel`'s.
+    pub settings: u64,
+}
+
+/// What a half had counted in slots that were given back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Values {
+    /// By [`common::Counter`].
+    pub counters: [u64; COUNTERS],
+    /// By kind and bucket.
+    pub buckets: BTreeMap<(HistogramKind, u16), u64>,
+}
+
+impl Values {
+    fn add(
+        &mut self,
+        counters: &[u64; COUNTERS],
+        buckets: impl IntoIterator<Item = (HistogramKind, u16, u64)>,
+    ) {
+        for (sum, value) in self.counters.iter_mut().zip(counters) {
+            *sum = sum.saturating_add(*value);
+        }
+        for (kind, bucket, count) in buckets {
+            let sum = self.buckets.entry((kind, bucket)).or_default();
+            *sum = sum.saturating_add(count);
+        }
+    }
+}
+
+/// Whose a slot was reported as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Id of the owner.
+    pub owner: u64,
+    /// The workload that it was taken for.
+    pub workload: Arc<Workload>,
+}
+
+/// Losses of the agent itself, which count on over its restarts.
+const CARRIED: [(&str, Word); 4] = [
+    ("report_full", Word::ReportFull),
+    ("resolution_folded", Word::Folded),
+    ("resolution_folded_seconds", Word::FoldedSeconds),
+    ("spool_unreadable", Word::SpoolUnreadable),
+];
+
+/// See the module.
+pub struct Ledger {
+    store: Box<dyn Store>,
+    /// By slot.
+    links: HashMap<u32, Link>,
+    live: HashMap<Key, Values>,
+    retired: VecDeque<(u64, Key, Values)>,
+    /// Area and length, as in [`Word::Active`].
+    active: u64,
+    /// How often notes are still refused before there may be room.
+    refusing: u32,
+    /// Losses as the agent before this one left them.
+    carried: [u64; CARRIED.len()],
+    /// It was there before this process.
+    adopted: bool,
+}
+
+impl Ledger {
+    /// Begins a ledger. It is none until [`finish`](Self::finish).
+    #[must_use]
+    pub fn create(mut store: Box<dyn Store>, identity: &Identity) -> Self {
+        store.set(Word::Magic, 0);
+        for (word, value) in [
+            (Word::Version, LEDGER_VERSION),
+            (Word::Schema, identity.schema),
+            (Word::Generation, identity.generation),
+            (Word::Session, identity.session),
+            (Word::Cgroup, identity.cgroup),
+            (Word::Node, identity.node),
+            (Word::Object, identity.object),
+            (Word::Settings, identity.settings),
+        ] {
+            store.set(word, value);
+        }
+        Self::over(store, Replay::default(), false)
+    }
+
+    /// The ledger that an agent before this one left.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn open(store: Box<dyn Store>) -> Result<Self, LedgerError> {
+        Self::identity_of(&*store)?;
+        if store.get(Word::Broken) != 0 {
+            return Err(LedgerError::Incomplete);
+        }
+        let replay = Replay::read(&*store)?;
+        Ok(Self::over(store, replay, true))
+    }
+
+    /// Whom and what a ledger is of.
+    ///
+    /// # Errors
+    /// When it is not finished or of another version.
+    pub fn identity_of(store: &dyn Store) -> Result<Identity, LedgerError> {
+        if store.get(Word::Magic) != store::MAGIC {
+            return Err(LedgerError::Unfinished);
+        }
+        if store.get(Word::Version) != LEDGER_VERSION {
+            return Err(LedgerError::Version(store.get(Word::Version)));
+        }
+        Ok(Identity {
+            schema: store.get(Word::Schema),
+            generation: store.get(Word::Generation),
+            session: store.get(Word::Session),
+            cgroup: store.get(Word::Cgroup),
+            node: store.get(Word::Node),
+            object: store.get(Word::Object),
+            settings: store.get(Word::Settings),
+        })
+    }
+
+    fn over(store: Box<dyn Store>, replay: Replay, adopted: bool) -> Self {
+        let active = store.get(Word::Active);
+        let carried = CARRIED.map(|(_, word)| store.get(word));
+        let Replay { links, live, retired } = replay;
+        Self { store, links, live, retired, active, refusing: 0, carried, adopted }
+    }
+
+    /// From here on the next process can go on from it.
+    pub fn finish(&mut self) {
+        self.store.set(Word::Magic, store::MAGIC);
+    }
+
+    /// Number of the session.
+    #[must_use]
+    pub fn session(&self) -> u64 {
+        self.store.get(Word::Session)
+    }
+
+    /// Generation of the maps.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.store.get(Word::Generation)
+    }
+
+    /// Whom and what it is of.
+    ///
+    /// # Errors
+    /// When it is not finished.
+    pub fn identity(&self) -> Result<Identity, LedgerError> {
+        Self::identity_of(&*self.store)
+    }
+
+    /// Checksum of the kernel object.
+    #[must_use]
+    pub fn object(&self) -> u64 {
+        self.store.get(Word::Object)
+    }
+
+    /// What the programs were told of the kernel.
+    #[must_use]
+    pub fn settings(&self) -> u64 {
+        self.store.get(Word::Settings)
+    }
+
+    /// What an earlier process left; `None` when this one began the ledger.
+    #[must_use]
+    pub fn past(&self) -> Option<Past> {
+        self.adopted.then(|| Past {
+            last_seq: self.store.get(Word::LastSeq),
+            acked: self.store.get(Word::Acked),
+            links: self.links.clone(),
+            live: self.live.iter().map(|(key, values)| (key.clone(), values.clone())).collect(),
+            retired: self.retired.iter().cloned().collect(),
+        })
+    }
+
+    /// A slot is about to be reported as this workload's. Returns whether that is noted.
+    pub fn link(&mut self, slot: u32, owner: u64, workload: &Arc<Workload>) -> bool {
+        let known = self.links.get(&slot);
+        if known.is_some_and(|known| known.owner == owner && known.workload == *workload) {
+            return true;
+        }
+        let note = Record::Linked { slot, owner, workload: workload.as_ref() };
+        if !self.append(&note, RESERVED) {
+            return false;
+        }
+        self.links.insert(slot, Link { owner, workload: Arc::clone(workload) });
+        true
+    }
+
+    /// A slot is about to be given back that has counted this. Returns whether that is noted; then it has to be cleared, and
+    /// [`cleared`](Self::cleared) called.
+    pub fn fold(
+        &mut self,
+        slot: u32,
+        key: &kernel::HalfKey,
+        counters: &[u64; COUNTERS],
+        buckets: &[(HistogramKind, u16, u64)],
+    ) -> bool {
+        // One that was never reported has nothing to be kept.
+        let Some(half) = self.links.get(&slot).and_then(|link| half(key, &link.workload)) else {
+            return true;
+        };
+        let stored =
+            buckets.iter().map(|(kind, bucket, count)| (kind.index() as u8, *bucket, *count));
+        let (borrowed, counters) = (record::borrowed(&half), *counters);
+        let note = Record::Folded {
+            slot: Some(slot),
+            half: borrowed,
+            counters,
+            buckets: stored.collect(),
+        };
+        if !self.append(&note, RESERVED) {
+            return false;
+        }
+        self.links.remove(&slot);
+        self.live.entry(half).or_default().add(&counters, buckets.iter().copied());
+        true
+    }
+
+    /// The slot that was folded last is cleared; now its number may be given away.
+    pub fn cleared(&mut self) {
+        self.store.set(Word::Cleared, self.active);
+    }
+
+    /// The slot that was folded last, when the process before did not come to clear it.
+    #[must_use]
+    pub fn to_clear(&self) -> Option<u32> {
+        if self.store.get(Word::Cleared) == self.active {
+            return None;
+        }
+        Replay::last_folded(&*self.store)
+    }
+
+    /// The batch with this number is about to be sent, and retires these halves.
+    pub fn built(&mut self, seq: u64, retired: &[Key]) {
+        self.store.set(Word::LastSeq, seq);
+        for half in retired {
+            let values = self.live.remove(half).unwrap_or_default();
+            let note = Record::Retired { seq, half: record::borrowed(half) };
+            // Into the area as it was: should what matters be written anew, it is still as before this note.
+            self.live.insert(half.clone(), values);
+            let noted = self.append(&note, 0);
+            let values = self.live.remove(half).unwrap_or_default();
+            self.retired.push_back((seq, half.clone(), values));
+            if !noted {
+                self.store.set(Word::Broken, 1);
+                tracing::warn!("the ledger is full: the next agent has to begin anew");
+            }
+        }
+    }
+
+    /// Batches up to this one are taken over.
+    pub fn acked(&mut self, seq: u64) {
+        if seq > self.store.get(Word::Acked) {
+            self.store.set(Word::Acked, seq);
+        }
+        while self.retired.front().is_some_and(|(retired, ..)| *retired <= seq) {
+            self.retired.pop_front();
+        }
+    }
+
+    /// Adds to the agent's own losses what the processes before counted, and remembers the sum.
+    pub fn carry(&mut self, losses: &mut Vec<(&'static str, u64)>) {
+        for ((cause, word), carried) in CARRIED.into_iter().zip(self.carried) {
+            match losses.iter_mut().find(|(known, _)| *known == cause) {
+                Some((_, count)) => *count = count.saturating_add(carried),
+                None if carried > 0 => losses.push((cause, carried)),
+                None => {}
+            }
+            let sum = losses.iter().find(|(known, _)| *known == cause).map_or(0, |(_, sum)| *sum);
+            self.store.set(word, sum);
+        }
+    }
+
+    /// One more than the highest slot, and chunk, that was ever seen in use.
+    #[must_use]
+    pub fn ends(&self) -> (usize, usize) {
+        (self.store.get(Word::SlotsEnd) as usize, self.store.get(Word::ChunksEnd) as usize)
+    }
+
+    /// Notes the same.
+    pub fn set_ends(&mut self, (slots, chunks): (usize, usize)) {
+        self.store.set(Word::SlotsEnd, slots as u64);
+        self.store.set(Word::ChunksEnd, chunks as u64);
+    }
+
+    /// Hints that the kernel could not send, `all` so far, without those that nobody was there to read.
+    pub fn hints_missed(&mut self, all: u64) -> u64 {
+        self.store.set(Word::HintsSeen, all);
+        all.saturating_sub(self.store.get(Word::HintsIgnored))
+    }
+
+    /// Nobody read hints until now.
+    pub fn ignore_hints(&mut self, all: u64) {
+        let unread = all.saturating_sub(self.store.get(Word::HintsSeen));
+        let ignored = self.store.get(Word::HintsIgnored).saturating_add(unread);
+        self.store.set(Word::HintsIgnored, ignored);
+        self.store.set(Word::HintsSeen, all);
+    }
+
+    /// Appends a note, unless less than `reserved` bytes would be left. Returns whether it is there.
+    fn append(&mut self, note: &Record<&Workload>, reserved: usize) -> bool {
+        let Some(frame) = note.frame() else { return false };
+        if self.put(&frame, reserved) {
+            return true;
+        }
+        if self.refusing > 0 {
+            self.refusing -= 1;
+            return false;
+        }
+        if self.rewrite() && self.put(&frame, reserved) {
+            return true;
+        }
+        tracing::warn!("the ledger of the pinned programs is full");
+        self.refusing = PATIENCE;
+        false
+    }
+
+    fn put(&mut self, frame: &[u8], reserved: usize) -> bool {
+        let (area, len) = store::split(self.active);
+        let size = store::area_bytes(&*self.store);
+        if len + frame.len() + reserved > size {
+            return false;
+        }
+        self.store.write(store::area_start(&*self.store, area) + len, frame);
+        self.active = store::join(area, len + frame.len());
+        self.store.set(Word::Active, self.active);
+        true
+    }
+
+    /// Writes what still matters into the other area. Returns whether it fits.
+    fn rewrite(&mut self) -> bool {
+        let (area, _) = store::split(self.active);
+        let other = 1 - area;
+        let (start, size) =
+            (store::area_start(&*self.store, other), store::area_bytes(&*self.store));
+        let mut len = 0;
+        let links = self.links.iter().map(|(slot, link)| Record::Linked {
+            slot: *slot,
+            owner: link.owner,
+            workload: link.workload.as_ref(),
+        });
+        let retired = self.retired.iter().flat_map(|(seq, half, values)| {
+            let half = record::borrowed(half);
+            [record::folded(half, values), Record::Retired { seq: *seq, half }]
+        });
+        let live = self.live.iter();
+        let live = live.map(|(half, values)| record::folded(record::borrowed(half), values));
+        for note in retired.chain(live).chain(links) {
+            let Some(frame) = note.frame() else { return false };
+            if len + frame.len() > size {
+                return false;
+            }
+            self.store.write(start + len, &frame);
+            len += frame.len();
+        }
+        self.active = store::join(other, len);
+        self.store.set(Word::Active, self.active);
+        // Whoever folds clears before the next note, so nothing is left to be cleared.
+        self.cleared();
+        true
+    }
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (area, len) = store::split(self.active);
+        f.debug_struct("Ledger").field("area", &area).field("len", &len).finish_non_exhaustive()
+    }
+}
+
+/// The half that a slot with this key counts for.
+fn half(key: &kernel::HalfKey, workload: &Arc<Workload>) -> Option<Key> {
+    let role = match key.role {
+        kernel::role::CLIENT => Role::Client,
+        kernel::role::SERVER => Role::Server,
+        _ => return None,
+    };
+    Some(HalfKey {
+        workload: Arc::clone(workload),
+        local: scoped(key.local, key.netns_cookie),
+        peer: scoped(key.peer, key.netns_cookie),
+        server_port: key.server_port,
+        client_port: key.client_port,
+        role,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! Going on where an earlier process of the session was killed.
+
+use std::{collections::VecDeque, sync::Arc, time::Instant};
+
+use topology::model::HalfKey;
+
+use super::{Report, half::Half, halves::Retiring};
+use crate::ledger::{Key, Past, Values};
+
+impl Report {
+    /// The report as the process before left it, but for what slots count: that comes with the first look. No batch
+    /// defines any half that is live, so the next one tells all of it as totals; those that were retired come in the preface.
+    #[must_use]
+    pub fn resume(past: &Past, now: Instant) -> Self {
+        let mut report = Self { next_seq: past.last_seq + 1, ..Self::new() };
+        let mut retiring: VecDeque<Retiring> = VecDeque::new();
+        for (seq, key, values) in &past.retired {
+            let mut half = report.kept(key, values, now);
+            for id in [half.local, half.peer] {
+                report.addresses.define(id);
+            }
+            report.workloads.define(half.key.workload);
+            half.sent(*seq);
+            half.retired = *seq;
+            let id = report.halves.insert_retired(half);
+            match retiring.back_mut().filter(|last| last.seq == *seq) {
+                Some(last) => last.halves.push(id),
+                None => retiring.push_back(Retiring { seq: *seq, halves: vec![id] }),
+            }
+        }
+        report.halves.resume(retiring);
+        for (key, values) in &past.live {
+            let half = report.kept(key, values, now);
+            let id = report.halves.insert(half);
+            report.halves.mark(id);
+        }
+        report
+    }
+
+    fn kept(&mut self, key: &Key, values: &Values, now: Instant) -> Half {
+        let workload = self.workloads.acquire(&key.workload);
+        let (local, peer) = (self.addresses.acquire(&key.local), self.addresses.acquire(&key.peer));
+        let key = HalfKey {
+            workload,
+            local: key.local,
+            peer: key.peer,
+            server_port: key.server_port,
+            client_port: key.client_port,
+            role: key.role,
+        };
+        let mut half = Half::new(key, local, peer, now);
+        let buckets: Vec<_> =
+            values.buckets.iter().map(|((kind, bucket), count)| (*kind, *bucket, *count)).collect();
+        half.add(&values.counters, &buckets);
+        half
+    }
+
+    /// Halves that the batch with this number retires.
+    #[must_use]
+    pub fn retired_by(&self, seq: u64) -> Vec<Key> {
+        let key = |half: &Half| {
+            let workload = Arc::clone(self.workloads.get(half.key.workload)?);
+            let HalfKey { local, peer, server_port, client_port, role, .. } = half.key;
+            Some(HalfKey { workload, local, peer, server_port, client_port, role })
+        };
+        self.halves.retired_by(seq).filter_map(key).collect()
+    }
+}

@@ -1,0 +1,346 @@
+//! Agents that leave their programs counting, and agents that go on with them.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::PathBuf,
+    process::Command as Program,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use testbed::{
+    binaries,
+    fleet::{Fleet, KernelObjects},
+    lab::Host,
+    traffic::{Command, Ending, Peer},
+    truth::{Truth, collect},
+};
+
+use crate::{
+    support::{burst, exchange, open},
+    world::{INTERVAL, SETTLED, Unstarted, World, unstarted},
+};
+
+/// How long the kernel may take to free what nobody uses any more.
+const FREE_LIMIT: Duration = Duration::from_secs(10);
+
+/// A BPF file system of the test's own: what is pinned there goes with it.
+struct Bpffs(PathBuf);
+
+impl Bpffs {
+    fn mount() -> Self {
+        let folder = std::env::temp_dir().join(format!("weft-pins-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let none: Option<&str> = None;
+        mount(Some("bpf"), &folder, Some("bpf"), MsFlags::empty(), none).unwrap();
+        Self(folder)
+    }
+
+    fn of(&self, host: &Host) -> String {
+        self.0.join(host.name()).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Bpffs {
+    fn drop(&mut self) {
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// A world in which the agents of the first two hosts pin, and the third host has none: whatever is lost or
+/// doubled is so on both sides of an edge, or on the only one.
+fn world(unstarted: Unstarted, pins: &Bpffs) -> World {
+    let Unstarted { hosts, lab, alone } = unstarted;
+    let mut fleet = Fleet::start(&lab, INTERVAL).unwrap();
+    for host in &hosts[..2] {
+        fleet.add_agent_with(host, &["--pin-dir", &pins.of(host)]).unwrap();
+    }
+    World { fleet, hosts, lab, _alone: alone }
+}
+
+fn start_agents(world: &mut World, pins: &Bpffs) {
+    for host in &world.hosts[..2] {
+        world.fleet.add_agent_with(host, &["--pin-dir", &pins.of(host)]).unwrap();
+    }
+}
+
+/// What an agent that runs now has written.
+fn log(world: &mut World, host: usize) -> String {
+    let name = world.hosts[host].name().to_owned();
+    let agent = world.fleet.agents().iter().find(|agent| agent.node == name);
+    agent.unwrap().process.output()
+}
+
+/// Every counter of the edges in `/metrics`.
+fn counters(fleet: &Fleet) -> BTreeMap<String, f64> {
+    let metrics = fleet.get("/metrics").unwrap().body;
+    let edges = metrics.lines().filter(|line| line.starts_with("weft_edge_"));
+    let pairs = edges.filter_map(|line| line.rsplit_once(' '));
+    let totals = pairs.filter(|(series, _)| {
+        ["_total{", "_count{", "_bucket{"].iter().any(|kind| series.contains(kind))
+    });
+    totals.map(|(series, value)| (series.to_owned(), value.parse().unwrap())).collect()
+}
+
+fn must_not_have_fallen(before: &BTreeMap<String, f64>, now: &BTreeMap<String, f64>) {
+    for (series, before) in before {
+        let now = now.get(series).copied();
+        assert!(now.is_some_and(|now| now >= *before), "{series} was {before} and is {now:?}");
+    }
+}
+
+/// Everything that may happen while no agent runs: connections that only live then, old ones that go on, that end and
+/// that only receive, new ones that stay, attempts that fail.
+struct Talk {
+    web: Peer,
+    db: Peer,
+    round: u32,
+}
+
+impl Talk {
+    fn begin(world: &World) -> Self {
+        let [one, two, _] = &world.hosts;
+        let (mut web, mut db) = (one.peer("web").unwrap(), two.peer("db").unwrap());
+        db.listen(two.ipv4(), 5_432).unwrap();
+        let push = db.listen(two.ipv6(), 5_433).unwrap();
+        web.open(open("hear", push, 2)).unwrap();
+        web.open(open("old", (two.ipv4(), 5_432).into(), 3)).unwrap();
+        web.open(open("ends-0", (two.ipv4(), 5_432).into(), 2)).unwrap();
+        Self { web, db, round: 0 }
+    }
+
+    fn go_on(&mut self, world: &World) {
+        let two = &world.hosts[1];
+        let (target, push) = ((two.ipv4(), 5_432).into(), (two.ipv6(), 5_433).into());
+        let round = self.round;
+        let web = &mut self.web;
+        web.burst(burst(target, 7, exchange(2, 100, 1_000))).unwrap();
+        web.exchange("old", exchange(2, 5_000, 9_000), Ending::Keep).unwrap();
+        web.exchange(&format!("ends-{round}"), exchange(1, 70, 80), Ending::ClientCloses).unwrap();
+        web.open(open(&format!("ends-{}", round + 1), target, 2)).unwrap();
+        self.db.ask(&Command::Push { address: push, bytes: 7_000 }).unwrap();
+        web.ask(&Command::Receive { group: "hear".into(), bytes: 7_000 }).unwrap();
+        let nobody = (two.ipv4(), 9).into();
+        assert_eq!(web.open(open("refused", nobody, 3)).unwrap(), (0, 3));
+        self.round += 1;
+    }
+
+    fn truth(&mut self, world: &World) -> Truth {
+        collect(&mut [&mut self.web, &mut self.db], |address| world.name_of(address)).unwrap()
+    }
+}
+
+#[test]
+fn agents_that_are_killed_lose_nothing() {
+    let Some(unstarted) = unstarted() else { return };
+    let pins = Bpffs::mount();
+    let mut world = world(unstarted, &pins);
+    let mut talk = Talk::begin(&world);
+    talk.go_on(&world);
+    let truth = talk.truth(&world);
+    world.must_become(&truth);
+    for round in 0..4 {
+        let before = counters(&world.fleet);
+        // Just before the end, so that some of it is read and not sent, or sent and not acknowledged.
+        talk.go_on(&world);
+        let [one, two, _] = &world.hosts;
+        for host in [one, two] {
+            world.fleet.kill_agent(host).unwrap();
+        }
+        talk.go_on(&world);
+        if round == 1 {
+            // Longer than the agents' interval and than an edge takes to settle.
+            thread::sleep(Duration::from_secs(3));
+            talk.go_on(&world);
+        }
+        start_agents(&mut world, &pins);
+        assert!(log(&mut world, 0).contains("going on with"), "{}", log(&mut world, 0));
+        let truth = talk.truth(&world);
+        world.must_become_within(SETTLED, &truth);
+        must_not_have_fallen(&before, &counters(&world.fleet));
+    }
+    // An owner that came and went while nobody looked.
+    let [one, two, _] = &world.hosts;
+    for host in [one, two] {
+        world.fleet.kill_agent(host).unwrap();
+    }
+    let mut brief = one.peer("brief").unwrap();
+    brief.burst(burst((two.ipv4(), 5_432).into(), 5, exchange(1, 300, 400))).unwrap();
+    let Talk { web, db, .. } = &mut talk;
+    let truth = collect(&mut [web, db, &mut brief], |address| world.name_of(address)).unwrap();
+    drop(brief);
+    start_agents(&mut world, &pins);
+    world.must_become_within(SETTLED, &truth);
+    world.stop();
+}
+
+#[test]
+fn an_upgrade_loses_nothing() {
+    let Some(unstarted) = unstarted() else { return };
+    let pins = Bpffs::mount();
+    let mut world = world(unstarted, &pins);
+    let mut talk = Talk::begin(&world);
+    for _ in 0..2 {
+        talk.go_on(&world);
+        let [one, two, _] = &world.hosts;
+        for host in [one, two] {
+            world.fleet.stop_agent(host).unwrap();
+        }
+        talk.go_on(&world);
+        start_agents(&mut world, &pins);
+        let truth = talk.truth(&world);
+        world.must_become_within(SETTLED, &truth);
+    }
+    world.stop();
+}
+
+/// Runs `weft-agent` with these arguments; returns its exit code and what it says.
+fn agent(args: &[&str]) -> (i32, String) {
+    let output = Program::new(binaries::find("weft-agent").unwrap()).args(args).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn detach_leaves_nothing() {
+    let Some(unstarted) = unstarted() else { return };
+    let pins = Bpffs::mount();
+    let mut world = world(unstarted, &pins);
+    let host = &world.hosts[0];
+    let dir = pins.of(host);
+    let held = KernelObjects::held_by(world.fleet.agents()[0].process.id()).unwrap();
+    assert!(!held.maps.is_empty(), "{held:?}");
+    let (code, text) = agent(&["detach", "--pin-dir", &dir]);
+    assert!(code == 1 && text.contains("another agent uses"), "{code}: {text}");
+
+    world.fleet.stop_agent(host).unwrap();
+    let left = held.intersection(&KernelObjects::in_kernel().unwrap());
+    assert!(left.maps.len() == held.maps.len() && !left.programs.is_empty(), "{left:?}");
+    let (code, text) = agent(&["doctor", "--pin-dir", &dir]);
+    assert!(code == 0 && text.contains("links in"), "{code}: {text}");
+    let (code, text) = agent(&["detach", "--pin-dir", &dir]);
+    assert!(code == 0 && text.starts_with("removed ") && text.lines().count() == 1, "{text}");
+    let deadline = Instant::now() + FREE_LIMIT;
+    loop {
+        let left = held.intersection(&KernelObjects::in_kernel().unwrap());
+        if left.is_empty() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "left: {left:?}");
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(!PathBuf::from(&dir).exists());
+    let (code, text) = agent(&["detach", "--pin-dir", &dir]);
+    assert!(code == 0 && text.starts_with("nothing is pinned"), "{code}: {text}");
+    world.stop();
+}
+
+#[test]
+fn a_second_agent_and_a_folder_elsewhere_are_refused() {
+    let Some(unstarted) = unstarted() else { return };
+    let pins = Bpffs::mount();
+    let mut world = world(unstarted, &pins);
+    let [one, two, three] = &world.hosts;
+    let error = world.fleet.add_agent_with(three, &["--pin-dir", &pins.of(one)]).unwrap_err();
+    assert!(error.to_string().contains("another agent uses"), "{error}");
+    let elsewhere = world.lab.folder().join("pins");
+    let elsewhere = elsewhere.to_str().unwrap();
+    let (code, text) = agent(&["detach", "--pin-dir", elsewhere]);
+    assert!(code == 64 && text.contains("is not on a BPF file system"), "{code}: {text}");
+    // The one that has the folder is none the worse.
+    let (mut web, mut db) = (one.peer("web").unwrap(), two.peer("db").unwrap());
+    let target = db.listen(two.ipv4(), 5_432).unwrap();
+    web.burst(burst(target, 5, exchange(1, 100, 100))).unwrap();
+    world.must_show(&mut [&mut web, &mut db]);
+    world.stop();
+}
+
+/// Sets a 64-bit word of the ledger that is pinned for a host.
+fn set_word(dir: &str, word: usize, value: u64) {
+    let map = format!("{dir}/map_ledger");
+    let key = ["key", "hex", "00", "00", "00", "00"];
+    let bpftool = |args: &[&str]| {
+        let output = Program::new("bpftool").args(args).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let shown = bpftool(&[&["-j", "map", "lookup", "pinned", &map], &key[..]].concat());
+    let shown: serde_json::Value = serde_json::from_slice(&shown).unwrap();
+    let bytes = shown["value"].as_array().unwrap().iter();
+    let hex = |byte: &serde_json::Value| byte.as_str().unwrap()[2..].to_owned();
+    let mut bytes: Vec<String> = bytes.map(hex).collect();
+    for (at, byte) in value.to_ne_bytes().iter().enumerate() {
+        bytes[word * 8 + at] = format!("{byte:02x}");
+    }
+    let bytes: Vec<&str> = bytes.iter().map(String::as_str).collect();
+    let update = [&["map", "update", "pinned", &map], &key[..], &["value", "hex"], &bytes];
+    bpftool(&update.concat());
+}
+
+/// Places of words in the ledger's head.
+const MAGIC: usize = 0;
+const SCHEMA: usize = 2;
+
+#[test]
+fn what_another_schema_has_counted_is_read_out() {
+    let Some(unstarted) = unstarted() else { return };
+    let pins = Bpffs::mount();
+    let mut world = world(unstarted, &pins);
+    let mut talk = Talk::begin(&world);
+    talk.go_on(&world);
+    let truth = talk.truth(&world);
+    world.must_become(&truth);
+    for round in 0..2 {
+        talk.go_on(&world);
+        let [one, two, _] = &world.hosts;
+        for host in [one, two] {
+            world.fleet.kill_agent(host).unwrap();
+        }
+        talk.go_on(&world);
+        for host in [one, two] {
+            set_word(&pins.of(host), SCHEMA, 1_000 + round);
+        }
+        let truth = talk.truth(&world);
+        start_agents(&mut world, &pins);
+        let log = log(&mut world, 1);
+        assert!(log.contains("read out and replaced: it is of schema 100"), "{log}");
+        world.must_become_within(SETTLED, &truth);
+    }
+    world.stop();
+}
+
+#[test]
+fn what_is_half_made_or_unreadable_is_replaced() {
+    let Some(unstarted) = unstarted() else { return };
+    let pins = Bpffs::mount();
+    let mut world = world(unstarted, &pins);
+    let (mut web, mut db) =
+        (world.hosts[0].peer("web").unwrap(), world.hosts[1].peer("db").unwrap());
+    let target = db.listen(world.hosts[1].ipv4(), 5_432).unwrap();
+    web.burst(burst(target, 5, exchange(1, 100, 100))).unwrap();
+    world.must_show(&mut [&mut web, &mut db]);
+    // One agent was killed before its programs were all pinned, the other is of a version that nobody knows.
+    for (host, word, value) in [(0, MAGIC, 0), (1, 1, 99)] {
+        world.fleet.kill_agent(&world.hosts[host]).unwrap();
+        set_word(&pins.of(&world.hosts[host]), word, value);
+    }
+    start_agents(&mut world, &pins);
+    let logs = [log(&mut world, 0), log(&mut world, 1)];
+    assert!(!logs[0].contains("going on with"), "{}", logs[0]);
+    assert!(logs[1].contains("its ledger is of version 99"), "{}", logs[1]);
+    web.burst(burst(target, 5, exchange(1, 100, 100))).unwrap();
+    world.must_show(&mut [&mut web, &mut db]);
+    world
+        .fleet
+        .wait("the loss", SETTLED, |fleet| {
+            let nodes = fleet.json("/api/v1/nodes").map_err(|error| error.to_string())?;
+            let nodes = nodes["nodes"].as_array().cloned().unwrap_or_default();
+            let lost = nodes.iter().any(|node| node["losses"]["pins_unreadable"] == 1);
+            if lost { Ok(()) } else { Err(format!("{nodes:?}")) }
+        })
+        .unwrap();
+    world.stop();
+}
