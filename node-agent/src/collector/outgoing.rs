@@ -17,7 +17,8 @@ use crate::{
 /// second for each, a spool of 256 MB is still delivered within half a minute.
 const MOST_IN_FLIGHT: usize = 8 << 20;
 
-/// A stream whose oldest batch is not acknowledged for this long is given up.
+/// A stream whose oldest batch is not acknowledged for this long is given up, unless the aggregator has said in the
+/// meantime where it stands: then it lives and cannot write, which another stream would not change.
 const ACK_TIME: Duration = Duration::from_secs(30);
 
 /// What came of sending.
@@ -50,6 +51,8 @@ pub(super) struct Outgoing {
     next: u64,
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: usize,
+    /// When the aggregator last said where it stands.
+    heard: Instant,
     /// What was sent last has another part.
     more: bool,
 }
@@ -59,7 +62,8 @@ impl Outgoing {
     pub(super) fn new(stream: Stream, queue: &mut Queue, prefaces: &mut impl Prefaces) -> Self {
         let (preface, next) = queue.preface(prefaces);
         let (preface, in_flight) = (preface.into(), VecDeque::new());
-        Self { stream, preface, next, in_flight, in_flight_bytes: 0, more: false }
+        let heard = Instant::now();
+        Self { stream, preface, next, in_flight, in_flight_bytes: 0, heard, more: false }
     }
 
     /// Sends what the queue holds, as far as there is room.
@@ -120,8 +124,9 @@ impl Outgoing {
         let _ = self.stream.batches.reserve().await;
     }
 
-    /// Notes an acknowledgement.
+    /// Notes an acknowledgement, perhaps of nothing new.
     pub(super) fn acked(&mut self, seq: u64, metrics: &Metrics) {
+        self.heard = Instant::now();
         while self.in_flight.front().is_some_and(|oldest| oldest.seq <= seq) {
             let Some(oldest) = self.in_flight.pop_front() else { break };
             self.in_flight_bytes -= oldest.bytes;
@@ -132,7 +137,7 @@ impl Outgoing {
 
     /// Whether the aggregator has been silent for too long.
     pub(super) fn is_stalled(&self, now: Instant) -> bool {
-        let oldest = self.in_flight.front();
-        oldest.is_some_and(|oldest| now.duration_since(oldest.sent) >= ACK_TIME)
+        let silent = |since: Instant| now.duration_since(since) >= ACK_TIME;
+        self.in_flight.front().is_some_and(|oldest| silent(oldest.sent)) && silent(self.heard)
     }
 }
