@@ -1,6 +1,6 @@
 //! What readers see.
 //!
-//! - `server` accepts connections, `tls` and `patient` are what they are made of,
+//! - `server` accepts connections, of which `places` knows all, `tls` and `patient` are what they are made of,
 //! - `routes` says what is where, `access` who may see it, `restrict` how much of it,
 //! - `problem` is how errors look,
 //! - `query` reads times and limits, `time` and `human` write numbers, `answer` reads the graph,
@@ -14,6 +14,7 @@ mod human;
 mod metrics;
 mod nodes;
 mod patient;
+mod places;
 mod problem;
 mod query;
 mod restrict;
@@ -23,5 +24,6 @@ mod time;
 mod tls;
 mod topology;
 
+pub use answer::Answers;
 pub use server::{Entrance, serve};
 pub use tls::Tls;
