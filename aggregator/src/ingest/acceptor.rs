@@ -19,9 +19,12 @@ use super::{
 };
 use crate::{accept::Refusals, clock, state::Shared};
 
-/// How long the first words of a handshake may take. Until they are all there, a connection takes a place and nothing
-/// else.
-const SILENCE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the first words of a handshake may take, and how long when places are scarce. Until they are all there, a
+/// connection takes a place and nothing else; a host that is busy with a fleet of its own may take its time.
+const SILENCE_TIMEOUT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3));
+
+/// Places are scarce when no more than this part of them is left.
+const SCARCE: usize = 4;
 
 /// How often it is looked whether they are, the first time and at last.
 const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -44,6 +47,15 @@ pub(super) struct Acceptor {
     /// One for each connection, those in their handshake included.
     places: Arc<Semaphore>,
     all_places: usize,
+}
+
+/// A connection of somebody unknown.
+struct Incoming {
+    stream: TcpStream,
+    address: SocketAddr,
+    place: OwnedSemaphorePermit,
+    /// How long it may say nothing.
+    silence: Duration,
 }
 
 #[derive(Clone)]
@@ -90,22 +102,31 @@ impl Acceptor {
             match self.listener.accept().await {
                 Ok((stream, address)) => {
                     refusals.accepted();
-                    let task = self.handshake.clone();
-                    tokio::spawn(async move { task.run(stream, address, place).await });
+                    let silence = self.silence();
+                    let (task, incoming) =
+                        (self.handshake.clone(), Incoming { stream, address, place, silence });
+                    tokio::spawn(async move { task.run(incoming).await });
                 }
                 Err(error) => refusals.failed(&error).await,
             }
         }
     }
+
+    /// How long the next one may say nothing.
+    fn silence(&self) -> Duration {
+        let (long, short) = SILENCE_TIMEOUT;
+        if self.places.available_permits() > self.all_places / SCARCE { long } else { short }
+    }
 }
 
 impl Handshake {
-    async fn run(self, stream: TcpStream, address: SocketAddr, place: OwnedSemaphorePermit) {
+    async fn run(self, incoming: Incoming) {
+        let address = incoming.address;
         let connected = {
             // Counted for as long as it is under way.
             let handshakes = &self.shared.metrics.tls.handshakes;
             handshakes.inc();
-            let connected = self.connect(stream, address, place).await;
+            let connected = self.connect(incoming).await;
             handshakes.dec();
             connected
         };
@@ -122,13 +143,9 @@ impl Handshake {
     }
 
     /// Waits for the other side to begin, then for a turn.
-    async fn connect(
-        &self,
-        stream: TcpStream,
-        address: SocketAddr,
-        place: OwnedSemaphorePermit,
-    ) -> io::Result<Connection> {
-        timeout(SILENCE_TIMEOUT, first_words(&stream)).await??;
+    async fn connect(&self, incoming: Incoming) -> io::Result<Connection> {
+        let Incoming { stream, address, place, silence } = incoming;
+        timeout(silence, first_words(&stream)).await??;
         let turn = self.turns.take(address.ip()).await;
         // Who has given up while it waited is not to take the time of those who have not.
         if stream.ready(Interest::READABLE).await?.is_read_closed() {

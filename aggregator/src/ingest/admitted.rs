@@ -206,3 +206,69 @@ impl Drop for Ticket {
         self.admitted.entries().remove(self.number);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proto::identity::{Identity, NodeIdentity};
+
+    use super::*;
+
+    fn admission(node: &str, until_unix_s: i64) -> (Admission, Arc<Activity>) {
+        let node = NodeIdentity { trust_domain: "t".to_owned(), name: node.to_owned() };
+        let identity = Identity { node: Some(node), not_after_unix_s: i64::MAX };
+        let activity = Arc::<Activity>::default();
+        let address = ([127, 0, 0, 1], 1).into();
+        let peer = Peer { address, identity, activity: Arc::clone(&activity) };
+        (Admission::new(&peer, until_unix_s, Arc::new([])), activity)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_used_ends_and_what_is_used_stays() {
+        let admitted = Arc::<Admitted>::default();
+        let (used, activity) = admission("a", 100);
+        let stream = activity.begin();
+        let _used = admitted.admit(used).unwrap();
+        let _idle = admitted.admit(admission("b", 100).0).unwrap();
+        tokio::time::advance(IDLE).await;
+        assert_eq!((admitted.end_idle(), admitted.end_idle()), (1, 0));
+        drop(stream);
+        assert_eq!(admitted.end_idle(), 0, "from the end of its stream on");
+        tokio::time::advance(IDLE).await;
+        assert_eq!(admitted.end_idle(), 1);
+        assert!(admitted.entries().of_node.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_makes_room_for_itself_and_for_nobody_else() {
+        let admitted = Arc::<Admitted>::default();
+        let mut tickets = Vec::new();
+        let mut streams = Vec::new();
+        for number in 0..OF_A_NODE {
+            let (one, activity) = admission("a", 100);
+            if number > 0 {
+                streams.push(activity.begin());
+            }
+            let (ticket, ended) = admitted.admit(one).unwrap();
+            assert!(!ended);
+            tickets.push(ticket);
+        }
+        assert!(!admitted.admit(admission("b", 100).0).unwrap().1);
+        let (one, activity) = admission("a", 100);
+        streams.push(activity.begin());
+        let (ticket, ended) = admitted.admit(one).unwrap();
+        assert!(ended);
+        assert!(
+            tickets[0].over.try_recv().is_err_and(|e| e == oneshot::error::TryRecvError::Closed)
+        );
+        tickets.push(ticket);
+        assert!(admitted.admit(admission("a", 100).0).is_err(), "all of them are in use");
+    }
+
+    #[tokio::test]
+    async fn new_files_say_until_when_a_certificate_is_good() {
+        let admitted = Arc::<Admitted>::default();
+        let _ticket = admitted.admit(admission("a", 100).0).unwrap();
+        assert_eq!(admitted.end_refused(|_| Ok(200)), 0);
+        assert_eq!((admitted.end_expired(150), admitted.end_expired(201)), (0, 1));
+    }
+}

@@ -7,12 +7,12 @@ use std::{
 };
 
 use proto::v1::{Role, Section, SectionKind};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     agent::{Agent, section},
     binary,
-    fleet::eventually,
+    fleet::{PATIENCE, eventually},
     reports::{client, definitions, half, increments, server, totals, workload},
     restarts::{CONNECTIONS, Program, counted},
 };
@@ -63,8 +63,15 @@ async fn report_until_it_ends(program: &mut Program, agent: &mut Agent) -> u64 {
         let sections = vec![news(batch), increments(&counted(1))];
         match timeout(Duration::from_secs(5), agent.send(seq, sections)).await {
             Ok(Ok(seq)) => acked = acked.max(seq),
-            _ if program.has_ended() => return acked,
-            _ => {}
+            // The stream breaks before the process is gone.
+            _ => {
+                let begin = Instant::now();
+                while !program.has_ended() {
+                    assert!(begin.elapsed() < PATIENCE, "it goes on without a stream");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                return acked;
+            }
         }
     }
     panic!("it was not ended");

@@ -141,3 +141,32 @@ impl Outgoing {
         self.in_flight.front().is_some_and(|oldest| silent(oldest.sent)) && silent(self.heard)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::{mpsc, oneshot};
+
+    use super::*;
+    use crate::testing::world::World;
+
+    #[tokio::test]
+    async fn an_aggregator_that_says_where_it_stands_is_not_given_up() {
+        let mut world = World::with(1 << 20, None);
+        world.gain(0, 0, 80, 1);
+        world.build();
+        let ((batches, _taken), (hang_up, _)) = (mpsc::channel(4), oneshot::channel());
+        let stream = Stream { acked: 0, batches, certificate_expires_unix_s: 0, hang_up };
+        let metrics = Metrics::new().unwrap();
+        let mut outgoing = Outgoing::new(stream, &mut world.queue, &mut world.report);
+        outgoing.send(&mut world.queue, &mut world.report, &metrics);
+        let later = Instant::now() + ACK_TIME;
+        assert!(outgoing.is_stalled(later));
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        outgoing.acked(0, &metrics);
+        assert!(!outgoing.is_stalled(later));
+        assert!(
+            outgoing.is_stalled(Instant::now() + ACK_TIME),
+            "nor is it waited for without an end"
+        );
+    }
+}
