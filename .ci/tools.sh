@@ -9,8 +9,8 @@ LLVM=22
 packages=(
     # the kernel object: a compiler with the BPF target's core library, and LLVM for its linker
     rustc-web libstd-rust-web-dev-bpf "llvm-$LLVM-dev" libzstd-dev
-    # hosts made of namespaces, what is left of them, and other kernels
-    iproute2 nftables procps bpftool qemu-system-x86 busybox-static
+    # hosts made of namespaces, what is left of them, disks that fail, and other kernels
+    iproute2 nftables procps e2fsprogs mount bpftool qemu-system-x86 busybox-static
     # checks
     build-essential pkg-config git ca-certificates openssl shellcheck systemd python3-venv
 )

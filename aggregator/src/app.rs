@@ -1,13 +1,6 @@
 //! The aggregator as a library: bind, run, stop.
 
-use std::{
-    future::Future,
-    io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::{
@@ -18,10 +11,11 @@ use tokio::{
 };
 
 use crate::{
+    accept::{self, Room},
     clock,
     config::{Config, ConfigError, HttpAccess},
     data_dir::{DataDir, DataDirError},
-    http, ingest,
+    http, ingest, memory,
     metrics::Metrics,
     rules,
     state::Shared,
@@ -89,9 +83,13 @@ impl App {
     pub async fn bind(config: Config) -> Result<Self, AppError> {
         let tls = Keeper::new(&config)?;
         let data_dir = DataDir::open(&config.data_dir)?;
-        let agents = listen(config.grpc_listen, "agents").await?;
-        let readers = listen(config.http_listen, "readers").await?;
+        let agents = listen(config.grpc_listen, "agents")?;
+        let readers = listen(config.http_listen, "readers")?;
         let metrics = Metrics::new()?;
+        if let Some(bytes) = memory::limit() {
+            metrics.memory_limit.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+            tracing::info!(bytes, "memory is limited: beyond that the kernel ends the process");
+        }
         let graph = topology::Config {
             expected_nodes: config.expected_nodes.clone(),
             steps_kept: STEPS_IN_MEMORY,
@@ -134,12 +132,20 @@ impl App {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
         let shared = self.shared;
         let (stop, stopping) = watch::channel(false);
+        // Agents can connect since it listens; nobody is to be told otherwise.
+        shared.set_ready(true);
         let ticking = tokio::spawn(ticker::run(Arc::clone(&shared), stopping.clone()));
-        let entrance =
-            http::Entrance { listener: self.readers, access: self.access, tls: self.tls.readers() };
+        let room = Room::find();
+        let entrance = http::Entrance {
+            listener: self.readers,
+            places: room.readers,
+            access: self.access,
+            tls: self.tls.readers(),
+        };
         let reading = tokio::spawn(http::serve(entrance, Arc::clone(&shared), stopping.clone()));
         let mut serving = tokio::spawn(ingest::serve(
             self.agents,
+            room.agents,
             self.tls.agents(),
             self.tls.admitted(),
             self.trust_domain,
@@ -149,7 +155,6 @@ impl App {
         let keeping = tokio::spawn(self.tls.run(Arc::clone(&shared), stopping.clone()));
         let ruling = tokio::spawn(rules::keep(self.rules, Arc::clone(&shared), stopping.clone()));
         let saving = tokio::spawn(store::keep_checkpoints(Arc::clone(&shared), stopping));
-        shared.set_ready(true);
         tokio::select! {
             () = shutdown => {}
             // It ends on its own only when it has failed.
@@ -183,21 +188,8 @@ impl App {
     }
 }
 
-/// Listens. Where there is no IPv6, all of IPv4 will do for all of IPv6.
-async fn listen(address: SocketAddr, what: &'static str) -> Result<TcpListener, AppError> {
-    let error = |source| AppError::Listen { address, what, source };
-    match TcpListener::bind(address).await {
-        Err(cause) if address.is_ipv6() && address.ip().is_unspecified() && no_ipv6(&cause) => {
-            let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());
-            TcpListener::bind(address).await.map_err(error)
-        }
-        bound => bound.map_err(error),
-    }
-}
-
-fn no_ipv6(error: &io::Error) -> bool {
-    let missing = [nix::libc::EAFNOSUPPORT, nix::libc::EADDRNOTAVAIL];
-    error.raw_os_error().is_some_and(|code| missing.contains(&code))
+fn listen(address: SocketAddr, what: &'static str) -> Result<TcpListener, AppError> {
+    accept::listen(address).map_err(|source| AppError::Listen { address, what, source })
 }
 
 /// A running aggregator, for tests and for programs that have one inside.

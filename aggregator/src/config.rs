@@ -151,9 +151,12 @@ impl Config {
 fn http_access(layers: &Layers) -> Result<HttpAccess, ConfigError> {
     let file = |name| layers.get(name).map(|raw| raw.parse_with(values::readable_file)).transpose();
     let (cert, key) = (file("http-tls-cert")?, file("http-tls-key")?);
-    let client_ca = file("http-client-ca")?;
+    let (client_ca, client_crl) = (file("http-client-ca")?, file("http-client-crl")?);
+    if client_crl.is_some() && client_ca.is_none() {
+        return Err(layers::missing("http-client-ca"));
+    }
     let tls = match (cert, key) {
-        (Some(cert), Some(key)) => Some(HttpFiles { cert, key, client_ca }),
+        (Some(cert), Some(key)) => Some(HttpFiles { cert, key, client_ca, client_crl }),
         (Some(_), None) => return Err(layers::missing("http-tls-key")),
         (None, Some(_)) => return Err(layers::missing("http-tls-cert")),
         (None, None) if client_ca.is_some() => return Err(layers::missing("http-tls-cert")),

@@ -1,6 +1,6 @@
 //! What readers see.
 //!
-//! - `server` accepts connections, `tls` and `patient` are what they are made of,
+//! - `server` accepts connections, of which `places` knows all, `tls` and `patient` are what they are made of,
 //! - `routes` says what is where, `access` who may see it, `restrict` how much of it,
 //! - `problem` is how errors look,
 //! - `window` and `part` read what is asked for, `time`, `human` and `shapes` write what is told, `answer` reads the
@@ -20,6 +20,7 @@ mod nodes;
 mod openapi;
 mod part;
 mod patient;
+mod places;
 mod problem;
 mod restrict;
 mod routes;
@@ -30,5 +31,6 @@ mod tls;
 mod topology;
 mod window;
 
+pub use answer::Answers;
 pub use server::{Entrance, serve};
 pub use tls::Tls;

@@ -1,18 +1,21 @@
 //! Taking in what agents report.
 //!
-//! - `acceptor` accepts connections and does TLS, `connection` is one of them,
-//! - `admitted` knows all of them, so that those whose certificate is no longer good can be ended,
+//! - `acceptor` accepts connections and does TLS, `turns` says who is next, `connection` is one of them,
+//! - `admitted` knows all of them, so that those can be ended whose certificate is no longer good, or that are of no
+//!   use, as `activity` knows,
 //! - `service` opens a stream, `stream` is the task of it, `limits` what it may bring, `streams` knows which there are.
 //!
 //! What a batch does is `core`'s matter.
 
 mod acceptor;
+mod activity;
 mod admitted;
 mod connection;
 mod limits;
 mod service;
 mod stream;
 mod streams;
+mod turns;
 
 use std::{sync::Arc, time::Duration};
 
@@ -42,9 +45,10 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// An agent needs one stream; a second one may overlap with a stream that is ending.
 const STREAMS_PER_CONNECTION: u32 = 4;
 
-/// Serves agents until `shutdown` says so, then ends their streams.
-pub async fn serve(
+/// Serves agents until `shutdown` says so, then ends their streams. There are so many `places` for connections.
+pub(crate) async fn serve(
     listener: TcpListener,
+    places: usize,
     tls: watch::Receiver<Arc<Tls>>,
     admitted: Arc<Admitted>,
     trust_domain: Option<String>,
@@ -52,7 +56,7 @@ pub async fn serve(
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
     let (accepted, connections) = mpsc::channel(ACCEPTED);
-    let acceptor = Acceptor::new(listener, tls, admitted, Arc::clone(&shared), accepted);
+    let acceptor = Acceptor::new(listener, places, tls, admitted, Arc::clone(&shared), accepted);
     let accepting = tokio::spawn(acceptor.run(wait(shutdown.clone())));
     let service = IngestServer::new(IngestService::new(shared, trust_domain, shutdown.clone()))
         .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)

@@ -2,6 +2,7 @@
 //! services, and serves it. `Config` -> [`App::bind`] -> [`App::run`].
 #![forbid(unsafe_code)]
 
+mod accept;
 mod app;
 mod clock;
 pub mod config;
@@ -11,6 +12,7 @@ mod exposition;
 mod history;
 mod http;
 mod ingest;
+mod memory;
 mod metrics;
 pub mod pki;
 mod rules;

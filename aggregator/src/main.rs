@@ -96,7 +96,8 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 fn make(command: &Pki) -> ExitCode {
     let made = match command {
         Pki::Init { dir, trust_domain, san } => pki::init(dir, trust_domain, san),
-        Pki::Node { dir, name } => pki::node(dir, name),
+        Pki::Node { dir, name, renew: false } => pki::node(dir, name),
+        Pki::Node { dir, name, renew: true } => pki::renew_node(dir, name),
         Pki::Revoke { dir, name } => pki::revoke(dir, name).map(|list| vec![list]),
     };
     match made {

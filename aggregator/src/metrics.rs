@@ -37,14 +37,22 @@ pub struct Metrics {
     pub tick_seconds: Histogram,
     /// By how much the aggregator's time is ahead of the wall clock.
     pub clock_ahead_seconds: Gauge,
+    /// Connections that had to wait because the system refused to accept them, or there was no place, by whose.
+    pub accepts_delayed: IntCounterVec,
     /// HTTP requests, by route and status.
     pub http_requests: IntCounterVec,
+    /// Answers that were cut off because their reader was slow and others waited.
+    pub answers_cut: IntCounter,
+    /// Readers' connections that were ended because others waited.
+    pub readers_ended: IntCounter,
     /// Bytes of batches.
     pub batch_bytes: IntCounter,
     /// What is written to the data directory.
     pub store: StoreMetrics,
     /// The history in it.
     pub history: HistoryMetrics,
+    /// Bytes that the system lets the aggregator have, 0 when it sets no limit.
+    pub memory_limit: IntGauge,
     graph_size: IntGaugeVec,
     /// Records for halves that the graph had forgotten, as it counts them itself.
     records_stale: IntCounter,
@@ -96,10 +104,23 @@ impl Metrics {
                 "clock_ahead_seconds",
                 "The aggregator's time less the wall clock, which it follows slowly when that is set.",
             ))?)?,
+            accepts_delayed: made.counters(
+                "accepts_delayed_total",
+                "Times that connections had to wait: all places taken, or refused by the system.",
+                &["side"],
+            )?,
             http_requests: made.counters(
                 "http_requests_total",
                 "HTTP requests answered.",
                 &["route", "code"],
+            )?,
+            answers_cut: made.counter(
+                "answers_cut_total",
+                "Answers cut off because their reader was slow and others waited.",
+            )?,
+            readers_ended: made.counter(
+                "readers_ended_total",
+                "Idle connections of readers ended because others waited.",
             )?,
             batch_bytes: made
                 .counter("batch_bytes_total", "Bytes of batches, as the journal has them.")?,
@@ -126,6 +147,10 @@ impl Metrics {
             streams_held_up_seconds: made.seconds(
                 "streams_held_up_seconds_total",
                 "Time for which streams were not read because they had brought too much.",
+            )?,
+            memory_limit: made.gauge(
+                "memory_limit_bytes",
+                "Memory that the aggregator's cgroup lets it have, 0 without a limit.",
             )?,
             graph_size: made.gauges("graph_size", "How many there are of each kind.", &["kind"])?,
             registry,
@@ -169,6 +194,8 @@ pub struct StoreMetrics {
     pub journal_bytes: IntCounter,
     /// Seconds it takes to write and sync entries of the journal.
     pub journal_write_seconds: Histogram,
+    /// 1 while the disk hangs.
+    pub journal_stalled: IntGauge,
     /// 1 while the journal cannot be written.
     pub journal_failing: IntGauge,
     /// How often that began.
@@ -202,6 +229,10 @@ impl StoreMetrics {
             journal_failing: made.gauge(
                 "journal_failing",
                 "1 while the journal cannot be written: nothing is acknowledged then.",
+            )?,
+            journal_stalled: made.gauge(
+                "journal_stalled",
+                "1 while the disk has taken longer than 5 s to write: nothing is acknowledged then.",
             )?,
             journal_failures: made
                 .counter("journal_failures_total", "How often the journal began to fail.")?,

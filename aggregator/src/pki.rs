@@ -77,6 +77,20 @@ pub fn node(dir: &Path, name: &str) -> Result<Vec<PathBuf>, PkiError> {
     )
 }
 
+/// Makes a new `NAME.crt` and `NAME.key` in place of those in `dir`, which stay good until they expire; returns their
+/// paths. An agent whose files they are takes up the new ones by itself.
+pub fn renew_node(dir: &Path, name: &str) -> Result<Vec<PathBuf>, PkiError> {
+    authority::check_node_name(name)?;
+    let [certificate, key] = ["crt", "key"].map(|kind| dir.join(format!("{name}.{kind}")));
+    for path in [&certificate, &key] {
+        path.symlink_metadata().map_err(|source| PkiError::Io { path: path.clone(), source })?;
+    }
+    let issued = Authority::load(dir)?.node(name)?;
+    replace(&key, &issued.key, files::KEY)?;
+    replace(&certificate, &issued.certificate, files::CERTIFICATE)?;
+    Ok(vec![certificate, key])
+}
+
 /// Revokes `NAME.crt` of `dir`: adds it to `crl.pem` there, which is made when there is none.
 /// Returns the path of the list, also when it had the certificate already.
 pub fn revoke(dir: &Path, name: &str) -> Result<PathBuf, PkiError> {
@@ -84,7 +98,7 @@ pub fn revoke(dir: &Path, name: &str) -> Result<PathBuf, PkiError> {
     authority::check_node_name(name)?;
     let (certificate, list) = (dir.join(format!("{name}.crt")), dir.join("crl.pem"));
     if let Some(text) = revoke::add(&authority, &certificate, &list)? {
-        replace(&list, &text)?;
+        replace(&list, &text, files::CERTIFICATE)?;
     }
     Ok(list)
 }

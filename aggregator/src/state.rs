@@ -2,19 +2,20 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::time::timeout;
 use topology::{Timestamp, View, Window};
 
 use crate::{
     clock::Clock,
     config::{Budget, Config},
     core::Core,
+    http::Answers,
     ingest::Streams,
     metrics::Metrics,
     store::Store,
@@ -23,9 +24,6 @@ use crate::{
 /// How long a reader waits for the journal. On a disk that is slower than that, an answer may be ahead of what
 /// a crash would leave.
 const DURABLE_WAIT: Duration = Duration::from_secs(5);
-
-/// Answers out of the whole graph that are made at a time.
-const ANSWERS: usize = 4;
 
 /// What ingest, ticker and readers share.
 pub struct Shared {
@@ -38,7 +36,7 @@ pub struct Shared {
     /// The streams that are open.
     pub(crate) streams: Streams,
     /// Whose turn it is to make an answer out of the whole graph.
-    pub answers: Arc<Semaphore>,
+    pub(crate) answers: Answers,
     /// Whether `/metrics` has the `traces_service_graph_…` series.
     pub service_graph_metrics: bool,
     /// Nodes that are missed when they do not report.
@@ -61,9 +59,9 @@ impl Shared {
             clock,
             ready: AtomicBool::new(false),
             store,
+            answers: Answers::new(metrics.answers_cut.clone()),
             metrics,
             streams: Streams::default(),
-            answers: Arc::new(Semaphore::new(ANSWERS)),
             service_graph_metrics: config.service_graph_metrics,
             expected_nodes: config.expected_nodes.clone(),
             budget: config.budget,
@@ -88,14 +86,14 @@ impl Shared {
     }
 
     /// Waits until the journal has everything up to a position, so that a crash cannot take back what is about to
-    /// be said; returns whether it has. It is not waited for while it cannot be written.
+    /// be said; returns whether it has. It is not waited for while it cannot be written, or the disk hangs.
     pub(crate) async fn until_durable(&self, position: u64) -> bool {
         let journal = self.store.journal();
         let mut durable = journal.durable();
         if *durable.borrow_and_update() >= position {
             return true;
         }
-        if !journal.is_failing() {
+        if !journal.is_behind() {
             journal.hurry();
             let reached = durable.wait_for(|durable| *durable >= position);
             if matches!(timeout(DURABLE_WAIT, reached).await, Ok(Ok(_))) {

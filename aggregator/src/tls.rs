@@ -79,7 +79,8 @@ impl Keeper {
         let agents = Kept::new("agents", paths, read)?;
         let readers = config.http.tls.clone().map(|files| {
             let paths = [files.cert.clone(), files.key.clone()];
-            let paths = paths.into_iter().chain(files.client_ca.clone()).collect();
+            let optional = [files.client_ca.clone(), files.client_crl.clone()];
+            let paths = paths.into_iter().chain(optional.into_iter().flatten()).collect();
             Kept::new("readers", paths, move || http::Tls::read(&files))
         });
         let readers = readers.transpose()?;
@@ -128,21 +129,26 @@ impl Keeper {
         let changed = self.agents.look(metrics);
         let server = Arc::clone(&self.agents.current.borrow());
         let ended = |reason| metrics.connections_ended.with_label_values(&[reason]);
-        ended("expired").inc_by(self.admitted.end_expired(now_unix_s));
+        let verify = |chain: &[_]| server.clients.verify(chain);
         if changed {
-            ended("refused").inc_by(self.admitted.end_refused(|chain| server.verify(chain)));
+            ended("refused").inc_by(self.admitted.end_refused(verify));
         }
+        ended("expired").inc_by(self.admitted.end_expired(now_unix_s));
+        ended("idle").inc_by(self.admitted.end_idle());
         metrics.certificate_expiry.set(server.expires_unix_s);
         self.notices.say("tls-cert", server.expires_unix_s, now_unix_s);
         let mut others = vec![
-            ("tls-client-ca", Some(server.ca_expires_unix_s)),
-            ("tls-crl", server.revocations_due_unix_s),
+            ("tls-client-ca", Some(server.clients.ca_expires_unix_s)),
+            ("tls-crl", server.clients.revocations_due_unix_s),
         ];
         if let Some(readers) = &mut self.readers {
             readers.look(metrics);
             let tls = readers.current.borrow();
             others.push(("http-tls-cert", Some(tls.expires_unix_s)));
-            others.push(("http-client-ca", tls.ca_expires_unix_s));
+            let clients = tls.clients.as_ref();
+            others.push(("http-client-ca", clients.map(|clients| clients.ca_expires_unix_s)));
+            let due = clients.and_then(|clients| clients.revocations_due_unix_s);
+            others.push(("http-client-crl", due));
         }
         for (setting, end) in others {
             let Some(end) = end else { continue };

@@ -148,7 +148,7 @@ async fn connect(
     let begin = Instant::now();
     loop {
         let bytes = Arc::new(WireBytes::default());
-        match open(address, Arc::clone(&tls), bytes, hello.clone()).await {
+        match open(address, Arc::clone(&tls), bytes, hello.clone(), PATIENCE).await {
             Ok(stream) => return Ok(stream),
             Err(error) if begin.elapsed() > PATIENCE => return Err(error.into()),
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,

@@ -23,7 +23,7 @@ use crate::{
         leftover::{self, Leftover},
     },
     source::{ProgramState, Source},
-    uplink::{Credentials, EVENTS_WAITING, Event, Recorder, Uplink, random},
+    uplink::{Credentials, EVENTS_WAITING, Event, Patience, Recorder, Uplink, random},
 };
 
 /// Beyond [`DRAIN_TIME`], for the last look and for detaching the programs.
@@ -72,8 +72,17 @@ where
     let uplink = session.map(|Session { hello, leftovers }| {
         let stopped = Arc::clone(&stop_uplink);
         let (aggregators, leftovers) = (config.aggregators.clone(), leftovers.into());
-        let uplink =
-            Uplink { aggregators, credentials, hello, leftovers, recorder, events, metrics };
+        let patience = Patience::default();
+        let uplink = Uplink {
+            aggregators,
+            credentials,
+            hello,
+            leftovers,
+            patience,
+            recorder,
+            events,
+            metrics,
+        };
         tokio::spawn(uplink.run(async move {
             stopped.notified().await;
         }))

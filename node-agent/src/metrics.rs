@@ -23,6 +23,8 @@ pub struct Metrics {
     pub batches_acked: IntCounter,
     /// From sending a batch to its acknowledgement.
     pub ack_seconds: Histogram,
+    /// Readers of these metrics that the system refused a connection.
+    pub readers_delayed: IntCounter,
     /// Refreshes that the kernel refused.
     pub refresh_failures: IntCounter,
     /// End of the node's certificate, in seconds since the epoch.
@@ -33,11 +35,14 @@ pub struct Metrics {
     pub halves: IntGauge,
     /// Batches of earlier processes that were delivered from files.
     pub spool_delivered: IntCounter,
+    /// Times that this had to wait because it was not acknowledged.
+    pub spool_postponed: IntCounter,
     /// Batches not acknowledged yet.
     pub queue_batches: IntGauge,
     queue_bytes: IntGauge,
     spool_bytes: IntGauge,
     spool_failures: IntCounter,
+    spool_slow: IntCounter,
     programs_attached: IntGauge,
     slots_used: IntGauge,
     slots_capacity: IntGauge,
@@ -74,9 +79,18 @@ impl Metrics {
         let spool_bytes = gauge("spool_bytes", "Bytes of such batches in files.")?;
         let spool_failures =
             counter("spool_failures", "Spool files that could not be written or removed.")?;
+        let spool_slow = counter("spool_slow", "Batches that the disk took longer than 1 s for.")?;
         let spool_delivered = counter(
             "spool_delivered",
             "Batches of earlier processes that the aggregator took over from files.",
+        )?;
+        let spool_postponed = counter(
+            "spool_postponed",
+            "Times that delivering such batches was put off because they were not acknowledged.",
+        )?;
+        let readers_delayed = counter(
+            "accepts_delayed",
+            "Times that readers of these metrics had to wait because the system refused them.",
         )?;
         let refresh_failures =
             counter("refresh_failures", "Looks at live sockets that the kernel refused.")?;
@@ -115,7 +129,10 @@ impl Metrics {
             queue_bytes,
             spool_bytes,
             spool_failures,
+            spool_slow,
             spool_delivered,
+            spool_postponed,
+            readers_delayed,
             refresh_failures,
             certificate_expiry,
             tls_stale,
@@ -146,8 +163,11 @@ impl Metrics {
         self.queue_batches.set(gauge(queue.batches));
         self.queue_bytes.set(gauge(queue.memory_bytes as u64));
         self.spool_bytes.set(gauge(queue.spool_bytes));
-        let failures = &self.spool_failures;
-        failures.inc_by(queue.spool_failures.saturating_sub(failures.get()));
+        for (counter, total) in
+            [(&self.spool_failures, queue.spool_failures), (&self.spool_slow, queue.spool_slow)]
+        {
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
     }
 
     /// Brings the counter of a cause up to a total.

@@ -1,11 +1,12 @@
 //! The protocol between `weft-agent` and `weft-aggregator`: messages, columns,
-//! conversions to the words of the domain, and the TLS both sides agree on.
+//! conversions to the words of the domain, the TLS both sides agree on, and how an agent comes back.
 #![forbid(unsafe_code)]
 
 pub mod columns;
 pub mod convert;
 pub mod error;
 pub mod identity;
+pub mod reconnect;
 pub mod recording;
 pub mod tls;
 

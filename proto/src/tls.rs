@@ -1,9 +1,10 @@
 //! The TLS both sides agree on: version 1.3, certificates on both ends, HTTP/2.
 //!
 //! - `files` reads PEM, `private` sees to it that a key is one,
-//! - `server` is the aggregator's side, `revocation` its lists,
+//! - `server` is the aggregator's side, `clients` whom it lets in, `revocation` whom it does not,
 //! - `reload` notices that files have changed, `expiry` says ahead of time when one ends.
 
+mod clients;
 mod expiry;
 mod files;
 mod private;
@@ -16,6 +17,7 @@ use std::{path::PathBuf, sync::Arc};
 use rustls::{ClientConfig, crypto::CryptoProvider, version::TLS13};
 use thiserror::Error;
 
+pub use clients::Clients;
 pub use expiry::{ExpiryNotice, Urgency};
 pub use files::{last_expiry, read_certificates, read_key, read_roots};
 pub use private::read_private;

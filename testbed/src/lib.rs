@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 pub mod binaries;
+pub mod disk;
 pub mod environment;
 pub mod error;
 pub mod fleet;

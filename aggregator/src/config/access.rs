@@ -22,6 +22,8 @@ pub struct HttpFiles {
     pub key: PathBuf,
     /// CA of readers that show a certificate.
     pub client_ca: Option<PathBuf>,
+    /// Revocation lists of that CA.
+    pub client_crl: Option<PathBuf>,
 }
 
 /// What somebody may do; each includes those before it.

@@ -67,6 +67,9 @@ pub enum Pki {
     },
     /// Make the certificate of a node with the CA in DIR: NAME.crt NAME.key
     Node {
+        /// Make a new certificate and key in place of those that are there
+        #[arg(long)]
+        renew: bool,
         /// Where the CA is and where to write
         dir: PathBuf,
         /// Name of the node

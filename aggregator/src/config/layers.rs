@@ -28,6 +28,9 @@ pub struct Flags {
     /// CA of readers who show a certificate instead of a token (PEM)
     #[arg(long, value_name = "FILE")]
     pub http_client_ca: Option<String>,
+    /// Revocation lists of that CA (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub http_client_crl: Option<String>,
     /// Let readers from anywhere in without TLS or without asking who they are [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub http_insecure: Option<String>,
@@ -206,6 +209,7 @@ impl Flags {
             "http-tls-cert" => &self.http_tls_cert,
             "http-tls-key" => &self.http_tls_key,
             "http-client-ca" => &self.http_client_ca,
+            "http-client-crl" => &self.http_client_crl,
             "http-insecure" => &self.http_insecure,
             "data-dir" => &self.data_dir,
             "history-max-bytes" => &self.history_max_bytes,

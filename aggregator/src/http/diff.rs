@@ -133,7 +133,8 @@ pub(super) async fn topology_diff(
             .map(|window| restrict(shared.view(window, now), &grant).select(&selection));
         serde_json::to_vec(&Diff::of(before, after, thresholds, limit))
     });
-    let body = body.await?.map_err(|_| Problem::internal("the answer could not be written"))?;
+    let (body, _turn) = body.await?;
+    let body = body.map_err(|_| Problem::internal("the answer could not be written"))?;
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 

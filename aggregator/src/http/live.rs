@@ -146,7 +146,7 @@ async fn look(number: u64, shared: &Arc<Shared>) -> Result<Look, Problem> {
         let view = shared.view(Window { from: now.minus(SPAN), to: now }, now);
         (Arc::new(view), begun.elapsed())
     });
-    let (view, took) = made.await?;
+    let ((view, took), _turn) = made.await?;
     Ok(Look { view, number, due: Instant::now() + PERIOD.max(took.saturating_mul(REST)) })
 }
 
@@ -179,7 +179,7 @@ impl Teller {
                 let view = part.take(View::clone(&look.view));
                 (event(before.as_deref(), &view), Arc::new(view))
             });
-            let Ok((event, view)) = made.await else { return };
+            let Ok(((event, view), _turn)) = made.await else { return };
             told = Some(view);
             if let Some(event) = event {
                 room.send(Ok(event.id(seen.to_string())));

@@ -1,9 +1,9 @@
 //! `/metrics`.
 
-use std::{convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
-    body::{Body, Bytes},
+    body::Bytes,
     extract::State,
     http::header,
     response::{IntoResponse, Response},
@@ -13,8 +13,8 @@ use super::{answer, problem::Problem};
 use crate::{exposition::Scrape, state::Shared};
 
 /// Everything Prometheus is to know. The numbers are taken at once, then written piece by
-/// piece as the reader takes them: neither the state nor memory waits for it. Nothing is said that a crash could
-/// take back: a counter never falls.
+/// piece as the reader takes them: the state does not wait for it, nor are there more such copies than answers at a
+/// time. Nothing is said that a crash could take back: a counter never falls.
 #[utoipa::path(
     get,
     path = "/metrics",
@@ -25,9 +25,9 @@ use crate::{exposition::Scrape, state::Shared};
     ),
 )]
 pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
-    let scrape = answer::blocking(Arc::clone(&shared), Scrape::take).await?;
+    let (scrape, turn) = answer::blocking(Arc::clone(&shared), Scrape::take).await?;
     shared.until_durable(scrape.position()).await;
-    let pieces = scrape.map(|piece| Ok::<_, Infallible>(Bytes::from(piece)));
+    let body = shared.answers.body(scrape.map(Bytes::from), turn);
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    Ok((kind, Body::from_stream(tokio_stream::iter(pieces))).into_response())
+    Ok((kind, body).into_response())
 }

@@ -13,16 +13,27 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// A connection whose writes fail when the other side takes nothing for a while.
+/// How long a reader may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// To take any of what it is sent.
+    pub(super) any: Duration,
+    /// To take all of it, as long as there is more.
+    pub(super) all: Duration,
+}
+
+/// A connection whose writes fail when the other side takes nothing for a while, or too little.
 pub(super) struct Patient<S> {
     stream: S,
-    patience: Duration,
+    limits: Limits,
     waiting: Option<Pin<Box<Sleep>>>,
+    /// Since the other side was last up to date.
+    behind: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Patient<S> {
-    pub(super) fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, patience, waiting: None }
+    pub(super) fn new(stream: S, limits: Limits) -> Self {
+        Self { stream, limits, waiting: None, behind: None }
     }
 
     /// What came of an attempt to write, or of waiting for too long.
@@ -31,12 +42,16 @@ impl<S> Patient<S> {
         cx: &mut Context<'_>,
         outcome: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
+        let Limits { any, all } = self.limits;
+        let behind = self.behind.get_or_insert_with(|| Box::pin(sleep(all)));
+        if behind.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         if outcome.is_ready() {
             self.waiting = None;
             return outcome;
         }
-        let patience = self.patience;
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(any)));
         ready!(waiting.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -64,6 +79,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_flush(cx);
+        if outcome.is_ready() {
+            (self.waiting, self.behind) = (None, None);
+            return outcome;
+        }
         self.within(cx, outcome)
     }
 
@@ -95,10 +114,32 @@ mod tests {
     #[tokio::test]
     async fn who_does_not_read_is_not_waited_for() {
         let (near, mut far) = duplex(16);
-        let mut near = Patient::new(near, Duration::from_millis(50));
+        let any = Duration::from_millis(50);
+        let mut near = Patient::new(near, Limits { any, all: 9 * any });
         near.write_all(&[0; 16]).await.unwrap();
         far.read_exact(&mut [0; 16]).await.unwrap();
         let error = near.write_all(&[0; 17]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_a_little_at_a_time_is_not_waited_for_either() {
+        let (near, mut far) = duplex(16);
+        let limits = Limits { any: Duration::from_secs(30), all: Duration::from_secs(60) };
+        let mut near = Patient::new(near, limits);
+        tokio::spawn(async move {
+            while far.read_exact(&mut [0]).await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        // As much as it keeps up with.
+        for _ in 0..9 {
+            near.write_all(&[0; 16]).await.unwrap();
+            near.flush().await.unwrap();
+        }
+        let begin = tokio::time::Instant::now();
+        let error = near.write_all(&[0; 1000]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(begin.elapsed() <= Duration::from_secs(61));
     }
 }

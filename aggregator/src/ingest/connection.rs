@@ -4,6 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -16,13 +17,14 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-use super::admitted::Ticket;
+use super::{activity::Activity, admitted::Ticket};
 
 /// Who is at the other end, as its verified certificate says.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     pub(super) address: SocketAddr,
     pub(super) identity: Identity,
+    pub(super) activity: Arc<Activity>,
 }
 
 /// A TLS connection, and its place among all that there may be.

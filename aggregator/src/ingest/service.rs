@@ -59,6 +59,7 @@ impl Ingest for IngestService {
             self.shared.metrics.streams_refused.with_label_values(&["identity"]).inc();
         })?;
         let (outgoing, receiver) = mpsc::channel(OUTGOING);
+        let in_use = peer.activity.begin();
         let task = StreamTask {
             shared: Arc::clone(&self.shared),
             peer,
@@ -67,7 +68,10 @@ impl Ingest for IngestService {
             outgoing,
             shutdown: self.shutdown.clone(),
         };
-        tokio::spawn(task.run());
+        tokio::spawn(async move {
+            task.run().await;
+            drop(in_use);
+        });
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }

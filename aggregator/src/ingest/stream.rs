@@ -31,6 +31,10 @@ use crate::{
 /// How long the first message may take.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// An agent whose batches cannot be acknowledged for this long is told so, by what it was told last. It would take
+/// silence for a stream that hangs.
+const TOLD_EVERY: Duration = Duration::from_secs(5);
+
 /// How often an agent that has nothing to report is asked what the graph wants to know.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
@@ -61,24 +65,29 @@ impl Drop for Present {
     }
 }
 
-/// Batches that are taken over and wait to be acknowledged: position in the journal and number.
+/// Batches that are taken over and wait to be acknowledged: position in the journal, number, and since when.
 #[derive(Default)]
-struct Waiting(VecDeque<(u64, u64)>);
+struct Waiting(VecDeque<(u64, u64, Instant)>);
 
 impl Waiting {
     fn push(&mut self, position: u64, seq: u64) {
-        self.0.push_back((position, seq));
+        self.0.push_back((position, seq, Instant::now()));
     }
 
     /// The position that the next acknowledgement waits for.
     fn next(&self) -> Option<u64> {
-        self.0.front().map(|(position, _)| *position)
+        self.0.front().map(|(position, ..)| *position)
     }
 
     /// What can be acknowledged once the journal has everything up to a position.
     fn take(&mut self, durable: u64) -> Option<u64> {
-        let due = self.0.iter().take_while(|(position, _)| *position <= durable).count();
-        self.0.drain(..due).next_back().map(|(_, seq)| seq)
+        let due = self.0.iter().take_while(|(position, ..)| *position <= durable).count();
+        self.0.drain(..due).next_back().map(|(_, seq, _)| seq)
+    }
+
+    /// Whether something has waited for this long.
+    fn is_late(&self, by: Duration) -> bool {
+        self.0.front().is_some_and(|(.., since)| since.elapsed() >= by)
     }
 }
 
@@ -111,11 +120,12 @@ impl StreamTask {
         let (present, acked_seq, position) = self.connect(hello)?;
         // What is said to be taken over must be so for good. Nothing said costs nothing: what comes again is
         // acknowledged once it is.
-        let durable = self.shared.until_durable(position).await;
+        let is_durable = self.shared.until_durable(position).await;
+        let acked_seq = if is_durable { acked_seq } else { 0 };
         let welcome = Body::Welcome(Welcome {
             aggregator_version: env!("CARGO_PKG_VERSION").to_owned(),
             instance: self.shared.store.instance(),
-            acked_seq: if durable { acked_seq } else { 0 },
+            acked_seq,
         });
         if !self.send(welcome).await {
             return Ok(());
@@ -124,6 +134,7 @@ impl StreamTask {
         let mut waiting = Waiting::default();
         let rate = self.shared.budget.stream_bytes_per_second;
         let mut limits = Limits::new(rate, Instant::now());
+        let mut told = (acked_seq, Instant::now());
         let mut ask = interval(ASK_EVERY);
         ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -151,14 +162,22 @@ impl StreamTask {
                 })) => self.apply(&present, batch, &mut waiting, &mut limits)?,
                 Next::Message(Some(_)) => return Err(Status::invalid_argument("expected a batch")),
                 Next::Acknowledge(durable) => {
-                    if let Some(seq) = waiting.take(durable)
-                        && !self.send(Body::Ack(Ack { seq })).await
-                    {
-                        return Ok(());
+                    if let Some(seq) = waiting.take(durable) {
+                        told = (seq, Instant::now());
+                        if !self.send(Body::Ack(Ack { seq })).await {
+                            return Ok(());
+                        }
                     }
                     continue;
                 }
                 Next::Ask => {
+                    let (seq, at) = told;
+                    if waiting.is_late(TOLD_EVERY) && at.elapsed() >= TOLD_EVERY {
+                        told.1 = Instant::now();
+                        if !self.send(Body::Ack(Ack { seq })).await {
+                            return Ok(());
+                        }
+                    }
                     let now = self.shared.now();
                     self.shared.core().take_questions(present.connection.node, now)
                 }

@@ -6,9 +6,11 @@ use super::Make;
 
 /// Metrics of certificates, keys, CAs and revocation lists.
 pub struct TlsMetrics {
+    /// Agents' TLS handshakes under way, those that wait for their turn included.
+    pub handshakes: IntGauge,
     /// TLS handshakes that failed.
     pub handshakes_failed: prometheus::IntCounter,
-    /// Connections of agents that were ended because their certificate is no longer good.
+    /// Connections of agents that were ended because their certificate is no longer good, or they are of no use.
     pub connections_ended: IntCounterVec,
     /// Times that changed files were read, by whom they are for and what came of it.
     pub reloads: IntCounterVec,
@@ -23,11 +25,15 @@ pub struct TlsMetrics {
 impl TlsMetrics {
     pub(super) fn new(made: &Make<'_>) -> Result<Self, prometheus::Error> {
         Ok(Self {
+            handshakes: made.gauge(
+                "tls_handshakes",
+                "TLS handshakes of agents under way, those that wait for their turn included.",
+            )?,
             handshakes_failed: made
                 .counter("tls_handshakes_failed_total", "TLS handshakes that failed.")?,
             connections_ended: made.counters(
                 "connections_ended_total",
-                "Connections of agents ended because their certificate is no longer good.",
+                "Connections of agents ended: certificate no longer good, not used, or too many of a node.",
                 &["reason"],
             )?,
             reloads: made.counters(

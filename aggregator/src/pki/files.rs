@@ -9,6 +9,10 @@ use std::{
 
 use super::PkiError;
 
+/// Permissions of a key, and of what everybody may read.
+pub(super) const KEY: u32 = 0o600;
+pub(super) const CERTIFICATE: u32 = 0o644;
+
 /// Writes files that must not exist yet; keys (`*.key`) only for their owner's eyes. When one
 /// cannot be written, those before it are removed.
 pub(super) fn write_all(dir: &Path, files: &[(&str, &str)]) -> Result<Vec<PathBuf>, PkiError> {
@@ -17,7 +21,9 @@ pub(super) fn write_all(dir: &Path, files: &[(&str, &str)]) -> Result<Vec<PathBu
         return Err(PkiError::Exists(path.clone()));
     }
     for (index, (path, (name, text))) in paths.iter().zip(files).enumerate() {
-        if let Err(source) = write(path, text, if name.ends_with(".key") { 0o600 } else { 0o644 }) {
+        if let Err(source) =
+            write(path, text, if name.ends_with(".key") { KEY } else { CERTIFICATE })
+        {
             for written in &paths[..index] {
                 // The first failure is the one to report.
                 let _ = std::fs::remove_file(written);
@@ -29,11 +35,11 @@ pub(super) fn write_all(dir: &Path, files: &[(&str, &str)]) -> Result<Vec<PathBu
 }
 
 /// Writes a file in place of the one before; whoever reads it sees either the one or the other.
-pub(super) fn replace(path: &Path, text: &str) -> Result<(), PkiError> {
+pub(super) fn replace(path: &Path, text: &str, mode: u32) -> Result<(), PkiError> {
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".{}", std::process::id()));
     let draft = PathBuf::from(draft);
-    let written = write(&draft, text, 0o644).and_then(|()| std::fs::rename(&draft, path));
+    let written = write(&draft, text, mode).and_then(|()| std::fs::rename(&draft, path));
     written.map_err(|source| {
         // The first failure is the one to report.
         let _ = std::fs::remove_file(&draft);

@@ -73,7 +73,7 @@ fn revoked_certificates_are_listed_once_and_for_good() {
     let refused = |list: &Path| {
         let server = tls::Server::read(&files, Some(list)).unwrap();
         let chain = |name| tls::read_certificates(&dir.join(format!("{name}.crt"))).unwrap();
-        ["a", "b", "c"].map(|name| server.verify(&chain(name)).is_err())
+        ["a", "b", "c"].map(|name| server.clients.verify(&chain(name)).is_err())
     };
     let list = revoke(dir, "a").unwrap();
     assert_eq!(list, dir.join("crl.pem"));
@@ -112,4 +112,26 @@ fn the_cas_key_must_be_private() {
     std::fs::set_permissions(dir.join("ca.key"), PermissionsExt::from_mode(0o640)).unwrap();
     let error = node(dir, "a").unwrap_err().to_string();
     assert!(error.contains("ca.key") && error.contains("0640"), "{error}");
+}
+
+#[test]
+fn a_node_gets_a_new_certificate_and_key_in_place_of_the_old_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    init(dir, "weft.local", &[]).unwrap();
+    assert!(matches!(renew_node(dir, "a"), Err(PkiError::Io { .. })), "there is nothing to renew");
+    let paths = node(dir, "a").unwrap();
+    let read = || paths.iter().map(|path| std::fs::read(path).unwrap()).collect::<Vec<_>>();
+    let before = read();
+    assert_eq!(renew_node(dir, "a").unwrap(), paths);
+    let after = read();
+    assert!(before[0] != after[0] && before[1] != after[1]);
+    let [cert, key] = &paths[..] else { panic!() };
+    proto::tls::client_config(&proto::tls::Files {
+        ca: dir.join("ca.crt"),
+        cert: cert.clone(),
+        key: key.clone(),
+    })
+    .unwrap();
+    assert_eq!(std::fs::read_dir(dir).unwrap().count(), 6, "no draft is left");
 }

@@ -34,6 +34,9 @@ const ENOUGH: usize = 1 << 20;
 /// treated like one that is full.
 const MOST: usize = 64 << 20;
 
+/// A disk that has not written a group for this long hangs: readers do not wait for it any more, and it is said.
+const STALLED: Duration = Duration::from_secs(5);
+
 /// A file is not made longer than this.
 const FILE: u64 = 32 << 20;
 
@@ -58,6 +61,10 @@ struct Pending {
     since: Option<Instant>,
     /// Somebody waits for what there is.
     hurry: bool,
+    /// Since when a group is being written.
+    writing: Option<Instant>,
+    /// That takes too long, which was said.
+    stalled: bool,
     closed: bool,
 }
 
@@ -104,6 +111,8 @@ impl Journal {
             new_file: false,
             since: None,
             hurry: false,
+            writing: None,
+            stalled: false,
             closed: false,
         };
         let journal = Arc::new(Self {
@@ -128,6 +137,8 @@ impl Journal {
         segment::put_frame(entry, rest, &mut pending.bytes);
         let after = pending.bytes.len();
         pending.end += (after - before) as u64;
+        // Something is appended at least once a second: the clock is.
+        self.look_whether_stalled(&mut pending);
         if pending.mode == Mode::Failing {
             pending.bytes.clear();
         } else if after > MOST {
@@ -162,6 +173,34 @@ impl Journal {
     /// Whether entries are dropped.
     pub(crate) fn is_failing(&self) -> bool {
         self.pending().mode != Mode::Writing
+    }
+
+    /// Whether entries are dropped, or the disk hangs.
+    pub(crate) fn is_behind(&self) -> bool {
+        let pending = self.pending();
+        pending.mode != Mode::Writing || pending.stalled
+    }
+
+    fn look_whether_stalled(&self, pending: &mut Pending) {
+        let since = pending.writing.filter(|since| since.elapsed() >= STALLED);
+        if let Some(since) = since
+            && !std::mem::replace(&mut pending.stalled, true)
+        {
+            self.metrics.journal_stalled.set(1);
+            let seconds = since.elapsed().as_secs();
+            tracing::error!(
+                "the disk has not written the journal for {seconds} s, agents keep what they report"
+            );
+        }
+    }
+
+    fn written(&self) {
+        let mut pending = self.pending();
+        pending.writing = None;
+        if std::mem::replace(&mut pending.stalled, false) {
+            self.metrics.journal_stalled.set(0);
+            tracing::info!("the disk writes again");
+        }
     }
 
     /// Has what there is written at once.
@@ -237,6 +276,7 @@ impl Journal {
                 file.sync_data()
             })();
             timer.observe_duration();
+            self.written();
             length += bytes.len() as u64;
             match written {
                 Ok(()) => {
@@ -277,6 +317,7 @@ impl Journal {
         }
         pending.since = None;
         pending.hurry = false;
+        pending.writing = Some(Instant::now());
         let bytes = std::mem::take(&mut pending.bytes);
         let from = pending.end - bytes.len() as u64;
         Some(Group { bytes, from, new_file: std::mem::take(&mut pending.new_file) })

@@ -37,7 +37,9 @@ async fn guarded() -> (Fleet, Agent) {
         let dir = config.tls.ca.parent().unwrap().to_path_buf();
         let readers = dir.join("readers");
         pki::init(&readers, "readers", &[]).unwrap();
+        pki::node(&readers, "nobody").unwrap();
         config.http.tls = Some(HttpFiles {
+            client_crl: Some(pki::revoke(&readers, "nobody").unwrap()),
             cert: dir.join("aggregator.crt"),
             key: dir.join("aggregator.key"),
             client_ca: Some(readers.join("ca.crt")),
@@ -204,6 +206,42 @@ async fn a_certificate_of_the_readers_ca_is_as_good_as_a_token() {
     let node = Some((readers.join("b.crt"), readers.join("b.key")));
     let (status, ..) = ask(&fleet, tls(&fleet, node), "/metrics", "").await.unwrap();
     assert_eq!(status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_readers_certificate_that_is_revoked_is_refused() {
+    let (fleet, _agent) = guarded().await;
+    let readers = fleet.pki().join("readers");
+    let (cert, key) = reader(readers.clone());
+    let own = || Some((cert.clone(), key.clone()));
+    let (status, ..) = ask(&fleet, tls(&fleet, own()), "/metrics", "").await.unwrap();
+    assert_eq!(status, 200);
+    // By the name of a file, as that of a node would be.
+    pki::revoke(&readers, "reader").unwrap();
+    let refused = eventually(async || ask(&fleet, tls(&fleet, own()), "/metrics", "").await.err());
+    assert!(refused.await.contains("CertificateRevoked"));
+    let due = r#"weft_aggregator_tls_file_expiry_timestamp_seconds{setting="http-client-crl"}"#;
+    let answer = ask(&fleet, tls(&fleet, None), "/metrics", "Authorization: Bearer all\r\n").await;
+    assert!(answer.unwrap().2.contains(due));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restricted_token_hears_nothing_of_hosts() {
+    let (fleet, _agent) = guarded().await;
+    let header = "Authorization: Bearer some\r\n";
+    let (_, _, body) = ask(&fleet, tls(&fleet, None), "/api/v1/topology", header).await.unwrap();
+    let document: Value = serde_json::from_str(&body).unwrap();
+    for node in document["nodes"].as_array().unwrap() {
+        let is_own = node["namespace"] == "shop";
+        let hosts = node["hosts"].as_array().unwrap().len();
+        assert_eq!(hosts, usize::from(is_own), "{node}");
+        assert!(is_own || node["labels"].as_object().unwrap().is_empty(), "{node}");
+    }
+    let coverage = &document["coverage"];
+    for count in ["nodes_expected", "nodes_reporting", "batches_lost", "inserts_refused"] {
+        assert_eq!(coverage[count], 0, "{count}");
+    }
+    assert_eq!(coverage["nodes_silent"].as_array().unwrap().len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -133,7 +133,10 @@ impl Agent {
     /// Waits for an acknowledgement.
     pub async fn acknowledged(&mut self) -> Result<u64, Status> {
         loop {
-            match self.from.message().await?.and_then(|message| message.body) {
+            let Some(message) = self.from.message().await? else {
+                return Err(Status::unknown("the stream has ended"));
+            };
+            match message.body {
                 Some(Body::Ack(ack)) => return Ok(ack.seq),
                 Some(Body::Resolve(_)) => {}
                 other => panic!("no acknowledgement but {other:?}"),

@@ -32,7 +32,7 @@ pub fn pki(dir: &Path) {
     assert_eq!(code, 0, "{stderr}");
 }
 
-fn serving(dir: &Path) -> Command {
+pub fn serving(dir: &Path) -> Command {
     let mut command = program();
     let file = |name: &str| dir.join(name).display().to_string();
     command

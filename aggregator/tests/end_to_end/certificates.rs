@@ -235,6 +235,62 @@ async fn a_stream_ends_when_its_certificate_expires() {
     assert_eq!(fleet.series(ended).await, Some(1.0));
 }
 
+/// A CA of its own, good until then, by the one in a folder or by itself; returns its certificate.
+fn authority(dir: &Path, above: Option<&Path>, until: SystemTime) -> String {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CommonName, dir.display().to_string());
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    params.not_after = until.into();
+    let key = KeyPair::generate().unwrap();
+    let certificate = match above {
+        Some(above) => params.signed_by(&key, &issuer(above)).unwrap().pem(),
+        None => params.self_signed(&key).unwrap().pem(),
+    };
+    replace(&dir.join("ca.crt"), certificate.as_bytes());
+    replace(&dir.join("ca.key"), key.serialize_pem().as_bytes());
+    certificate
+}
+
+fn issuer(dir: &Path) -> Issuer<'static, KeyPair> {
+    let read = |name| fs::read_to_string(dir.join(name)).unwrap();
+    Issuer::from_ca_cert_pem(&read("ca.crt"), KeyPair::from_pem(&read("ca.key")).unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_when_what_its_certificate_rests_on_expires() {
+    let fleet = Fleet::start().await;
+    let ours = fs::read(fleet.pki().join("ca.crt")).unwrap();
+    let [root, middle] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    // The agent goes on trusting the aggregator's CA.
+    let trusted = fleet.pki().join("trusted.crt");
+    replace(&trusted, &ours);
+    let expired = r#"weft_aggregator_connections_ended_total{reason="expired"}"#;
+    for number in [1, 2] {
+        let (soon, later) = (SystemTime::now() + Duration::from_secs(6), SystemTime::now() + HOUR);
+        // First what stands between, then the root itself.
+        let (root_until, middle_until) = if number == 1 { (later, soon) } else { (soon, later) };
+        let top = authority(root.path(), None, root_until);
+        let between = authority(middle.path(), Some(root.path()), middle_until);
+        replace(&fleet.pki().join("ca.crt"), &[&ours[..], top.as_bytes()].concat());
+        let mut files = Made::good().make(&fleet, "rests", Some(middle.path()));
+        let own = fs::read_to_string(&files.cert).unwrap();
+        replace(&files.cert, format!("{own}{between}").as_bytes());
+        files.ca = trusted.clone();
+        let mut agent = eventually(async || {
+            let tls = proto::tls::client_config(&files).unwrap();
+            attempt(&fleet, tls).await.ok()?;
+            Some(connect(&fleet, &files, 1).await)
+        })
+        .await;
+        agent.report(vec![]).await;
+        agent.ended().await;
+        gets_in(&fleet, &files).await.unwrap_err();
+        let ended = fleet.series(expired).await.unwrap();
+        assert!(ended >= f64::from(number), "{ended}");
+    }
+}
+
 /// The certificate that the aggregator shows.
 async fn shown(fleet: &Fleet) -> Vec<u8> {
     let tls = proto::tls::client_config(&fleet.node("looker")).unwrap();

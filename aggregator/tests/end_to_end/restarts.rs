@@ -1,9 +1,11 @@
 //! What a restart keeps.
 
 use std::{
+    io::BufRead,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Child,
+    sync::{Arc, Mutex},
 };
 
 use axum::http::{Method, StatusCode};
@@ -154,6 +156,8 @@ async fn what_cannot_be_written_is_not_acknowledged_and_counting_goes_on() {
 /// The program itself, to be killed.
 pub struct Program {
     child: Child,
+    /// What it has said so far.
+    log: Arc<Mutex<String>>,
     agents: SocketAddr,
     readers: SocketAddr,
 }
@@ -169,13 +173,33 @@ impl Drop for Program {
 impl Program {
     pub fn start(dir: &Path) -> Self {
         let (child, mut log, line) = binary::listening(dir);
-        // It stops for a log that nobody takes.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        let said = Arc::new(Mutex::new(String::new()));
+        let saying = Arc::clone(&said);
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            while log.read_line(&mut line).is_ok_and(|read| read > 0) {
+                saying.lock().unwrap().push_str(&std::mem::take(&mut line));
+            }
+        });
         let address = |name: &str| {
             let mut words = line.split_whitespace();
             words.find_map(|word| word.strip_prefix(name)).unwrap().parse().unwrap()
         };
-        Self { child, agents: address("agents="), readers: address("readers=") }
+        Self { child, log: said, agents: address("agents="), readers: address("readers=") }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// How often it has said something.
+    pub fn said(&self, what: &str) -> usize {
+        self.log.lock().unwrap().matches(what).count()
     }
 
     pub async fn connect(&self, dir: &Path, node: &str) -> (Agent, Welcome) {

@@ -21,7 +21,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proto::v1::{AgentMessage, AggregatorMessage, Hello, aggregator_message::Body};
+use proto::{
+    reconnect::Backoff,
+    v1::{AgentMessage, AggregatorMessage, Hello, aggregator_message::Body},
+};
 use rustls::ClientConfig;
 use tokio::{
     sync::{mpsc, watch},
@@ -42,9 +45,6 @@ use outbox::{Acked, Outbox};
 
 /// Batches on the way while an agent sends as fast as they are acknowledged.
 const IN_FLIGHT: usize = 4;
-
-/// The first wait before another attempt to connect, and the longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// What an agent is told to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +84,10 @@ pub struct Agent {
     connecting: Option<Connecting>,
     to: Option<mpsc::Sender<AgentMessage>>,
     from: Option<Streaming<AggregatorMessage>>,
-    failures: u32,
+    backoff: Backoff,
+    /// When the stream was welcomed.
+    welcomed: Option<Instant>,
+    tried: bool,
     was_connected: bool,
     /// The last batch of the first tick.
     first: u64,
@@ -120,7 +123,9 @@ impl Agent {
             connecting: None,
             to: None,
             from: None,
-            failures: 0,
+            backoff: Backoff::default(),
+            welcomed: None,
+            tried: false,
             was_connected: false,
             first: 0,
             defined: false,
@@ -231,12 +236,11 @@ impl Agent {
     }
 
     fn connect(&mut self) -> Connecting {
-        let (first, longest) = BACKOFF;
-        let wait = first.saturating_mul(1 << self.failures.min(16)).min(longest);
-        let wait = match self.failures {
-            0 if !self.was_connected => Duration::ZERO,
-            _ => wait / 2 + (wait / 2).mul_f64(self.random.unit()),
+        let wait = match std::mem::replace(&mut self.tried, true) {
+            false => Duration::ZERO,
+            true => self.backoff.next(self.random.next()),
         };
+        let patience = self.backoff.patience(false);
         let hello = self.hello();
         let (shared, tls) = (Arc::clone(&self.shared), Arc::clone(&self.tls));
         Box::pin(async move {
@@ -248,7 +252,7 @@ impl Agent {
                 false => None,
             };
             let bytes = Arc::clone(&shared.stats.bytes);
-            let stream = open(shared.address, tls, bytes, hello).await;
+            let stream = open(shared.address, tls, bytes, hello, patience).await;
             drop(turn);
             stream
         })
@@ -277,16 +281,13 @@ impl Agent {
                 self.acked(&acked);
                 self.outbox.rewind(&self.book)?;
                 (self.to, self.from) = (Some(stream.to), Some(stream.from));
-                self.failures = 0;
+                self.welcomed = Some(Instant::now());
                 self.shared.stats.connected.fetch_add(1, Relaxed);
                 if std::mem::replace(&mut self.was_connected, true) {
                     self.shared.stats.reconnects.fetch_add(1, Relaxed);
                 }
             }
-            Err(error) => {
-                self.failures += 1;
-                self.shared.stats.failed(&error);
-            }
+            Err(error) => self.shared.stats.failed(&error),
         }
         Ok(())
     }
@@ -294,6 +295,9 @@ impl Agent {
     fn disconnect(&mut self) {
         if self.from.take().is_some() {
             self.to = None;
+            if let Some(welcomed) = self.welcomed.take() {
+                self.backoff.ended(welcomed.elapsed());
+            }
             self.shared.stats.connected.fetch_sub(1, Relaxed);
         }
     }

@@ -3,9 +3,12 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
-use proto::v1::{
-    AgentMessage, AggregatorMessage, Hello, Welcome, agent_message, aggregator_message,
-    ingest_client::IngestClient,
+use proto::{
+    reconnect::CONNECT_TIME,
+    v1::{
+        AgentMessage, AggregatorMessage, Hello, Welcome, agent_message, aggregator_message,
+        ingest_client::IngestClient,
+    },
 };
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{net::TcpStream, sync::mpsc, time::timeout};
@@ -14,9 +17,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Endpoint};
 
 use super::wire::{Counted, WireBytes};
-
-/// TCP, TLS, and the answer to the first message together.
-const TIME: Duration = Duration::from_secs(20);
 
 /// Messages between an agent and its connection.
 const WAITING: usize = 4;
@@ -36,8 +36,8 @@ pub enum StreamError {
     Refused(Box<tonic::Status>),
     #[error("the aggregator's first message is no welcome")]
     NoWelcome,
-    #[error("no answer within {} s", TIME.as_secs())]
-    Silent,
+    #[error("no answer within {} s", .0.as_secs())]
+    Silent(Duration),
 }
 
 impl From<tonic::Status> for StreamError {
@@ -46,14 +46,16 @@ impl From<tonic::Status> for StreamError {
     }
 }
 
-/// Connects, says hello and waits for the welcome.
+/// Connects, says hello and waits for the welcome, as long as `patience` lasts once there is a connection.
 pub async fn open(
     address: SocketAddr,
     tls: Arc<ClientConfig>,
     bytes: Arc<WireBytes>,
     hello: Hello,
+    patience: Duration,
 ) -> Result<Stream, StreamError> {
-    timeout(TIME, try_open(address, tls, bytes, hello)).await.map_err(|_| StreamError::Silent)?
+    let opened = timeout(CONNECT_TIME + patience, try_open(address, tls, bytes, hello)).await;
+    opened.map_err(|_| StreamError::Silent(patience))?
 }
 
 async fn try_open(
@@ -66,7 +68,7 @@ async fn try_open(
     let connect = move |_| {
         let (connector, bytes) = (connector.clone(), Arc::clone(&bytes));
         async move {
-            let stream = TcpStream::connect(address).await?;
+            let stream = timeout(CONNECT_TIME, TcpStream::connect(address)).await??;
             stream.set_nodelay(true)?;
             let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
             let stream = connector.connect(name, Counted { stream, bytes }).await?;

@@ -10,6 +10,7 @@ use common::{COUNTERS, Counter};
 use prost::Message as _;
 use proto::{
     columns::Encoder,
+    reconnect::Backoff,
     v1::{
         Address, AddressDefinition, AgentMessage, Batch, Definitions, HalfDefinition, Hello, Role,
         Section, SectionKind, WorkloadDefinition, WorkloadKind, agent_message::Body,
@@ -81,7 +82,8 @@ impl Probe {
             };
             let tls = authority.node(name)?;
             let bytes = Arc::clone(&shared.stats.bytes);
-            let stream = open(addresses.agents, tls, bytes, hello).await?;
+            let patience = Backoff::default().patience(false);
+            let stream = open(addresses.agents, tls, bytes, hello, patience).await?;
             send(&stream, 1, vec![define(name, role)]).await?;
             probe.ends.push(stream);
         }

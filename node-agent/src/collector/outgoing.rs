@@ -17,7 +17,8 @@ use crate::{
 /// second for each, a spool of 256 MB is still delivered within half a minute.
 const MOST_IN_FLIGHT: usize = 8 << 20;
 
-/// A stream whose oldest batch is not acknowledged for this long is given up.
+/// A stream whose oldest batch is not acknowledged for this long is given up, unless the aggregator has said in the
+/// meantime where it stands: then it lives and cannot write, which another stream would not change.
 const ACK_TIME: Duration = Duration::from_secs(30);
 
 /// What came of sending.
@@ -50,6 +51,8 @@ pub(super) struct Outgoing {
     next: u64,
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: usize,
+    /// When the aggregator last said where it stands.
+    heard: Instant,
     /// What was sent last has another part.
     more: bool,
 }
@@ -59,7 +62,8 @@ impl Outgoing {
     pub(super) fn new(stream: Stream, queue: &mut Queue, prefaces: &mut impl Prefaces) -> Self {
         let (preface, next) = queue.preface(prefaces);
         let in_flight = VecDeque::new();
-        Self { stream, preface, next, in_flight, in_flight_bytes: 0, more: false }
+        let heard = Instant::now();
+        Self { stream, preface, next, in_flight, in_flight_bytes: 0, heard, more: false }
     }
 
     /// Sends what the queue holds, as far as there is room.
@@ -116,8 +120,9 @@ impl Outgoing {
         let _ = self.stream.batches.reserve().await;
     }
 
-    /// Notes an acknowledgement.
+    /// Notes an acknowledgement, perhaps of nothing new.
     pub(super) fn acked(&mut self, seq: u64, metrics: &Metrics) {
+        self.heard = Instant::now();
         while self.in_flight.front().is_some_and(|oldest| oldest.seq <= seq) {
             let Some(oldest) = self.in_flight.pop_front() else { break };
             self.in_flight_bytes -= oldest.bytes;
@@ -128,7 +133,36 @@ impl Outgoing {
 
     /// Whether the aggregator has been silent for too long.
     pub(super) fn is_stalled(&self, now: Instant) -> bool {
-        let oldest = self.in_flight.front();
-        oldest.is_some_and(|oldest| now.duration_since(oldest.sent) >= ACK_TIME)
+        let silent = |since: Instant| now.duration_since(since) >= ACK_TIME;
+        self.in_flight.front().is_some_and(|oldest| silent(oldest.sent)) && silent(self.heard)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::{mpsc, oneshot};
+
+    use super::*;
+    use crate::testing::world::World;
+
+    #[tokio::test]
+    async fn an_aggregator_that_says_where_it_stands_is_not_given_up() {
+        let mut world = World::with(1 << 20, None);
+        world.gain(0, 0, 80, 1);
+        world.build();
+        let ((batches, _taken), (hang_up, _)) = (mpsc::channel(4), oneshot::channel());
+        let stream = Stream { acked: 0, batches, certificate_expires_unix_s: 0, hang_up };
+        let metrics = Metrics::new().unwrap();
+        let mut outgoing = Outgoing::new(stream, &mut world.queue, &mut world.report);
+        outgoing.send(&mut world.queue, &mut world.report, &metrics);
+        let later = Instant::now() + ACK_TIME;
+        assert!(outgoing.is_stalled(later));
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        outgoing.acked(0, &metrics);
+        assert!(!outgoing.is_stalled(later));
+        assert!(
+            outgoing.is_stalled(Instant::now() + ACK_TIME),
+            "nor is it waited for without an end"
+        );
     }
 }

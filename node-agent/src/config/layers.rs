@@ -52,6 +52,10 @@ pub struct Layer {
     /// Address of /metrics and /healthz [default: 127.0.0.1:7481]
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub metrics_listen: Option<String>,
+    /// Let everybody who reaches that address read them, when it is not loopback [default: false]
+    #[arg(long, global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[serde(deserialize_with = "switch")]
+    pub metrics_insecure: Option<String>,
     /// Write everything that is sent into this file, for `weft-loadtest replay`
     #[arg(long, global = true, value_name = "FILE")]
     pub record: Option<String>,
@@ -61,7 +65,7 @@ pub struct Layer {
 }
 
 /// Names of all settings, as flags and keys of the file have them.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "aggregator",
     "node",
     "cgroup",
@@ -74,6 +78,7 @@ const NAMES: [&str; 14] = [
     "tls-cert",
     "tls-key",
     "metrics-listen",
+    "metrics-insecure",
     "record",
     "log",
 ];
@@ -95,6 +100,7 @@ impl Layer {
             "tls-cert" => &self.tls_cert,
             "tls-key" => &self.tls_key,
             "metrics-listen" => &self.metrics_listen,
+            "metrics-insecure" => &self.metrics_insecure,
             "record" => &self.record,
             "log" => &self.log,
             _ => return None,
@@ -115,6 +121,20 @@ fn one_or_several<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::
         OneOrSeveral::One(one) => vec![one],
         OneOrSeveral::Several(several) => several,
     })
+}
+
+/// A switch reads better without quotes.
+fn switch<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected true or false")]
+    enum Switch {
+        Plain(bool),
+        Text(String),
+    }
+    Ok(Some(match Switch::deserialize(from)? {
+        Switch::Plain(on) => on.to_string(),
+        Switch::Text(text) => text,
+    }))
 }
 
 /// Name of a setting's environment variable.

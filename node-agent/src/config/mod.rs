@@ -57,6 +57,12 @@ pub enum ConfigError {
         /// As the certificate says.
         certificate: String,
     },
+    /// The metrics could be read from anywhere.
+    #[error(
+        "--metrics-listen {0} is not loopback, and whoever reaches it could read the agent's metrics: \
+         add --metrics-insecure if only those can who may"
+    )]
+    Unguarded(SocketAddr),
     /// A default could not be found.
     #[error("--{setting} is not given and has no default here: {reason}")]
     NoDefault {
@@ -141,6 +147,11 @@ impl Config {
             Some(value) => value.parse_with(values::listen_address)?,
             None => DEFAULT_METRICS_LISTEN,
         };
+        let insecure = layers.get("metrics-insecure");
+        let insecure = insecure.map(|value| value.parse_with(values::switch)).transpose()?;
+        if !metrics_listen.ip().is_loopback() && insecure != Some(true) {
+            return Err(ConfigError::Unguarded(metrics_listen));
+        }
         let file = |name| required(name).and_then(|value| value.parse_with(values::readable_file));
         let tls =
             tls::Files { ca: file("tls-ca")?, cert: file("tls-cert")?, key: file("tls-key")? };

@@ -114,12 +114,36 @@ fn a_wrong_value_is_one_line_that_names_its_origin() {
         (Setup::new(), [&good[..], &["--cgroup", "/proc"]].concat(), "not on a cgroup v2"),
         (Setup::new(), [&good[..], &["--node", "a b"]].concat(), "--node: `a b`"),
         (Setup::new(), [&good[..], &["--metrics-listen", "x"]].concat(), "--metrics-listen: `x`"),
+        (
+            Setup::new(),
+            [&good[..], &["--metrics-listen", "0.0.0.0:1"]].concat(),
+            "--metrics-listen 0.0.0.0:1 is not loopback",
+        ),
+        (
+            Setup::new().file("metrics-insecure = 'perhaps'"),
+            good.to_vec(),
+            "`metrics-insecure` in /",
+        ),
     ];
     for (setup, flags, expected) in cases {
         let message = setup.resolve(&flags).unwrap_err().to_string();
         assert!(message.contains(expected), "{message:?} lacks {expected:?}");
         assert_eq!(message.lines().count(), 1);
     }
+}
+
+#[test]
+fn metrics_are_for_this_host_unless_it_is_said_otherwise() {
+    let listen = ["--aggregator", "https://a:1", "--metrics-listen", "[::]:7481"];
+    for setup in [
+        Setup::new().file("metrics-insecure = true"),
+        Setup::new().env("WEFT_METRICS_INSECURE", "true"),
+    ] {
+        assert!(setup.resolve(&listen).unwrap().metrics_listen.ip().is_unspecified());
+    }
+    assert!(Setup::new().resolve(&[&listen[..], &["--metrics-insecure"]].concat()).is_ok());
+    let off = Setup::new().file("metrics-insecure = false");
+    assert!(matches!(off.resolve(&listen), Err(ConfigError::Unguarded(_))));
 }
 
 #[test]

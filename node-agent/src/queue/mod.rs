@@ -84,6 +84,8 @@ pub struct State {
     pub spool_bytes: u64,
     /// Failures to write or remove a file.
     pub spool_failures: u64,
+    /// Batches for which the disk was too slow.
+    pub spool_slow: u64,
     /// Files put aside because they could not be read.
     pub spool_unreadable: u64,
     /// What was let go.
@@ -284,6 +286,7 @@ impl Queue {
             memory_bytes: self.memory_bytes,
             spool_bytes: spool.map_or(0, Spool::bytes),
             spool_failures: spool.map_or(0, Spool::failures),
+            spool_slow: spool.map_or(0, Spool::slow),
             spool_unreadable: spool.map_or(0, Spool::unreadable),
             folded: self.folded,
         }

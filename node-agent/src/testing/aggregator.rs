@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    path::Path,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -33,6 +34,8 @@ pub(crate) enum Manner {
     Leaves(usize),
     /// Answers with something else than a welcome.
     Rude,
+    /// Welcomes, and acknowledges nothing, as one does whose disk is full.
+    Withholds,
     /// Refuses.
     Refuses,
     /// Refuses for its version.
@@ -57,10 +60,15 @@ pub(crate) struct Aggregator {
 impl Aggregator {
     /// Listens; the streams after those with a manner of their own are good.
     pub(crate) async fn start(pki: &Pki, manners: Vec<Manner>, receiver: Receiver) -> Self {
+        Self::start_at(pki.path(), manners, receiver).await
+    }
+
+    /// The same, with the files of a folder.
+    pub(crate) async fn start_at(pki: &Path, manners: Vec<Manner>, receiver: Receiver) -> Self {
         let files = tls::Files {
-            ca: pki.path().join("ca.crt"),
-            cert: pki.path().join("aggregator.crt"),
-            key: pki.path().join("aggregator.key"),
+            ca: pki.join("ca.crt"),
+            cert: pki.join("aggregator.crt"),
+            key: pki.join("aggregator.key"),
         };
         let acceptor = TlsAcceptor::from(tls::Server::read(&files, None).unwrap().config);
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -128,6 +136,10 @@ impl Ingest for Service {
             Manner::Finicky => {
                 let fault = incoming.map(|_| Err(Status::invalid_argument("no batch")));
                 Box::pin(tokio_stream::once(welcome).chain(fault))
+            }
+            Manner::Withholds => {
+                let nothing = incoming.map(move |_| ack(0));
+                Box::pin(tokio_stream::once(welcome).chain(nothing))
             }
             Manner::Closes => Box::pin(tokio_stream::once(welcome)),
             Manner::Rude => Box::pin(tokio_stream::once(ack(1))),

@@ -3,9 +3,9 @@
 use std::{io, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
-use proto::{MAX_MESSAGE_BYTES, v1::ingest_client::IngestClient};
+use proto::{MAX_MESSAGE_BYTES, reconnect::CONNECT_TIME, v1::ingest_client::IngestClient};
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint};
 
@@ -53,7 +53,8 @@ async fn dial(
     connector: &TlsConnector,
     name: ServerName<'static>,
 ) -> io::Result<TlsStream<TcpStream>> {
-    let stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
+    let connecting = TcpStream::connect((target.host.as_str(), target.port));
+    let stream = timeout(CONNECT_TIME, connecting).await??;
     stream.set_nodelay(true)?;
     connector.connect(name, stream).await
 }

@@ -3,13 +3,28 @@
 use std::time::Duration;
 
 use proto::v1::{self, agent_message, aggregator_message};
+use tokio::time::{Instant, sleep_until};
 use tonic::Code;
 
 use super::{Open, StreamError, Uplink, first_line};
 use crate::queue::leftover::Leftover;
 
-/// An aggregator that says nothing for this long is given up.
-const ACK_TIME: Duration = Duration::from_secs(30);
+/// How long a leftover may keep the session of this process waiting.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Without an acknowledgement it is put off for so long,
+    pub silence: Duration,
+    /// and tried again after this.
+    pub again: Duration,
+}
+
+impl Default for Patience {
+    /// The aggregator remembers for ten minutes what it was told of a session that ended: the next attempt has to come
+    /// well before that, or what it counted without acknowledging it would count twice.
+    fn default() -> Self {
+        Self { silence: Duration::from_secs(10), again: Duration::from_secs(60) }
+    }
+}
 
 /// How long the aggregator may take to end a stream that the agent has ended.
 const END_TIME: Duration = Duration::from_secs(2);
@@ -25,6 +40,7 @@ impl Uplink {
         self.metrics.connected.set(1);
         let mut delivery = leftover.delivery(&self.hello);
         let (mut next, mut sent, mut last) = (delivery.next(), 0, 0);
+        let mut silent_from = Instant::now();
         while next.is_some() || acked < last {
             tokio::select! {
                 permit = batches.reserve(), if next.is_some() => {
@@ -40,10 +56,16 @@ impl Uplink {
                 message = incoming.message() => {
                     let message = message?.ok_or(StreamError::Closed)?;
                     if let Some(aggregator_message::Body::Ack(ack)) = message.body {
+                        if ack.seq > acked {
+                            silent_from = Instant::now();
+                        }
                         acked = acked.max(ack.seq);
                     }
                 }
-                () = tokio::time::sleep(ACK_TIME) => return Err(StreamError::Silent(ACK_TIME)),
+                () = self.credentials.renewed() => return Err(StreamError::Renewed),
+                () = sleep_until(silent_from + self.patience.silence) => {
+                    return Err(StreamError::Unacknowledged);
+                }
             }
         }
         // One session of a node at a time: the aggregator is to see the end of this one first.
@@ -57,11 +79,25 @@ impl Uplink {
     pub(super) fn delivered(
         &mut self,
         outcome: Result<u64, StreamError>,
+        postponed: &mut Option<Instant>,
     ) -> Result<(), StreamError> {
         match outcome {
+            // What is live must not wait for it.
+            Err(StreamError::Unacknowledged) => {
+                if postponed.is_none() {
+                    tracing::warn!(
+                        again_s = self.patience.again.as_secs(),
+                        "what an earlier process left is not acknowledged; going on, and trying again"
+                    );
+                }
+                self.metrics.spool_postponed.inc();
+                *postponed = Some(Instant::now() + self.patience.again);
+                Ok(())
+            }
             Ok(batches) => {
                 tracing::info!(batches, "delivered what an earlier process had left");
                 self.metrics.spool_delivered.inc_by(batches);
+                *postponed = None;
                 if let Some(leftover) = self.leftovers.pop_front() {
                     leftover.remove();
                 }

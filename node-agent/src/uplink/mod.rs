@@ -9,7 +9,6 @@
 //! and while one of them is in charge the first is asked now and then. Only when it has
 //! welcomed the session is the other stream given up.
 
-mod backoff;
 mod connect;
 mod credentials;
 mod deliver;
@@ -17,20 +16,23 @@ mod record;
 
 use std::{collections::VecDeque, fs::File, io::Read as _, time::Duration};
 
-use proto::v1::{self, agent_message, aggregator_message};
+use proto::{
+    reconnect::{Backoff, CONNECT_TIME},
+    v1::{self, agent_message, aggregator_message},
+};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Code, Streaming};
 use topology::model::Tuple;
 
 use crate::{config::AggregatorAddress, metrics::Metrics, queue::leftover::Leftover};
-use backoff::Backoff;
 use connect::ConnectError;
 
 pub use credentials::Credentials;
+pub use deliver::Patience;
 pub use record::Recorder;
 
 /// Batches waiting for the network. The collector holds back what does not fit.
@@ -40,21 +42,12 @@ const BATCHES_WAITING: usize = 4;
 /// acknowledgements with it.
 pub const EVENTS_WAITING: usize = 64;
 
-/// Name look-up, TCP and TLS together.
-const CONNECT_TIME: Duration = Duration::from_secs(5);
-
-/// From the `Hello` to the `Welcome`.
-const WELCOME_TIME: Duration = Duration::from_secs(10);
-
 /// The preferred aggregator is asked this often while another one is in charge; the second half is
 /// drawn.
 const PREFERRED_EVERY: Duration = Duration::from_secs(8);
 
 /// Versions that do not fit will not fit in a moment.
 const INCOMPATIBLE_WAIT: Duration = Duration::from_secs(60);
-
-/// A stream that lived for this long was a good one: the next wait is short again.
-const GOOD_STREAM: Duration = Duration::from_secs(5);
 
 /// What the collector hears.
 #[derive(Debug)]
@@ -101,6 +94,10 @@ enum StreamError {
     HungUp,
     #[error("the node has a new certificate")]
     Renewed,
+    #[error("what an earlier process left is due")]
+    LeftoverDue,
+    #[error("what an earlier process left is not acknowledged")]
+    Unacknowledged,
     #[error("the collector is gone")]
     NoCollector,
 }
@@ -142,6 +139,8 @@ pub struct Uplink {
     pub hello: v1::Hello,
     /// What earlier sessions left, the oldest first.
     pub leftovers: VecDeque<Leftover>,
+    /// How long they are tried for.
+    pub patience: Patience,
     /// Takes down what is sent.
     pub recorder: Option<Recorder>,
     /// To the collector; of [`EVENTS_WAITING`].
@@ -162,12 +161,14 @@ impl Uplink {
     }
 
     async fn keep_up(&mut self) {
-        let mut backoff = Backoff::default();
+        let (mut backoff, mut postponed) = (Backoff::default(), None);
         let (mut at, mut failed) = (0, 0);
         let mut said = String::new();
         loop {
             let (mut used, mut welcomed) = (at, None);
-            let error = match self.attempt(&mut used, &mut welcomed).await {
+            let opening = backoff.patience(self.aggregators.len() > 1);
+            let attempt = self.attempt(&mut used, opening, &mut welcomed, &mut postponed);
+            let error = match attempt.await {
                 Ok(()) => continue,
                 Err(StreamError::NoCollector) => return,
                 Err(error) => error,
@@ -175,13 +176,14 @@ impl Uplink {
             self.metrics.connected.set(0);
             if matches!(error, StreamError::Renewed) {
                 tracing::info!("the node has a new certificate: connecting with it");
+            }
+            if matches!(error, StreamError::Renewed | StreamError::LeftoverDue) {
                 at = used;
                 continue;
             }
             self.metrics.disconnects.inc();
             failed += 1;
-            if welcomed.is_some_and(|welcomed: Instant| welcomed.elapsed() >= GOOD_STREAM) {
-                backoff.reset();
+            if welcomed.is_some_and(|welcomed: Instant| backoff.ended(welcomed.elapsed())) {
                 failed = 1;
             }
             at = (used + 1) % self.aggregators.len().max(1);
@@ -214,22 +216,27 @@ impl Uplink {
     }
 
     /// One stream, from the connection to its end, or one leftover that is delivered. `at` follows
-    /// when the preferred aggregator takes over.
+    /// when the preferred aggregator takes over; leftovers are not tried before `postponed`.
     async fn attempt(
         &mut self,
         at: &mut usize,
+        opening: Duration,
         welcomed: &mut Option<Instant>,
+        postponed: &mut Option<Instant>,
     ) -> Result<(), StreamError> {
-        if let Some(leftover) = self.leftovers.front() {
-            let open = self.open(*at, leftover.hello()).await?;
+        let now = Instant::now();
+        if let Some(leftover) = self.leftovers.front()
+            && postponed.is_none_or(|until| until <= now)
+        {
+            let open = self.open(*at, leftover.hello(), opening).await?;
             *welcomed = Some(Instant::now());
             let delivered = self.deliver(open, leftover).await;
-            return self.delivered(delivered);
+            return self.delivered(delivered, postponed);
         }
-        let mut open = self.open(*at, &self.hello).await?;
+        let mut open = self.open(*at, &self.hello, opening).await?;
         *welcomed = Some(Instant::now());
         loop {
-            let served = self.serve(*at, open).await;
+            let served = self.serve(*at, open, *postponed).await;
             self.tell(Event::Down).await?;
             open = served?;
             *at = 0;
@@ -237,12 +244,18 @@ impl Uplink {
     }
 
     /// Connects and introduces a session.
-    async fn open(&self, at: usize, hello: &v1::Hello) -> Result<Open, StreamError> {
+    async fn open(
+        &self,
+        at: usize,
+        hello: &v1::Hello,
+        patience: Duration,
+    ) -> Result<Open, StreamError> {
         let address = self.aggregators.get(at).ok_or(StreamError::Protocol("no aggregator"))?;
         let certificate_expires_unix_s = self.credentials.expires_unix_s();
+        let begin = Instant::now();
         let connecting = connect::connect(address, self.credentials.config());
-        let connected = timeout(CONNECT_TIME, connecting).await;
-        let mut client = connected.map_err(|_| StreamError::Silent(CONNECT_TIME))??;
+        let connected = timeout(CONNECT_TIME + patience, connecting).await;
+        let mut client = connected.map_err(|_| StreamError::Silent(patience))??;
         let (batches, outgoing) = mpsc::channel(BATCHES_WAITING);
         let hello = agent_message::Body::Hello(hello.clone());
         let hello = v1::AgentMessage { body: Some(hello) };
@@ -258,8 +271,9 @@ impl Uplink {
             let first = incoming.message().await?.ok_or(StreamError::Closed)?;
             Ok::<_, StreamError>((incoming, first))
         };
-        let greeting = timeout(WELCOME_TIME, greeting).await;
-        let (incoming, first) = greeting.map_err(|_| StreamError::Silent(WELCOME_TIME))??;
+        let left = (CONNECT_TIME + patience).saturating_sub(begin.elapsed());
+        let greeting = timeout(left, greeting).await;
+        let (incoming, first) = greeting.map_err(|_| StreamError::Silent(patience))??;
         let Some(aggregator_message::Body::Welcome(welcome)) = first.body else {
             return Err(StreamError::Protocol("its first message is not a welcome"));
         };
@@ -268,7 +282,12 @@ impl Uplink {
 
     /// Hands a stream to the collector and listens, until it breaks or a preferred aggregator
     /// has welcomed the session.
-    async fn serve(&self, at: usize, open: Open) -> Result<Open, StreamError> {
+    async fn serve(
+        &self,
+        at: usize,
+        open: Open,
+        postponed: Option<Instant>,
+    ) -> Result<Open, StreamError> {
         let Open { mut incoming, batches, acked, certificate_expires_unix_s } = open;
         let (hang_up, mut hung_up) = oneshot::channel();
         let stream = Stream { acked, batches, certificate_expires_unix_s, hang_up };
@@ -277,6 +296,7 @@ impl Uplink {
         if let Some(aggregator) = self.aggregators.get(at) {
             tracing::info!(%aggregator, acked, "streaming");
         }
+        let leftover_due = postponed.filter(|_| !self.leftovers.is_empty());
         let preferred = self.preferred();
         tokio::pin!(preferred);
         loop {
@@ -285,6 +305,8 @@ impl Uplink {
                 _ = &mut hung_up => return Err(StreamError::HungUp),
                 () = self.credentials.renewed() => return Err(StreamError::Renewed),
                 open = &mut preferred, if at > 0 => return Ok(open),
+                () = sleep_until(leftover_due.unwrap_or_else(Instant::now)),
+                    if leftover_due.is_some() => return Err(StreamError::LeftoverDue),
             };
             match message.body {
                 Some(aggregator_message::Body::Ack(ack)) => {
@@ -308,7 +330,7 @@ impl Uplink {
             let half = PREFERRED_EVERY / 2;
             let drawn = half.mul_f64((random() >> 11) as f64 / (1_u64 << 53) as f64);
             tokio::time::sleep(half + drawn).await;
-            match self.open(0, &self.hello).await {
+            match self.open(0, &self.hello, CONNECT_TIME).await {
                 Ok(open) => return open,
                 Err(error) => tracing::debug!("the preferred aggregator is still away: {error}"),
             }

@@ -17,6 +17,9 @@ use crate::{
     },
 };
 
+/// What is not acknowledged for so long is put off.
+const SILENCE: Duration = Duration::from_millis(400);
+
 /// Aggregators on loopback, and an uplink to them.
 struct Setup {
     aggregator: Aggregator,
@@ -40,6 +43,16 @@ impl Setup {
         aggregators: Vec<Aggregator>,
         leftovers: Vec<Leftover>,
     ) -> Self {
+        Self::waiting(server, client, aggregators, leftovers, SILENCE)
+    }
+
+    fn waiting(
+        server: &Pki,
+        client: &Pki,
+        aggregators: Vec<Aggregator>,
+        leftovers: Vec<Leftover>,
+        silence: Duration,
+    ) -> Self {
         let (sender, events) = mpsc::channel(EVENTS_WAITING);
         let metrics = Metrics::new().unwrap();
         let stop = Arc::new(Notify::new());
@@ -53,6 +66,7 @@ impl Setup {
             credentials: Credentials::read(files, "n1", metrics.clone()).unwrap(),
             hello: hello(2),
             leftovers: leftovers.into(),
+            patience: Patience { silence, again: 2 * silence },
             recorder: Some(Recorder::new(&server.path().join("recording")).unwrap()),
             events: sender,
             metrics: metrics.clone(),
@@ -183,6 +197,51 @@ async fn another_aggregator_takes_over_until_the_preferred_one_is_back() {
     setup.stop().await;
 }
 
+/// An aggregator in a thread of its own, which stops when it is told to and goes on when what it was told with is gone.
+fn in_a_thread(pki: &Pki, receiver: Receiver) -> (Aggregator, std::sync::mpsc::Sender<()>) {
+    let (made, is_made) = std::sync::mpsc::channel();
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let pki = pki.path().to_owned();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let started = runtime.block_on(Aggregator::start_at(&pki, Vec::new(), receiver));
+        made.send(started).unwrap();
+        runtime.block_on(async {
+            while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            // Nothing of it runs: the kernel alone answers.
+            let _ = stopped.recv();
+            std::future::pending::<()>().await;
+        });
+    });
+    (is_made.recv().unwrap(), stop)
+}
+
+#[tokio::test]
+async fn an_aggregator_that_hangs_is_left_until_it_goes_on() {
+    let pki = Pki::new();
+    let (first, stop) = in_a_thread(&pki, Receiver::default());
+    let second = Aggregator::start(&pki, vec![Manner::Good], Receiver::at(3)).await;
+    let mut setup = Setup::with(&pki, &pki, vec![first, second], Vec::new());
+    let mut streams = Vec::new();
+    let mut up = async |setup: &mut Setup| loop {
+        if let Event::Up(stream) = setup.next().await {
+            let acked = stream.acked;
+            streams.push(stream);
+            return acked;
+        }
+    };
+    assert_eq!(up(&mut setup).await, 0, "the first");
+    stop.send(()).unwrap();
+    let begin = Instant::now();
+    assert_eq!(up(&mut setup).await, 3, "the second");
+    assert!(begin.elapsed() < Duration::from_secs(12), "within seconds");
+    drop(stop);
+    assert_eq!(up(&mut setup).await, 0, "the first again");
+    setup.stop().await;
+}
+
 #[tokio::test]
 async fn a_version_that_does_not_fit_is_said_as_the_aggregator_says_it() {
     let pki = Pki::new();
@@ -226,6 +285,47 @@ async fn what_an_earlier_session_left_goes_first_and_in_its_name() {
     }
     assert_eq!(setup.metrics.spool_delivered.get(), 5);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    setup.stop().await;
+}
+
+#[tokio::test]
+async fn a_leftover_that_is_not_acknowledged_does_not_keep_the_session_waiting() {
+    let pki = Pki::new();
+    let dir = tempfile::tempdir().unwrap();
+    let leftovers = leave(dir.path());
+    // Twice nothing is acknowledged: the session goes on in between.
+    let manners = vec![Manner::Withholds, Manner::Good, Manner::Withholds];
+    let aggregator = Aggregator::start(&pki, manners, Receiver::default()).await;
+    let mut setup = Setup::with(&pki, &pki, vec![aggregator], leftovers);
+    let (mut sessions, mut streams) = (Vec::new(), Vec::new());
+    while streams.len() < 3 {
+        let Event::Up(stream) = setup.next().await else { continue };
+        streams.push(stream);
+        while let Ok(hello) = setup.aggregator.hellos.try_recv() {
+            sessions.push(hello.session);
+        }
+    }
+    assert_eq!(sessions, [1, 2, 1, 2, 1, 2]);
+    assert_eq!(setup.metrics.spool_postponed.get(), 2);
+    assert_eq!(setup.metrics.disconnects.get(), 0, "no stream broke");
+    assert_eq!(setup.metrics.spool_delivered.get(), 5);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    setup.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_used_while_a_leftover_waits() {
+    let pki = Pki::new();
+    let dir = tempfile::tempdir().unwrap();
+    let leftovers = leave(dir.path());
+    let aggregator = Aggregator::start(&pki, vec![Manner::Withholds], Receiver::default()).await;
+    let mut setup = Setup::waiting(&pki, &pki, vec![aggregator], leftovers, 100 * SILENCE);
+    assert_eq!(setup.aggregator.hellos.recv().await.unwrap().session, 1);
+    pki.renew_node();
+    // Again, with the new one.
+    assert_eq!(setup.aggregator.hellos.recv().await.unwrap().session, 1);
+    assert!(matches!(setup.next().await, Event::Up(_)));
+    assert_eq!(setup.metrics.spool_postponed.get(), 0);
     setup.stop().await;
 }
 

@@ -9,6 +9,7 @@
 mod support;
 
 mod cut;
+mod descriptors;
 mod ending;
 mod failures;
 mod handover;

@@ -32,6 +32,10 @@ use segment::{Reader, Writer};
 /// no more.
 const SEGMENTS: u64 = 8;
 
+/// A disk that takes longer than this for one batch is too slow. Looking at the kernel waits for it: what is counted there
+/// meanwhile is told later.
+const SLOW: Duration = Duration::from_secs(1);
+
 /// After a failure nothing is written for this long.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -64,6 +68,9 @@ pub struct Spool {
     paused: Option<Moment>,
     failures: u64,
     broken: bool,
+    /// Batches for which the disk was too slow; and whether that was said.
+    slow: u64,
+    slow_said: bool,
 }
 
 /// What is known of the files that earlier sessions left.
@@ -89,6 +96,8 @@ impl Spool {
             paused: None,
             failures: 0,
             broken: false,
+            slow: 0,
+            slow_said: false,
         }
     }
 
@@ -106,7 +115,9 @@ impl Spool {
         if paused || self.leftover.bytes.load(Ordering::Relaxed) >= self.max_bytes {
             return false;
         }
-        match self.try_append(entry, left, preface) {
+        let written = self.try_append(entry, left, preface);
+        self.note_time(Duration::from_nanos(Moment::now().since(&now)));
+        match written {
             Ok(()) => {
                 self.paused = None;
                 if std::mem::take(&mut self.broken) {
@@ -135,6 +146,16 @@ impl Spool {
         let (preface, rest) =
             batches.split_at(batches.iter().take_while(|batch| batch.preface).count());
         rest.iter().all(|batch| self.append(&Entry::of(batch, now), now, || preface.to_vec()))
+    }
+
+    fn note_time(&mut self, took: Duration) {
+        let slow = took >= SLOW;
+        self.slow += u64::from(slow);
+        if slow && !self.slow_said {
+            let (dir, took_s) = (self.dir.display(), took.as_secs());
+            tracing::warn!(%dir, took_s, "the disk of the spool is slow, reports wait for it");
+        }
+        self.slow_said = slow;
     }
 
     fn try_append(
@@ -291,6 +312,11 @@ impl Spool {
     /// Failures to write or remove a file.
     pub(super) fn failures(&self) -> u64 {
         self.failures
+    }
+
+    /// Batches for which the disk was too slow.
+    pub(super) fn slow(&self) -> u64 {
+        self.slow
     }
 
     /// Files put aside, those of earlier sessions included.

@@ -194,3 +194,64 @@ fn a_disk_that_is_full_costs_resolution_and_no_number() {
     world.ack();
     assert_eq!(fs::read_dir(small.0.path()).unwrap().count(), 0);
 }
+
+/// A disk that can hang and fail; `None` for users who may not make one, which is said.
+fn disk() -> Option<(tempfile::TempDir, testbed::disk::Disk)> {
+    let dir = tempfile::tempdir().unwrap();
+    match testbed::disk::Disk::in_folder(dir.path()) {
+        Ok(disk) => Some((dir, disk)),
+        Err(error) => {
+            crate::testing::skipped(&format!("no disk that hangs or fails: {error}"));
+            None
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_hangs_delays_what_it_is_to_hold_and_costs_nothing() {
+    let Some((_dir, mut disk)) = disk() else { return };
+    let mut world = World::with(2_000, Some(spool(disk.path(), 1 << 20)));
+    for _ in 0..50 {
+        world.gain(0, 0, 80, 100);
+        world.build();
+    }
+    disk.freeze().unwrap();
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            for _ in 0..50 {
+                world.gain(0, 0, 80, 100);
+                world.build();
+            }
+        });
+        std::thread::sleep(std::time::Duration::from_millis(1_500));
+        assert!(!writing.is_finished(), "it waits");
+        disk.thaw().unwrap();
+        writing.join().unwrap();
+    });
+    let state = world.queue.state();
+    assert_eq!((state.spool_slow, state.spool_failures, state.folded.batches), (1, 0, 0));
+    world.restart();
+    world.deliver();
+    world.assert_true();
+}
+
+#[test]
+fn a_disk_that_turns_read_only_costs_resolution_and_no_number() {
+    let Some((_dir, disk)) = disk() else { return };
+    let mut world = World::with(2_000, Some(spool(disk.path(), 1 << 20)));
+    for round in 0..2 {
+        for _ in 0..100 {
+            world.gain(0, 0, 80, 100);
+            world.build();
+        }
+        if round == 0 {
+            disk.fail().unwrap();
+        }
+    }
+    let state = world.queue.state();
+    assert_eq!(state.spool_failures, 1, "it is not tried for each batch");
+    assert!(state.folded.batches > 0);
+    world.restart();
+    world.deliver();
+    world.assert_true();
+}
