@@ -132,12 +132,13 @@ impl Database {
         Ok(numbers)
     }
 
-    /// Writes a step that is over, merges those before it where that is due, and makes room.
+    /// Writes a step that is over, merges those before it where that is due, and makes room. Returns the bytes of
+    /// the steps that were put in.
     pub(super) fn write(
         &self,
         step: &EndedStep,
         numbers: &mut Numbers,
-    ) -> Result<(), HistoryError> {
+    ) -> Result<u64, HistoryError> {
         let writing = self.database.begin_write()?;
         let written = (|| {
             let mut entries = Vec::with_capacity(step.edges.len());
@@ -155,7 +156,10 @@ impl Database {
             steps.close(&writing)
         })();
         match written {
-            Ok(()) => Ok(writing.commit()?),
+            Ok(written) => {
+                writing.commit()?;
+                Ok(written)
+            }
             Err(error) => {
                 // What has been numbered since is not in the database.
                 writing.abort()?;
@@ -300,6 +304,8 @@ struct Steps<'a> {
     table: Table<'a, (u8, u64), &'static [u8]>,
     /// Bytes of each tier.
     bytes: [u64; TIERS.len()],
+    /// Bytes that were put in.
+    written: u64,
 }
 
 impl<'a> Steps<'a> {
@@ -310,17 +316,17 @@ impl<'a> Steps<'a> {
             *bytes = meta.get(bytes_of(tier).as_str())?.map_or(0, |bytes| bytes.value());
         }
         drop(meta);
-        Ok(Self { table: writing.open_table(STEPS)?, bytes })
+        Ok(Self { table: writing.open_table(STEPS)?, bytes, written: 0 })
     }
 
-    fn close(self, writing: &WriteTransaction) -> Result<(), HistoryError> {
-        let Self { table, bytes } = self;
+    fn close(self, writing: &WriteTransaction) -> Result<u64, HistoryError> {
+        let Self { table, bytes, written } = self;
         drop(table);
         let mut meta = writing.open_table(META)?;
         for (tier, bytes) in bytes.into_iter().enumerate() {
             meta.insert(bytes_of(tier).as_str(), bytes)?;
         }
-        Ok(())
+        Ok(written)
     }
 
     /// Puts in a step. The first of a period has the period before merged.
@@ -335,6 +341,7 @@ impl<'a> Steps<'a> {
         }
         let replaced = self.table.insert(key, bytes)?.map_or(0, |old| old.value().len());
         self.bytes[tier] = (self.bytes[tier] + bytes.len() as u64).saturating_sub(replaced as u64);
+        self.written += bytes.len() as u64;
         Ok(())
     }
 
