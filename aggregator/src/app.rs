@@ -90,6 +90,7 @@ impl App {
             expected_nodes: config.expected_nodes.clone(),
             steps_kept: STEPS_IN_MEMORY,
             hand_over_steps: true,
+            edge_idle_expiry: config.edge_idle_expiry,
             ..topology::Config::default()
         };
         let history_max_bytes = config.history_max_bytes;

@@ -8,7 +8,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use thiserror::Error;
 
@@ -70,6 +70,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// How large the history may get on disk.
     pub history_max_bytes: u64,
+    /// How long an edge without connections and gains stays in `/metrics`.
+    pub edge_idle_expiry: Duration,
     /// PEM files: the CA of the agents, and this side's certificate and key.
     pub tls: proto::tls::Files,
     /// PEM file with the revocation lists of the agents' CA.
@@ -110,6 +112,9 @@ impl Config {
             history_max_bytes: layers
                 .get_or("history-max-bytes", "2GB")
                 .parse_with(values::history_bytes)?,
+            edge_idle_expiry: layers
+                .get_or("edge-idle-expiry", "1h")
+                .parse_with(values::idle_expiry)?,
             tls: proto::tls::Files {
                 ca: file("tls-client-ca")?,
                 cert: file("tls-cert")?,

@@ -8,6 +8,7 @@
 //! crash takes the place of the first.
 
 mod database;
+pub(crate) mod fuzzing;
 mod keeper;
 mod table;
 mod tiers;

@@ -23,5 +23,6 @@ mod time;
 mod tls;
 mod topology;
 
+pub(crate) use routes::router;
 pub use server::{Entrance, serve};
 pub use tls::Tls;

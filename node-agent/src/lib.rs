@@ -10,6 +10,8 @@ pub mod clock;
 pub mod collector;
 pub mod config;
 pub mod doctor;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod kernel;
 pub mod metrics;

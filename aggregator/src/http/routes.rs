@@ -40,7 +40,7 @@ const HEADERS: [(HeaderName, &str); 4] = [
     (header::REFERRER_POLICY, "no-referrer"),
 ];
 
-pub(super) fn router(shared: Arc<Shared>, access: &HttpAccess) -> Router {
+pub(crate) fn router(shared: Arc<Shared>, access: &HttpAccess) -> Router {
     let door = Arc::new(Door::new(access));
     let guarded = |router: Router<_>, unrestricted| {
         let door = Arc::clone(&door);

@@ -39,7 +39,7 @@ pub(crate) fn put_aside(path: &Path) {
 
 /// Writes a segment.
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(crate) struct Writer {
     file: BufWriter<File>,
     path: PathBuf,
     bytes: u64,
@@ -47,7 +47,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Begins a file.
-    pub(super) fn create(
+    pub(crate) fn create(
         path: PathBuf,
         hello: &v1::Hello,
         start: u64,
@@ -70,7 +70,7 @@ impl Writer {
     }
 
     /// Appends a batch.
-    pub(super) fn append(&mut self, entry: &Entry) -> std::io::Result<()> {
+    pub(crate) fn append(&mut self, entry: &Entry) -> std::io::Result<()> {
         let (seq, ended, payload) = (entry.seq, entry.ended, entry.bytes.clone());
         self.frame(&Frame { kind: Kind::Batch, seq, ended, payload })
     }
