@@ -96,6 +96,7 @@ impl App {
             hand_over_steps: true,
             max_halves: config.budget.max_halves,
             max_series: config.budget.max_series,
+            edge_idle_expiry: config.edge_idle_expiry,
             ..topology::Config::default()
         };
         let history_max_bytes = config.history_max_bytes;

@@ -9,7 +9,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use thiserror::Error;
 
@@ -77,6 +77,8 @@ pub struct Config {
     pub budget: Budget,
     /// File with the rules of services and networks.
     pub rules: Option<PathBuf>,
+    /// How long an edge without connections and gains stays in `/metrics`.
+    pub edge_idle_expiry: Duration,
     /// PEM files: the CA of the agents, and this side's certificate and key.
     pub tls: proto::tls::Files,
     /// PEM file with the revocation lists of the agents' CA.
@@ -122,6 +124,9 @@ impl Config {
                 .get("rules")
                 .map(|raw| raw.parse_with(values::readable_file))
                 .transpose()?,
+            edge_idle_expiry: layers
+                .get_or("edge-idle-expiry", "1h")
+                .parse_with(values::idle_expiry)?,
             tls: proto::tls::Files {
                 ca: file("tls-client-ca")?,
                 cert: file("tls-cert")?,

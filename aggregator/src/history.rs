@@ -9,6 +9,7 @@
 //! added to steps that are there.
 
 mod database;
+pub(crate) mod fuzzing;
 mod keeper;
 mod late;
 mod table;

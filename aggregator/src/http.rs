@@ -32,5 +32,7 @@ mod topology;
 mod window;
 
 pub use answer::Answers;
+pub(crate) use live::Live;
+pub(crate) use routes::router;
 pub use server::{Entrance, serve};
 pub use tls::Tls;

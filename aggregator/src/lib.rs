@@ -9,6 +9,8 @@ pub mod config;
 mod core;
 mod data_dir;
 mod exposition;
+#[doc(hidden)]
+pub mod fuzzing;
 mod history;
 mod http;
 mod ingest;

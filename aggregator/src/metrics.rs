@@ -265,6 +265,8 @@ impl StoreMetrics {
 /// The history.
 #[derive(Clone)]
 pub struct HistoryMetrics {
+    /// Bytes of steps, merged ones included.
+    pub bytes: IntCounter,
     /// Seconds it takes to write a step.
     pub write_seconds: Histogram,
     /// 1 while the history cannot be written.
@@ -280,6 +282,10 @@ pub struct HistoryMetrics {
 impl HistoryMetrics {
     fn new(made: &Make<'_>, store: &StoreMetrics) -> Result<Self, prometheus::Error> {
         Ok(Self {
+            bytes: made.counter(
+                "history_bytes_total",
+                "Bytes of steps written to the history, those that others were merged into included.",
+            )?,
             write_seconds: made
                 .histogram("history_write_seconds", "Time to write a step of the history.")?,
             failing: made.gauge("history_failing", "1 while the history cannot be written.")?,

@@ -8,6 +8,7 @@
 
 mod checkpoint;
 mod frame;
+pub(crate) mod fuzzing;
 mod journal;
 mod recovery;
 mod segment;

@@ -17,6 +17,8 @@ pub struct Usage {
     pub highest_mb: f64,
     pub threads: f64,
     pub files: f64,
+    /// What it had the system write to disks.
+    pub written_mb: f64,
 }
 
 impl Usage {
@@ -31,6 +33,9 @@ impl Usage {
             highest_mb: field("VmHWM")? / 1024.0,
             threads: field("Threads")?,
             files: fs::read_dir(format!("/proc/{pid}/fd"))?.count() as f64,
+            // Not told of processes of others.
+            written_mb: read("io").map_or(0.0, |io| self::field(&io, "write_bytes").unwrap_or(0.0))
+                / 1e6,
         })
     }
 }

@@ -97,7 +97,7 @@ impl Open {
 pub async fn replay(file: &Path, fast: bool, place: Place) -> Result<Replayed> {
     let name = || file.display().to_string();
     let recording = Reader::new(BufReader::new(File::open(file).with_context(name)?));
-    let Ready { authority, server, dir: _dir } = Ready::make(place)?;
+    let Ready { authority, server, dir: _dir } = Ready::make(place, &[])?;
     let mut replayed = Replayed::default();
     let cpu = server.usage();
     let begin = Instant::now();

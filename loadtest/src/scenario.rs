@@ -36,6 +36,9 @@ pub struct Scenario {
     pub faults: Faults,
     #[serde(default)]
     pub check: Check,
+    /// Settings of the aggregator, as on its command line.
+    #[serde(default)]
+    pub aggregator: Vec<String>,
 }
 
 /// Who there is, and what they do.
@@ -67,6 +70,14 @@ pub struct Fleet {
     /// Instances that are replaced per tick.
     #[serde(default)]
     pub churn: f64,
+    /// Share of the edges that come and go: silent for `rest_ticks` out of `cycle_ticks`, each from a moment of its
+    /// own on.
+    #[serde(default)]
+    pub restless: f64,
+    #[serde(default)]
+    pub rest_ticks: u32,
+    #[serde(default)]
+    pub cycle_ticks: u32,
     /// Ticks from one storm of connections to the next; 0 for none.
     #[serde(default)]
     pub storm_every: u32,
@@ -134,10 +145,12 @@ pub struct Check {
     pub patience: Duration,
     /// Whether `/api/v1/topology` is compared, too. Its history does not outlive the aggregator.
     pub topology: bool,
-    /// MB of resident memory and file descriptors that the second half of the run may add to what
-    /// was the most in the first; 0 for any.
-    pub max_growth_mb: f64,
-    pub max_growth_fds: f64,
+    /// Resident memory and file descriptors may grow by this share of what they were from `flat_after` on, by a line
+    /// through the middle of all readings; 0 for any.
+    pub max_growth: f64,
+    /// How long until everything that is remembered for a while only is as much as it gets.
+    #[serde(with = "duration")]
+    pub flat_after: Duration,
 }
 
 impl Default for Check {
@@ -147,8 +160,8 @@ impl Default for Check {
             freshness_every: Duration::ZERO,
             patience: Duration::from_secs(90),
             topology: true,
-            max_growth_mb: 0.0,
-            max_growth_fds: 0.0,
+            max_growth: 0.0,
+            flat_after: Duration::ZERO,
         }
     }
 }
@@ -183,6 +196,8 @@ impl Scenario {
             fleet.edges
         );
         ensure!(!self.load.interval.is_zero(), "an interval takes some time");
+        let rests = fleet.restless <= 0.0 || (1..fleet.cycle_ticks).contains(&fleet.rest_ticks);
+        ensure!(rests, "an edge that comes and goes rests for a part of its cycle");
         ensure!(fleet.links_per_edge > 0 && fleet.replicas > 0, "an edge has links");
         Ok(())
     }

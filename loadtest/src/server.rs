@@ -1,6 +1,7 @@
 //! The aggregator under load: a child of ours, or one that runs already.
 
 use std::{
+    ffi::OsString,
     fs::OpenOptions,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -38,6 +39,7 @@ enum Kind {
         program: PathBuf,
         arguments: Vec<String>,
         log: PathBuf,
+        data: PathBuf,
         running: Mutex<Running>,
     },
     /// Of this process id, if it is known.
@@ -46,13 +48,19 @@ enum Kind {
 
 struct Running {
     child: Option<Child>,
-    /// CPU-seconds of those that were killed.
+    /// CPU-seconds of those that were killed, and what they wrote.
     spent: f64,
+    written_mb: f64,
 }
 
 impl Server {
     /// Starts the aggregator on ports of its choice and with data below `dir`.
-    pub fn start(program: &Path, dir: &Path, authority: &Authority) -> Result<Self> {
+    pub fn start(
+        program: &Path,
+        dir: &Path,
+        authority: &Authority,
+        settings: &[String],
+    ) -> Result<Self> {
         let file = |name: &str| authority.file(name).display().to_string();
         let pairs = [
             ("--data-dir", dir.join("data").display().to_string()),
@@ -60,15 +68,16 @@ impl Server {
             ("--tls-cert", file("aggregator.crt")),
             ("--tls-key", file("aggregator.key")),
         ];
-        let arguments: Vec<String> =
-            pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();
+        let pairs = pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
+        let arguments: Vec<String> = pairs.chain(settings.iter().cloned()).collect();
         let log = dir.join("aggregator.log");
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let any = Addresses { agents: any, readers: any };
         let (child, addresses) = spawn(program, &arguments, any, &log)?;
-        let running = Mutex::new(Running { child: Some(child), spent: 0.0 });
+        let running = Mutex::new(Running { child: Some(child), spent: 0.0, written_mb: 0.0 });
         let program = program.to_owned();
-        Ok(Self { addresses, kind: Kind::Child { program, arguments, log, running } })
+        let data = dir.join("data");
+        Ok(Self { addresses, kind: Kind::Child { program, arguments, log, data, running } })
     }
 
     /// One that runs already.
@@ -83,21 +92,38 @@ impl Server {
                 let running = lock(running);
                 let mut usage = Usage::of(running.child.as_ref()?.id()).ok()?;
                 usage.cpu_seconds += running.spent;
+                usage.written_mb += running.written_mb;
                 Some(usage)
             }
             Kind::Attached(pid) => Usage::of((*pid)?).ok(),
         }
     }
 
+    /// The snapshots that lie in its data directory, one that is being written included; none of one that ran
+    /// already.
+    pub fn snapshots(&self) -> Vec<OsString> {
+        let Kind::Child { data, .. } = &self.kind else { return Vec::new() };
+        let names = data.read_dir().into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let is_one = |name: &OsString| {
+            let name = name.to_string_lossy();
+            name.starts_with("snapshot-") || name == "unfinished"
+        };
+        let mut found: Vec<_> = names.filter(is_one).collect();
+        found.sort_unstable();
+        found
+    }
+
     /// Ends it without a warning and starts it again on the same ports and data. Returns how
     /// long it took to listen.
     pub fn kill_and_restart(&self) -> Result<Duration> {
-        let Kind::Child { program, arguments, log, running } = &self.kind else {
+        let Kind::Child { program, arguments, log, running, .. } = &self.kind else {
             bail!("an aggregator that was running already is not killed");
         };
         let mut running = lock(running);
         if let Some(mut child) = running.child.take() {
-            running.spent += Usage::of(child.id()).map_or(0.0, |usage| usage.cpu_seconds);
+            let usage = Usage::of(child.id()).unwrap_or_default();
+            running.spent += usage.cpu_seconds;
+            running.written_mb += usage.written_mb;
             child.kill().context("kill the aggregator")?;
             child.wait().context("wait for the aggregator")?;
         }

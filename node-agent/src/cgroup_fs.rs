@@ -141,6 +141,15 @@ fn unescape(field: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// Looks for a cgroup below each mount of a table, for the fuzz targets.
+pub(crate) fn fuzzing(table: &str, cgroup: &str) {
+    for mount in parse_mounts(table) {
+        let below = mount.point.clone();
+        let found = CgroupFs { mount, dir: below.clone() }.locate(cgroup);
+        assert!(found.starts_with(&below), "{} is not below {}", found.display(), below.display());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,8 @@ pub mod collector;
 pub mod config;
 pub mod doctor;
 pub mod former;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod kernel;
 pub mod ledger;

@@ -1,8 +1,13 @@
 //! The load tester: simulated agents against a real aggregator, both with optimisations.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::{
     options::{Kill, Soak},
@@ -20,6 +25,7 @@ pub fn kill(options: &Kill) -> Result<()> {
     let at_most = PER_KILL * options.times;
     let mut command = tester(&["run", "kill"])?;
     command.args(["--kills", &options.times.to_string()]);
+    command.args(report(&options.reports)?);
     command.args(["--duration", &format!("{}s", at_most.as_secs())]);
     run(seeded(&mut command, options.seed))
 }
@@ -30,6 +36,7 @@ pub fn kill(options: &Kill) -> Result<()> {
 /// When a total is not what was sent in the end, or memory or file descriptors grew.
 pub fn soak(options: &Soak) -> Result<()> {
     let mut command = tester(&["run", "soak"])?;
+    command.args(report(&options.reports)?);
     command.args(["--duration", &format!("{}m", options.minutes)]);
     run(seeded(&mut command, options.seed))
 }
@@ -44,6 +51,13 @@ fn tester(arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(build()?.join("weft-loadtest"));
     command.args(arguments);
     Ok(command)
+}
+
+/// Where the tester is to leave its report and plots.
+fn report(folder: &Path) -> Result<[OsString; 4]> {
+    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    let json = folder.join("report.json");
+    Ok(["--json".into(), json.into(), "--svg".into(), folder.into()])
 }
 
 fn seeded(command: &mut Command, seed: Option<u64>) -> &mut Command {

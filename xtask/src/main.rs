@@ -3,6 +3,8 @@
 
 mod bpf;
 mod demo;
+mod fuzz;
+mod kill;
 mod lint;
 mod load;
 mod matrix;
@@ -29,7 +31,8 @@ fn main() -> ExitCode {
         Command::Sbom => sbom::write_all(),
         Command::Matrix(options) => matrix::run(&workspace(), &options.into()),
         Command::Measure(options) => measure::run_all(&options),
-        Command::Kill(options) => load::kill(&options),
+        Command::Fuzz(options) => fuzz::run_all(&options),
+        Command::Kill(options) => kill::run_all(&options),
         Command::Soak(options) => load::soak(&options),
     };
     match result {

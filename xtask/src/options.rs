@@ -36,8 +36,10 @@ pub enum Command {
     Matrix(Matrix),
     /// Measure what Weft costs, with optimised builds: the figures of docs/PERFORMANCE.md.
     Measure(Measure),
-    /// Kill the aggregator while simulated agents send: nothing may be lost or counted twice.
+    /// Kill the aggregator and agents under load: nothing may be lost or counted twice.
     Kill(Kill),
+    /// Try bytes of every kind on everything that parses bytes from elsewhere.
+    Fuzz(Fuzz),
     /// Let a simulated fleet come and go for long: memory and file descriptors stay flat.
     Soak(Soak),
 }
@@ -103,9 +105,35 @@ pub struct Kill {
     /// How often.
     #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u32).range(1..))]
     pub times: u32,
+    /// First with real agents and real traffic between two hosts (needs root).
+    #[arg(long)]
+    pub real: bool,
+    /// Further arguments for real agents, such as --pin-dir=/sys/fs/bpf/NODE; NODE is their host's name. With any, they
+    /// are killed, too.
+    #[arg(long, value_name = "ARGUMENT", requires = "real", allow_hyphen_values = true)]
+    pub agent_argument: Vec<String>,
+    /// Leave reports and plots there.
+    #[arg(long, value_name = "DIR", default_value = "target/kill")]
+    pub reports: PathBuf,
     /// Another fleet, and other moments.
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+}
+
+/// Options of the fuzzing.
+#[derive(Debug, Args)]
+pub struct Fuzz {
+    /// How long, for each target.
+    #[arg(long, value_name = "N", default_value = "60", value_parser = clap::value_parser!(u32).range(1..))]
+    pub seconds: u32,
+    /// How many targets at a time.
+    #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub jobs: u32,
+    /// Choose from what was found the inputs that are kept in fuzz/corpus.
+    #[arg(long)]
+    pub keep: bool,
+    /// Only these targets: folders of fuzz/corpus.
+    pub targets: Vec<String>,
 }
 
 /// Options of the soak.
@@ -114,6 +142,9 @@ pub struct Soak {
     /// How long.
     #[arg(long, value_name = "N", default_value = "30", value_parser = clap::value_parser!(u32).range(1..))]
     pub minutes: u32,
+    /// Leave the report and plots there.
+    #[arg(long, value_name = "DIR", default_value = "target/soak")]
+    pub reports: PathBuf,
     /// Another fleet, and other moments.
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,

@@ -52,6 +52,9 @@ pub struct Flags {
     /// File with the rules of services and networks; read again when it changes
     #[arg(long, value_name = "FILE")]
     pub rules: Option<String>,
+    /// How long an edge without connections and gains stays in /metrics, as 90s or 1h [default: 1h]
+    #[arg(long, value_name = "TIME")]
+    pub edge_idle_expiry: Option<String>,
     /// Certificate of the aggregator (PEM)
     #[arg(long, value_name = "FILE")]
     pub tls_cert: Option<String>,
@@ -147,6 +150,25 @@ impl Layers {
         Ok(Self { flags, repeated, environment: Box::new(environment), file })
     }
 
+    /// The text of a file and nothing else; files that it names are taken to be empty ones.
+    pub(crate) fn of_text(text: &str) -> Result<Self, String> {
+        let (mut flags, expected_nodes, tokens) = parse_file(text)?;
+        for file in [
+            &mut flags.http_tls_cert,
+            &mut flags.http_tls_key,
+            &mut flags.http_client_ca,
+            &mut flags.tls_cert,
+            &mut flags.tls_key,
+            &mut flags.tls_client_ca,
+            &mut flags.tls_crl,
+        ] {
+            *file = file.take().map(|_| "/dev/null".to_owned());
+        }
+        let file = FileSettings { path: PathBuf::new(), flags, expected_nodes, tokens };
+        let (flags, repeated) = (Flags::default(), Repeated::default());
+        Ok(Self { flags, repeated, environment: Box::new(|_| None), file: Some(file) })
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<Raw> {
         if let Some(text) = self.flags.get(name) {
             return Some(Raw { text: Ok(text.to_owned()), origin: format!("--{name}") });
@@ -217,6 +239,7 @@ impl Flags {
             "max-memory-bytes" => &self.max_memory_bytes,
             "stream-bytes-per-second" => &self.stream_bytes_per_second,
             "rules" => &self.rules,
+            "edge-idle-expiry" => &self.edge_idle_expiry,
             "tls-cert" => &self.tls_cert,
             "tls-key" => &self.tls_key,
             "tls-client-ca" => &self.tls_client_ca,
@@ -240,24 +263,26 @@ fn in_file(name: &str, path: &Path) -> String {
 
 fn read_file(path: PathBuf) -> Result<FileSettings, ConfigError> {
     let read = std::fs::read_to_string(&path).map_err(|error| error.to_string());
-    let parsed = read.and_then(|text| {
-        let mut layer: FileLayer = toml::from_str(&text).map_err(|error| at_line(&error, &text))?;
-        for switch in ["service-graph-metrics", "http-insecure"] {
-            // A switch reads better without quotes.
-            if let Some(toml::Value::Boolean(on)) = layer.flags.get(switch) {
-                let text = on.to_string();
-                layer.flags.insert(switch.to_owned(), toml::Value::String(text));
-            }
-        }
-        let flags: Flags = layer.flags.try_into().map_err(|error| first_line(&error))?;
-        Ok((flags, layer.expected_node, layer.http_tokens))
-    });
-    match parsed {
+    match read.and_then(|text| parse_file(&text)) {
         Ok((flags, expected_nodes, tokens)) => {
             Ok(FileSettings { path, flags, expected_nodes, tokens })
         }
         Err(reason) => Err(ConfigError::File { path, reason }),
     }
+}
+
+/// What the text of a file says.
+fn parse_file(text: &str) -> Result<(Flags, Vec<String>, Vec<TokenEntry>), String> {
+    let mut layer: FileLayer = toml::from_str(text).map_err(|error| at_line(&error, text))?;
+    for switch in ["service-graph-metrics", "http-insecure"] {
+        // A switch reads better without quotes.
+        if let Some(toml::Value::Boolean(on)) = layer.flags.get(switch) {
+            let text = on.to_string();
+            layer.flags.insert(switch.to_owned(), toml::Value::String(text));
+        }
+    }
+    let flags: Flags = layer.flags.try_into().map_err(|error| first_line(&error))?;
+    Ok((flags, layer.expected_node, layer.http_tokens))
 }
 
 /// An error of a file, with its line.

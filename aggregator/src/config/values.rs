@@ -1,6 +1,6 @@
 //! Readers of single settings.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("`{text}` is not an address; write 127.0.0.1:7480"))
@@ -70,6 +70,28 @@ pub(super) fn history_bytes(text: &str) -> Result<u64, String> {
     match bytes(text)? {
         LEAST_HISTORY.. => bytes(text),
         _ => Err(format!("`{text}` is too little for a history: 16MB at least")),
+    }
+}
+
+/// Shorter, and edges would come and go between two readings of `/metrics`.
+const SHORTEST_EXPIRY: Duration = Duration::from_secs(30);
+
+/// `90s`, `10m` or `1h`.
+pub(super) fn idle_expiry(text: &str) -> Result<Duration, String> {
+    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(at);
+    let unit_s = match unit {
+        "s" => Some(1),
+        "m" => Some(60),
+        "h" => Some(3600),
+        _ => None,
+    };
+    let number = number.parse::<u64>().ok();
+    let seconds = number.zip(unit_s).and_then(|(number, unit_s)| number.checked_mul(unit_s));
+    match seconds.map(Duration::from_secs) {
+        Some(time) if time >= SHORTEST_EXPIRY => Ok(time),
+        Some(_) => Err(format!("`{text}` is too short: 30s at least")),
+        None => Err(format!("`{text}` is not a time such as 90s, 10m or 1h")),
     }
 }
 

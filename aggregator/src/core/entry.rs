@@ -35,7 +35,7 @@ pub(crate) struct BadEntry(#[from] postcard::Error);
 
 impl Entry {
     /// Appends the entry to `out`; what belongs to it is to follow.
-    pub(super) fn write(&self, at: Timestamp, out: Vec<u8>) -> Vec<u8> {
+    pub(crate) fn write(&self, at: Timestamp, out: Vec<u8>) -> Vec<u8> {
         // Writing to memory fails only for types that this one has none of.
         postcard::to_extend(&(at, self), out).unwrap_or_default()
     }

@@ -1,6 +1,7 @@
 //! One scrape: taken at once, written piece by piece.
 
 use prometheus::TextEncoder;
+use topology::Graph;
 
 use super::{
     edges::{self, EdgeRow},
@@ -28,25 +29,33 @@ impl Scrape {
     /// Copies every number; the graph is held for no longer than that takes.
     #[must_use]
     pub fn take(shared: &Shared) -> Self {
-        let mut head = String::new();
-        let (edges, pairs, stats, position) = {
+        let (mut scrape, stats) = {
             let core = shared.core();
             let graph = core.graph();
-            nodes::write(graph, &shared.expected_nodes, &mut head);
-            let edges = graph.published().map(EdgeRow::of).collect();
-            let mut pairs = Pairs::default();
-            if shared.service_graph_metrics {
-                graph.published().for_each(|series| pairs.add(series));
-            }
-            (edges, pairs.into_rows(), graph.stats(), core.position())
+            let scrape = Self::of(graph, &shared.expected_nodes, shared.service_graph_metrics);
+            (Self { position: core.position(), ..scrape }, graph.stats())
         };
         shared.metrics.set_graph_stats(&stats);
         let families = shared.metrics.gather();
+        let mut head = scrape.head.take().unwrap_or_default();
         if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut head) {
             tracing::warn!(%error, "cannot write the aggregator's own metrics");
         }
         process::write(&mut head);
-        Self { head: Some(head), position, edges, pairs, family: 0, row: 0 }
+        Self { head: Some(head), ..scrape }
+    }
+
+    /// What the graph alone has to say.
+    pub(crate) fn of(graph: &Graph, expected: &[String], service_graph: bool) -> Self {
+        let mut head = String::new();
+        nodes::write(graph, expected, &mut head);
+        let edges = graph.published().map(EdgeRow::of).collect();
+        let mut pairs = Pairs::default();
+        if service_graph {
+            graph.published().for_each(|series| pairs.add(series));
+        }
+        let pairs = pairs.into_rows();
+        Self { head: Some(head), position: 0, edges, pairs, family: 0, row: 0 }
     }
 }
 

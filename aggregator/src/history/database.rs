@@ -137,12 +137,12 @@ impl Database {
     }
 
     /// Writes a step that is over, merges those before it where that is due, and makes room; or adds to steps. What
-    /// was written before is passed over.
-    pub(super) fn write(&self, given: &Given, numbers: &mut Numbers) -> Result<(), HistoryError> {
+    /// was written before is passed over. Returns the bytes of the steps that were put in.
+    pub(super) fn write(&self, given: &Given, numbers: &mut Numbers) -> Result<u64, HistoryError> {
         let writing = self.database.begin_write()?;
         let written = (|| {
             if !advance(&writing, given.number)? {
-                return Ok(());
+                return Ok(0);
             }
             match &given.steps {
                 GivenSteps::Ended(step) => {
@@ -163,7 +163,10 @@ impl Database {
             }
         })();
         match written {
-            Ok(()) => Ok(writing.commit()?),
+            Ok(written) => {
+                writing.commit()?;
+                Ok(written)
+            }
             Err(error) => {
                 // What has been numbered since is not in the database.
                 writing.abort()?;
@@ -368,6 +371,8 @@ pub(super) struct Steps<'a> {
     pub(super) table: Table<'a, (u8, u64), &'static [u8]>,
     /// Bytes of each tier.
     bytes: [u64; TIERS.len()],
+    /// Bytes that were put in.
+    written: u64,
 }
 
 impl<'a> Steps<'a> {
@@ -378,17 +383,17 @@ impl<'a> Steps<'a> {
             *bytes = meta.get(bytes_of(tier).as_str())?.map_or(0, |bytes| bytes.value());
         }
         drop(meta);
-        Ok(Self { table: writing.open_table(STEPS)?, bytes })
+        Ok(Self { table: writing.open_table(STEPS)?, bytes, written: 0 })
     }
 
-    fn close(self, writing: &WriteTransaction) -> Result<(), HistoryError> {
-        let Self { table, bytes } = self;
+    fn close(self, writing: &WriteTransaction) -> Result<u64, HistoryError> {
+        let Self { table, bytes, written } = self;
         drop(table);
         let mut meta = writing.open_table(META)?;
         for (tier, bytes) in bytes.into_iter().enumerate() {
             meta.insert(bytes_of(tier).as_str(), bytes)?;
         }
-        Ok(())
+        Ok(written)
     }
 
     /// Puts in a step. The first of a period has the period before merged.
@@ -415,6 +420,7 @@ impl<'a> Steps<'a> {
         let key = (tier as u8, from.unix_ns());
         let replaced = self.table.insert(key, bytes)?.map_or(0, |old| old.value().len());
         self.bytes[tier] = (self.bytes[tier] + bytes.len() as u64).saturating_sub(replaced as u64);
+        self.written += bytes.len() as u64;
         Ok(())
     }
 

@@ -144,13 +144,14 @@ impl Writer {
             let written = self.write(&step, &mut numbers);
             timer.observe_duration();
             match &written {
-                Ok(()) if failing => tracing::info!("the history can be written again"),
+                Ok(_) if failing => tracing::info!("the history can be written again"),
                 Err(error) if !failing => {
                     tracing::error!("the history cannot be written, windows will lack it: {error}");
                 }
                 _ => {}
             }
             failing = written.is_err();
+            self.metrics.bytes.inc_by(written.unwrap_or(0));
             self.metrics.steps_lost.inc_by(u64::from(failing));
             self.metrics.failing.set(i64::from(failing));
             self.progress.note(0, 1);
@@ -161,13 +162,13 @@ impl Writer {
         &self,
         step: &Given,
         numbers: &mut Option<super::database::Numbers>,
-    ) -> Result<(), HistoryError> {
+    ) -> Result<u64, HistoryError> {
         let mut known = match numbers.take() {
             Some(known) => known,
             None => self.database.numbers()?,
         };
-        self.database.write(step, &mut known)?;
+        let written = self.database.write(step, &mut known)?;
         *numbers = Some(known);
-        Ok(())
+        Ok(written)
     }
 }

@@ -50,7 +50,7 @@ const READERS: usize = 64;
 const DEFAULT_LIMIT: usize = 1000;
 
 /// What readers of the stream share.
-pub(super) struct Live {
+pub(crate) struct Live {
     last: Mutex<Option<Look>>,
     places: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
@@ -110,7 +110,7 @@ pub(super) async fn stream(
 }
 
 impl Live {
-    pub(super) fn new(stopping: watch::Receiver<bool>) -> Self {
+    pub(crate) fn new(stopping: watch::Receiver<bool>) -> Self {
         Self { last: Mutex::new(None), places: Arc::new(Semaphore::new(READERS)), stopping }
     }
 

@@ -47,7 +47,7 @@ const HEADERS: [(HeaderName, &str); 4] = [
     (header::REFERRER_POLICY, "no-referrer"),
 ];
 
-pub(super) fn router(shared: Arc<Shared>, access: &HttpAccess, live: Live) -> Router {
+pub(crate) fn router(shared: Arc<Shared>, access: &HttpAccess, live: Live) -> Router {
     let door = Arc::new(Door::new(access));
     let guarded = |router: OpenApiRouter<_>, unrestricted| {
         let door = Arc::clone(&door);

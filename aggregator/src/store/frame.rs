@@ -48,6 +48,14 @@ pub(super) fn write(stored: &Stored, size_hint: usize) -> Result<Vec<u8>, postca
     seal(&mut bytes);
     Ok(bytes)
 }
+/// The bytes of a snapshot's file with these contents.
+pub(super) fn sealed(contents: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; HEADER];
+    bytes.extend_from_slice(contents);
+    seal(&mut bytes);
+    bytes
+}
+
 fn seal(bytes: &mut [u8]) {
     let Some((header, body)) = bytes.split_at_mut_checked(HEADER) else { return };
     let checksum = crc32fast::hash(body);

@@ -67,12 +67,7 @@ impl Segment {
         let path = dir.join(format!("{PREFIX}{from:016x}"));
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-        let mut header = Vec::with_capacity(HEADER);
-        header.extend_from_slice(&MAGIC);
-        header.extend_from_slice(&ENTRY_VERSION.to_le_bytes());
-        header.extend_from_slice(&instance.to_le_bytes());
-        header.extend_from_slice(&from.to_le_bytes());
-        file.write_all(&header)?;
+        file.write_all(&Contents::header(instance, from))?;
         Ok(file)
     }
 
@@ -101,7 +96,17 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    fn check(bytes: Vec<u8>, from: u64) -> Result<Self, String> {
+    /// What a file begins with.
+    pub(super) fn header(instance: u64, from: u64) -> Vec<u8> {
+        let mut header = Vec::with_capacity(HEADER);
+        header.extend_from_slice(&MAGIC);
+        header.extend_from_slice(&ENTRY_VERSION.to_le_bytes());
+        header.extend_from_slice(&instance.to_le_bytes());
+        header.extend_from_slice(&from.to_le_bytes());
+        header
+    }
+
+    pub(super) fn check(bytes: Vec<u8>, from: u64) -> Result<Self, String> {
         let field = |at: usize| {
             let field = bytes.get(at..at + 8).and_then(|field| field.try_into().ok());
             field.map(u64::from_le_bytes).ok_or_else(|| "its header is cut off".to_owned())

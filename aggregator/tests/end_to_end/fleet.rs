@@ -45,6 +45,7 @@ pub fn config(pki: &Path, data_dir: PathBuf) -> Config {
         history_max_bytes: 1_000_000_000,
         budget: Default::default(),
         rules: None,
+        edge_idle_expiry: std::time::Duration::from_secs(3_600),
         tls: proto::tls::Files {
             ca: pki.join("ca.crt"),
             cert: pki.join("aggregator.crt"),

@@ -30,6 +30,10 @@ pub struct Monotone {
     readings: u32,
     told: Vec<String>,
     pub falls: u64,
+    /// Whether a series may vanish, its edge being idle. When it comes again, it is no lower.
+    pub expiring: bool,
+    pub vanished: u64,
+    pub returned: u64,
 }
 
 struct Last {
@@ -51,8 +55,12 @@ impl Monotone {
             }
             line.clear();
         }
-        let vanished = self.last.values().filter(|last| last.reading != self.readings).count();
-        if vanished > 0 {
+        // What went on from the reading before, and did not from there.
+        let gone = |last: &&Last| last.reading + 1 == self.readings;
+        let vanished = self.last.values().filter(gone).count();
+        if self.expiring {
+            self.vanished += vanished as u64;
+        } else if vanished > 0 {
             let readings = self.readings;
             self.fall(|| format!("{vanished} series vanished in reading {readings}"));
             self.last.retain(|_, last| last.reading == readings);
@@ -67,6 +75,7 @@ impl Monotone {
         let Some(before) = self.last.insert(hasher.finish(), Last { value, reading }) else {
             return;
         };
+        self.returned += u64::from(before.reading + 1 < reading);
         if value < before.value - before.value.abs() * ROUNDING {
             self.fall(|| format!("{} fell from {} to {value}", sample.series, before.value));
         }
@@ -81,7 +90,8 @@ impl Monotone {
 
     /// The last reading was cut short: what it did not come to counts as read.
     pub fn forgive(&mut self) {
-        for last in self.last.values_mut() {
+        let before = self.readings.saturating_sub(1);
+        for last in self.last.values_mut().filter(|last| last.reading >= before) {
             last.reading = self.readings;
         }
     }
@@ -121,5 +131,22 @@ mod tests {
         let body: Box<dyn Read> = Box::new(Cursor::new(Vec::new()));
         monotone.read(Answer { body: BufReader::new(body) }).unwrap();
         assert!(monotone.told().contains("1 series vanished in reading 4"));
+    }
+
+    #[test]
+    fn an_edge_that_expired_comes_again_where_it_was() {
+        let mut monotone = Monotone { expiring: true, ..Monotone::default() };
+        let nothing = |monotone: &mut Monotone| {
+            let body: Box<dyn Read> = Box::new(Cursor::new(Vec::new()));
+            monotone.read(Answer { body: BufReader::new(body) }).unwrap();
+        };
+        assert_eq!(read(&mut monotone, 5, 5, 5), 0);
+        nothing(&mut monotone);
+        nothing(&mut monotone);
+        assert_eq!((monotone.vanished, monotone.returned), (1, 0));
+        assert_eq!(read(&mut monotone, 5, 5, 5), 0);
+        assert_eq!((monotone.vanished, monotone.returned), (1, 1));
+        nothing(&mut monotone);
+        assert_eq!(read(&mut monotone, 4, 5, 5), 1, "it came again with less");
     }
 }

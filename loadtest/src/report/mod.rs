@@ -125,9 +125,10 @@ impl Report {
     /// Writes a plot of every series into a folder.
     pub fn write_plots(&self, dir: &Path) -> Result<()> {
         std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
-        let plots: [Plot; 5] = [
+        let plots: [Plot; 6] = [
             ("cpu", "aggregator CPU, cores", &[("cores", |m| m.cpu_cores)]),
             ("memory", "aggregator memory, MB resident", &[("MB", |m| m.resident_mb)]),
+            ("files", "aggregator file descriptors", &[("files", |m| m.files)]),
             ("records", "records per second", &[("records/s", |m| m.records_per_second)]),
             (
                 "acknowledgement",

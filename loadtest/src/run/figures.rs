@@ -101,11 +101,40 @@ impl Inputs<'_> {
             all.add("aggregator files, end", usage.files, "");
         }
         all.add("load tester memory, end", to.own.resident_mb, "MB");
+        self.disk(&mut all);
         let stats = &self.shared.stats;
         all.add("reconnects", stats.reconnects.load(Relaxed) as f64, "");
         all.add("agents restarted", stats.restarts.load(Relaxed) as f64, "");
         self.faults.figures(&mut all);
         self.verdict.figures(&mut all);
         all
+    }
+
+    /// What is written for what comes in, and whether anybody waits for it.
+    fn disk(&self, all: &mut Figures) {
+        let [_, _, _, from, to] = self.marks;
+        if let Some((to, from)) = to.usage.as_ref().zip(from.usage.as_ref()) {
+            let written = to.written_mb - from.written_mb;
+            all.add("written to disk", written, "MB");
+            let received = (self.marks[4].sent - self.marks[3].sent) as f64 / 1e6;
+            all.add("- per byte received", written / received, "");
+        }
+        let worst = |with: bool| {
+            let moments = self.moments.iter().filter(|m| m.snapshot == with && m.ack_p99_ms > 0.0);
+            let mut p99: Vec<_> = moments.map(|moment| moment.ack_p99_ms).collect();
+            p99.sort_unstable_by(f64::total_cmp);
+            p99
+        };
+        let (with, without) = (worst(true), worst(false));
+        if with.is_empty() {
+            return;
+        }
+        all.add("half seconds with a snapshot", with.len() as f64, "");
+        for (what, p99) in [("with", with), ("without", without)] {
+            let name = format!("- acknowledged after, p99, in half of those {what}");
+            all.add(&name, p99.get(p99.len() / 2).copied().unwrap_or(f64::NAN), "ms");
+            let name = format!("- acknowledged after, p99, in the worst of those {what}");
+            all.add(&name, p99.last().copied().unwrap_or(f64::NAN), "ms");
+        }
     }
 }

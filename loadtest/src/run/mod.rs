@@ -6,6 +6,7 @@
 
 mod faults;
 mod figures;
+mod flat;
 mod freshness;
 mod place;
 mod readings;
@@ -49,7 +50,7 @@ pub async fn run(scenario: Scenario, place: Place, progress: &Progress) -> Resul
     let attached = place.attached.is_some();
     ensure!(!attached || !scenario.kills(), "an aggregator that was running already is not killed");
     let environment = Environment::now();
-    let Ready { authority, server, mut dir } = Ready::make(place)?;
+    let Ready { authority, server, mut dir } = Ready::make(place, &scenario.aggregator)?;
     let outcome = play(&scenario, &authority, &server, progress).await;
     if !outcome.as_ref().is_ok_and(|report| report.exact) {
         dir.keep();
@@ -112,6 +113,7 @@ async fn play(
     let reading = tokio::spawn(readings::run(
         addresses.readers,
         scenario.check.scrape_every,
+        scenario.fleet.restless > 0.0,
         stopping.clone(),
     ));
     let probing = tokio::spawn(probe.run(stopping));

@@ -58,8 +58,8 @@ impl Dir {
 }
 
 impl Ready {
-    /// Starts an aggregator, or finds the one that runs.
-    pub fn make(place: Place) -> Result<Self> {
+    /// Starts an aggregator with these settings, or finds the one that runs.
+    pub fn make(place: Place, settings: &[String]) -> Result<Self> {
         server::raise_file_limit();
         let dir = match place.dir {
             Some(path) => Dir { path, temporary: None },
@@ -78,7 +78,7 @@ impl Ready {
                 let authority = Authority::make(&dir.path.join("pki"))?;
                 let program =
                     place.program.map_or_else(|| server::beside("weft-aggregator"), Ok)?;
-                let server = Server::start(&program, &dir.path, &authority)?;
+                let server = Server::start(&program, &dir.path, &authority, settings)?;
                 (authority, server)
             }
         };

@@ -11,9 +11,11 @@ use crate::check::{Monotone, fetch};
 pub async fn run(
     readers: SocketAddr,
     every: Duration,
+    expiring: bool,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<Monotone> {
     let mut monotone = Monotone::default();
+    monotone.expiring = expiring;
     if every.is_zero() {
         return Ok(monotone);
     }

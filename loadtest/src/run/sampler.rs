@@ -25,6 +25,9 @@ pub struct Moment {
     pub records_per_second: f64,
     pub ack_p50_ms: f64,
     pub ack_p99_ms: f64,
+    /// Whether a snapshot was being written, or was new.
+    #[serde(default)]
+    pub snapshot: bool,
 }
 
 /// Takes samples until it is to stop.
@@ -37,6 +40,7 @@ pub async fn run(
     let begin = Instant::now();
     let stats = &shared.stats;
     let mut last = (begin, stats.records.load(Relaxed), stats.latency.counts());
+    let mut snapshots = server.snapshots();
     let mut cpu = server.usage().map(|usage| usage.cpu_seconds);
     while timeout(EVERY, stopping.wait_for(|stop| *stop)).await.is_err() {
         let now = Instant::now();
@@ -59,6 +63,12 @@ pub async fn run(
             records_per_second: (records - last.1) as f64 / past,
             ack_p50_ms: acks.p50,
             ack_p99_ms: acks.p99,
+            snapshot: {
+                let now = server.snapshots();
+                let written = now != snapshots;
+                snapshots = now;
+                written
+            },
         });
         last = (now, records, counts);
     }

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, ensure};
 use tokio::time::sleep;
 
-use super::{freshness, readings, sampler::Moment};
+use super::{flat::Line, freshness, readings, sampler::Moment};
 use crate::{
     agent::Ledger,
     check::{Differences, Expected, Fetched, Monotone, compare_metrics, compare_topology, fetch},
@@ -33,6 +33,10 @@ pub struct Verdict {
     /// From the last acknowledgement until everything showed.
     shown_after: Duration,
     readings: u32,
+    /// Series that expired, and came again.
+    expired: [u64; 2],
+    /// Memory and files, where they are to be flat.
+    flat: Vec<(&'static str, Line)>,
     bytes: u64,
     connections: u64,
 }
@@ -74,6 +78,13 @@ impl Verdict {
             false => readings::read(server.addresses.readers, monotone).await?,
         };
         verdict.readings = monotone.readings();
+        verdict.expired = [monotone.vanished, monotone.returned];
+        if monotone.expiring && verdict.expired.contains(&0) {
+            verdict.problems.push(format!(
+                "edges were to expire and come again: {} series vanished, {} came again",
+                monotone.vanished, monotone.returned
+            ));
+        }
         if monotone.falls > 0 {
             let told = monotone.told();
             verdict.problems.push(format!("{} counters fell:\n  {told}", monotone.falls));
@@ -91,23 +102,26 @@ impl Verdict {
 
     /// Adds what holds for memory and files over the time of the run.
     pub fn growth(&mut self, scenario: &Scenario, moments: &[Moment]) {
-        let (first, second) = moments.split_at(moments.len() / 2);
-        let most = |of: fn(&Moment) -> f64, in_: &[Moment]| in_.iter().map(of).fold(0.0, f64::max);
-        for (what, allowed, of) in [
-            (
-                "MB of memory",
-                scenario.check.max_growth_mb,
-                (|m| m.resident_mb) as fn(&Moment) -> f64,
-            ),
-            ("file descriptors", scenario.check.max_growth_fds, |m| m.files),
-        ] {
-            let grown = most(of, second) - most(of, first);
-            if allowed > 0.0 && grown > allowed {
-                let (a, b) = (most(of, first), most(of, second));
+        let allowed = scenario.check.max_growth;
+        if allowed <= 0.0 {
+            return;
+        }
+        let from = scenario.check.flat_after.as_secs_f64();
+        for (what, of) in
+            [("memory", (|m| m.resident_mb) as fn(&Moment) -> f64), ("files", |m| m.files)]
+        {
+            let later = moments.iter().filter(|moment| moment.seconds >= from);
+            let readings: Vec<_> = later.map(|moment| (moment.seconds, of(moment))).collect();
+            let Some(line) = Line::through(&readings) else { continue };
+            if line.growth() > allowed {
                 self.problems.push(format!(
-                    "{what} are not flat: at most {a:.1} in the first half, {b:.1} in the second"
+                    "{what} is not flat: it rises by {:.1} % from {from:.0} s on, from {:.1} to {:.1}",
+                    100.0 * line.growth(),
+                    line.begin,
+                    line.end
                 ));
             }
+            self.flat.push((what, line));
         }
     }
 
@@ -117,6 +131,16 @@ impl Verdict {
         all.add("everything shows after", self.shown_after.as_secs_f64(), "s");
         if self.readings > 0 {
             all.add("readings of /metrics", f64::from(self.readings), "");
+        }
+        let [expired, returned] = self.expired;
+        if expired > 0 {
+            all.add("series that expired", expired as f64, "");
+            all.add("- of which came again", returned as f64, "");
+        }
+        for (what, line) in &self.flat {
+            all.add(&format!("{what} after warm-up, begin"), line.begin, "");
+            all.add(&format!("{what} after warm-up, end"), line.end, "");
+            all.add(&format!("{what} after warm-up, growth"), 100.0 * line.growth(), "%");
         }
         for (name, answer) in [("/metrics", &self.metrics), ("/api/v1/topology", &self.topology)] {
             let Some((fetched, cpu)) = answer else { continue };

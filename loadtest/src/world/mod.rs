@@ -26,6 +26,7 @@ mod purpose {
     pub const SHARED: u64 = 4;
     pub const SIDE: u64 = 5;
     pub const STORM: u64 = 6;
+    pub const REST: u64 = 7;
 }
 
 /// A number of a tick, one per interval.

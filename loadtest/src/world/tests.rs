@@ -109,3 +109,19 @@ fn a_plain_record_is_what_figures_are_given_for() {
         }
     }
 }
+
+#[test]
+fn edges_rest_and_are_all_there_in_the_end() {
+    let fleet = Scenario::load("smoke").unwrap().fleet;
+    let restless = Fleet { restless: 0.5, rest_ticks: 20, cycle_ticks: 40, churn: 0.5, ..fleet };
+    let world = World::new(&restless, 1, 200);
+    let mut rested = 0;
+    for edge in 0..world.edges.len() as u32 {
+        let links: Vec<_> = world.links.iter().filter(|link| link.edge == edge).collect();
+        assert!(links.iter().any(|link| link.died == NEVER && link.born < 200), "{edge} is gone");
+        let silent = |tick: Tick| !links.iter().any(|link| (link.born..=link.died).contains(&tick));
+        rested += u32::from((0..200).any(silent));
+    }
+    let share = f64::from(rested) / world.edges.len() as f64;
+    assert!((0.3..=0.7).contains(&share), "{share} of the edges have rested");
+}

@@ -205,6 +205,21 @@ impl Layers {
         Ok(Self { flags, environment, file })
     }
 
+    /// The text of a file and nothing else; files that it names are taken to be empty ones.
+    pub(crate) fn of_text(text: &str) -> Result<Self, String> {
+        let mut layer: Layer = toml::from_str(text).map_err(|error| error.message().to_owned())?;
+        for file in [&mut layer.tls_ca, &mut layer.tls_cert, &mut layer.tls_key] {
+            *file = file.take().map(|_| "/proc/self/limits".to_owned());
+        }
+        // Looking for it asks the system.
+        layer.cgroup = None;
+        Ok(Self {
+            flags: Layer::default(),
+            environment: Vec::new(),
+            file: Some((PathBuf::new(), layer)),
+        })
+    }
+
     pub(super) fn get(&self, name: &'static str) -> Option<Raw<'_>> {
         if let Some(text) = self.flags.get(name) {
             return Some(Raw { text, origin: Origin::Flag, name });

@@ -9,6 +9,10 @@ use std::collections::{HashMap, HashSet};
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 const MAGIC: u16 = 0xeb9f;
+/// Members looked at for one question: more than any structure of a kernel has, unnamed ones inside it included. In
+/// circles of malformed ones there would be no end of them.
+const MEMBERS_LOOKED_AT: u32 = 10_000;
+
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
@@ -161,20 +165,22 @@ impl KernelTypes {
     /// Byte offset of a member, unnamed structures and unions inside looked through.
     #[must_use]
     pub fn offset(&self, structure: &str, member: &str) -> Option<u32> {
-        self.find(*self.structures.get(structure)?, member, 0)
+        let mut left = MEMBERS_LOOKED_AT;
+        self.find(*self.structures.get(structure)?, member, 0, &mut left)
             .filter(|bits| bits % 8 == 0)
             .map(|bits| bits / 8)
     }
 
-    fn find(&self, id: u32, wanted: &str, depth: u8) -> Option<u32> {
+    fn find(&self, id: u32, wanted: &str, depth: u8, left: &mut u32) -> Option<u32> {
         // Nested deeper than anything a kernel has: malformed, perhaps circular.
         if depth > 16 {
             return None;
         }
         self.members.get(&id)?.iter().find_map(|member| {
+            *left = left.checked_sub(1)?;
             if member.name == 0 {
-                let inside = self.find(member.kind, wanted, depth + 1)?;
-                Some(member.bit_offset + inside)
+                let inside = self.find(member.kind, wanted, depth + 1, left)?;
+                member.bit_offset.checked_add(inside)
             } else {
                 (self.string(member.name) == wanted).then_some(member.bit_offset)
             }
@@ -218,6 +224,22 @@ mod tests {
         }
         header.push(0);
         assert!(matches!(KernelTypes::parse(&header), Err(BtfError::Malformed(_))));
+    }
+
+    #[test]
+    fn circles_are_left_in_time() {
+        // struct a has 40 unnamed members, each of which is it again, far away.
+        let strings = b"\0a\0";
+        let mut words = vec![1_u32, 4 << 24 | 40, 8];
+        words.extend([0, 1, u32::MAX - 7].repeat(40));
+        let length = 4 * words.len() as u32;
+        let mut bytes = vec![0x9f, 0xeb, 1, 0];
+        for word in [24, 0, length, length, strings.len() as u32].iter().chain(&words) {
+            bytes.extend_from_slice(&word.to_ne_bytes());
+        }
+        bytes.extend_from_slice(strings);
+        let types = KernelTypes::parse(&bytes).unwrap();
+        assert_eq!(types.offset("a", "x"), None);
     }
 
     #[test]

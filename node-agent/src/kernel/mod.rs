@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "memory shared with the kernel programs: see pages.rs")]
 
 mod adopt;
-mod btf;
+pub(crate) mod btf;
 mod iterators;
 mod listeners;
 mod load;
@@ -269,7 +269,7 @@ impl Source for Kernel {
 }
 
 /// A record of the ring buffer, whose bytes the agent does not trust more than any others.
-fn parse_hint(bytes: &[u8]) -> Option<Hint> {
+pub(crate) fn parse_hint(bytes: &[u8]) -> Option<Hint> {
     let (kind, rest) = bytes.split_first_chunk()?;
     let (tgid, rest) = rest.split_first_chunk()?;
     let (subject, _) = rest.split_first_chunk()?;

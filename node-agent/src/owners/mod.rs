@@ -4,6 +4,7 @@
 //! lives; what was read is kept, because later there may be nothing left to read.
 
 mod cgroups;
+pub(crate) mod fuzzing;
 mod interpreter;
 mod leaf;
 mod procfs;

@@ -7,6 +7,7 @@
 //! A stream that needs a batch which is gone is sent a preface and goes on after it. Prefaces begin
 //! where a segment of the spool does, or memory.
 
+pub(crate) mod fuzzing;
 pub mod leftover;
 mod spool;
 

@@ -41,6 +41,8 @@ pub struct Fleet {
     // Agents first: they are to end before what they talk to.
     agents: Vec<Agent>,
     aggregator: Process,
+    /// How it was started.
+    spawn: Spawn,
     host: Host,
     interval: Duration,
 }
@@ -86,7 +88,7 @@ impl Fleet {
             .args(args)
             .log(lab.folder().join("aggregator.log"));
         let aggregator = host.spawn_system(&spawn)?;
-        let mut fleet = Self { agents: Vec::new(), aggregator, host, interval };
+        let mut fleet = Self { agents: Vec::new(), aggregator, spawn, host, interval };
         let ready = format!("http://{HTTP}/readyz");
         wait_until_ok(&fleet.host, &ready, &mut fleet.aggregator)?;
         Ok(fleet)
@@ -147,15 +149,30 @@ impl Fleet {
         agent.process.stop(STOP_LIMIT).map_err(|error| with_log(error, &agent.process))
     }
 
-    /// Kills the agent of a host, which has no time to do anything about it.
+    /// Kills the agent of a host without a warning, so that another can take its place.
     ///
     /// # Errors
-    /// When it cannot be killed.
+    /// When it was gone already.
     pub fn kill_agent(&mut self, host: &Host) -> Result<()> {
         let found = self.agents.iter().position(|agent| agent.node == host.name());
         let Some(mut agent) = found.map(|at| self.agents.remove(at)) else { return Ok(()) };
         agent.process.signal(Signal::SIGKILL)?;
         agent.process.wait(STOP_LIMIT).map(drop)
+    }
+
+    /// Kills the aggregator without a warning and starts it again on its data. Returns how long that took until it
+    /// was ready.
+    ///
+    /// # Errors
+    /// When it was gone already, or is not ready in time.
+    pub fn kill_aggregator(&mut self) -> Result<Duration> {
+        self.aggregator.signal(Signal::SIGKILL)?;
+        self.aggregator.wait(STOP_LIMIT)?;
+        let begin = Instant::now();
+        self.aggregator = self.host.spawn_system(&self.spawn)?;
+        let ready = format!("http://{HTTP}/readyz");
+        wait_until_ok(&self.host, &ready, &mut self.aggregator)?;
+        Ok(begin.elapsed())
     }
 
     /// The agents, in the order of their start.

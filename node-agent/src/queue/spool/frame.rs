@@ -72,7 +72,7 @@ pub(crate) enum FrameError {
 
 impl Frame {
     /// Writes it; returns how many bytes that were.
-    pub(super) fn write(&self, out: &mut impl Write) -> io::Result<u64> {
+    pub(crate) fn write(&self, out: &mut impl Write) -> io::Result<u64> {
         let mut contents = Vec::with_capacity(HEAD + FACTS + self.payload.len());
         contents.resize(HEAD, 0);
         contents.push(self.kind as u8);
@@ -89,7 +89,7 @@ impl Frame {
     }
 
     /// Reads the next; `None` at the end of the file.
-    pub(super) fn read(from: &mut impl Read) -> Result<Option<Self>, FrameError> {
+    pub(crate) fn read(from: &mut impl Read) -> Result<Option<Self>, FrameError> {
         let mut head = [0; HEAD];
         match fill(from, &mut head)? {
             0 => return Ok(None),

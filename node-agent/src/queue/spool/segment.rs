@@ -39,7 +39,7 @@ pub(crate) fn put_aside(path: &Path) {
 
 /// Writes a segment.
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(crate) struct Writer {
     file: BufWriter<File>,
     path: PathBuf,
     bytes: u64,
@@ -47,7 +47,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Begins a file with the batch after `start`, whose interval ended at `ended`.
-    pub(super) fn create(
+    pub(crate) fn create(
         path: PathBuf,
         hello: &v1::Hello,
         (start, ended): (u64, Moment),
@@ -69,7 +69,7 @@ impl Writer {
     }
 
     /// Appends a batch.
-    pub(super) fn append(&mut self, entry: &Entry) -> std::io::Result<()> {
+    pub(crate) fn append(&mut self, entry: &Entry) -> std::io::Result<()> {
         let (seq, ended, payload) = (entry.seq, entry.ended, entry.bytes.clone());
         self.frame(&Frame { kind: Kind::Batch, seq, ended, payload })
     }

@@ -1,0 +1,18 @@
+//! The targets, a file for each parser.
+
+pub mod batches;
+pub mod btf;
+pub mod columns;
+pub mod config_agent;
+pub mod config_aggregator;
+pub mod exposition;
+pub mod hints;
+pub mod history;
+pub mod journal;
+pub mod messages;
+pub mod processes;
+pub mod query;
+pub mod recording;
+pub mod snapshot;
+pub mod spool;
+pub mod tls;

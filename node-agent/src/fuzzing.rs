@@ -1,0 +1,73 @@
+//! What bytes from elsewhere come to, for the fuzz targets of `fuzz/`: each function takes any bytes and holds what
+//! becomes of them against what must be true. They panic when it is not; nothing else here calls them.
+
+use std::path::Path;
+
+use proto::{convert::WorkloadDefinition, v1};
+
+use crate::{
+    cgroup_fs,
+    config::{Config, Layers},
+    kernel::{self, btf::KernelTypes},
+    owners,
+    queue::fuzzing as spooled,
+};
+
+/// A record of the ring buffer: it is a hint, or none.
+pub fn hints(data: &[u8]) {
+    let Some(hint) = kernel::parse_hint(data) else {
+        return assert!(data.len() < 16, "a whole hint is none");
+    };
+    let mut bytes = hint.kind.to_ne_bytes().to_vec();
+    bytes.extend_from_slice(&hint.tgid.to_ne_bytes());
+    bytes.extend_from_slice(&hint.subject.to_ne_bytes());
+    assert_eq!(data.get(..16), Some(bytes.as_slice()), "another hint");
+}
+
+/// Types of a kernel. What is asked of them is answered, in bounded time.
+pub fn types(data: &[u8]) {
+    let Ok(types) = KernelTypes::parse(data) else { return };
+    for name in ["sock", "tcp_sock", "a", ""] {
+        for member in ["sk_err", "y", "z", ""] {
+            let _ = types.offset(name, member);
+        }
+        let _ = (types.has_function(name), types.has_structure(name), types.has_enumerator(name));
+    }
+}
+
+/// Files of `/proc` and a cgroup's path. What a workload is called is to the aggregator's liking.
+pub fn processes(dir: &Path, data: &[u8]) {
+    let mut files = data.splitn(4, |byte| *byte == 0xff);
+    let mut next = || files.next().unwrap_or_default();
+    let (path, stat, command, mounts) = (next(), next(), next(), next());
+    let path = String::from_utf8_lossy(path);
+    for workload in owners::fuzzing::workloads(dir, &path, stat, command) {
+        let wire = v1::WorkloadDefinition::from(WorkloadDefinition { id: 1, workload });
+        let read = WorkloadDefinition::try_from(wire.clone());
+        assert!(read.is_ok(), "{wire:?}: {:?}", read.err());
+    }
+    cgroup_fs::fuzzing(&String::from_utf8_lossy(mounts), &path);
+}
+
+/// A file of settings. It is understood, or there is a line that says what is wrong.
+pub fn settings(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let resolved = Layers::of_text(text)
+        .and_then(|layers| Config::resolve(&layers).map_err(|error| error.to_string()));
+    match resolved {
+        Ok(config) => assert!(!config.aggregators.is_empty(), "an agent without an aggregator"),
+        Err(error) => assert!(!error.is_empty(), "an error without a word"),
+    }
+}
+
+/// A file of the spool: as it is, and one of these batches that is then cut off and changed in places. What is read of
+/// it is how it began.
+pub fn spool(dir: &Path, data: &[u8]) {
+    spooled::file(dir, data);
+    spooled::damaged(data);
+}
+
+/// What [`spool`] takes, made of batches.
+pub fn spool_files(dir: &Path, batches: &[v1::Batch]) -> Vec<Vec<u8>> {
+    spooled::files(dir, batches)
+}
