@@ -5,7 +5,7 @@ use topology::{Measure, Series};
 
 use super::{
     buckets::{CONNECT, Classic, LIFETIME, RTT},
-    family::{Family, histogram, labels, sample},
+    family::{Family, count, histogram, labels},
 };
 
 /// What one edge has counted.
@@ -44,7 +44,7 @@ impl EdgeRow {
     }
 
     fn write(&self, out: &mut String, name: &str, more: &str, measure: Measure) {
-        sample(out, name, &self.labels, more, self.get(measure));
+        count(out, name, &self.labels, more, self.get(measure));
     }
 }
 
@@ -90,7 +90,7 @@ pub(super) const FAMILIES: &[Family<EdgeRow>] = &[
         name: "weft_edge_connections_open",
         kind: "gauge",
         help: "Connections open now.",
-        write: |name, row, out| sample(out, name, &row.labels, "", row.open),
+        write: |name, row, out| count(out, name, &row.labels, "", row.open),
     },
     Family {
         name: "weft_edge_segments_total",
@@ -99,7 +99,7 @@ pub(super) const FAMILIES: &[Family<EdgeRow>] = &[
         write: |name, row, out| {
             let to_server = row.get(Measure::SegmentsToServer);
             let segments = to_server.saturating_add(row.get(Measure::SegmentsToClient));
-            sample(out, name, &row.labels, "", segments);
+            count(out, name, &row.labels, "", segments);
         },
     },
     Family {

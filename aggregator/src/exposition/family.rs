@@ -1,8 +1,22 @@
 //! The text format: a family of series is its name, kind and help, then its samples.
 
-use std::fmt::Write;
+use std::{fmt::Write, sync::LazyLock};
 
 use super::buckets::{CLASSIC, Classic, Exponents};
+
+/// Exponents of bounds lie within this distance of 0.
+const FARTHEST: i32 = 32;
+
+/// `le="…"} ` of every bound that there may be: writing a float takes longer than the rest of a line.
+static BOUNDS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let exponents = -FARTHEST..=FARTHEST;
+    exponents.map(|exponent| format!("le=\"{}\"}} ", f64::exp2(f64::from(exponent)))).collect()
+});
+
+fn bound(exponent: i32) -> &'static str {
+    let at = usize::try_from(exponent + FARTHEST).ok();
+    at.and_then(|at| BOUNDS.get(at)).map_or("", String::as_str)
+}
 
 /// A family whose samples come from rows of one kind.
 pub(super) struct Family<R: 'static> {
@@ -33,12 +47,37 @@ pub(super) fn sample(
     more: &str,
     value: impl std::fmt::Display,
 ) {
+    series(out, name, labels, more);
     // Writing to a string does not fail.
-    let _ = match (labels.is_empty(), more.is_empty()) {
-        (true, true) => writeln!(out, "{name} {value}"),
-        (false, false) => writeln!(out, "{name}{{{labels},{more}}} {value}"),
-        _ => writeln!(out, "{name}{{{labels}{more}}} {value}"),
-    };
+    let _ = writeln!(out, " {value}");
+}
+
+/// The same for whole numbers, of which there are most.
+pub(super) fn count(out: &mut String, name: &str, labels: &str, more: &str, value: u64) {
+    series(out, name, labels, more);
+    out.push(' ');
+    number(out, value);
+}
+
+/// Appends a name and its labels.
+fn series(out: &mut String, name: &str, labels: &str, more: &str) {
+    out.push_str(name);
+    if labels.is_empty() && more.is_empty() {
+        return;
+    }
+    out.push('{');
+    out.push_str(labels);
+    if !labels.is_empty() && !more.is_empty() {
+        out.push(',');
+    }
+    out.push_str(more);
+    out.push('}');
+}
+
+/// Appends a number and the end of the line.
+fn number(out: &mut String, value: u64) {
+    out.push_str(itoa::Buffer::new().format(value));
+    out.push('\n');
 }
 
 /// Appends the samples of a classic histogram.
@@ -49,19 +88,21 @@ pub(super) fn histogram(
     histogram: &Classic,
     exponents: &Exponents,
 ) {
-    let comma = if labels.is_empty() { "" } else { "," };
-    for (exponent, count) in exponents.iter().zip(histogram.cumulative) {
-        let bound = f64::exp2(f64::from(*exponent));
-        let _ = writeln!(out, "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {count}");
+    let bounds = exponents.iter().map(|exponent| bound(*exponent)).chain([r#"le="+Inf"} "#]);
+    for (bound, count) in bounds.zip(histogram.cumulative) {
+        out.push_str(name);
+        out.push_str("_bucket{");
+        out.push_str(labels);
+        if !labels.is_empty() {
+            out.push(',');
+        }
+        out.push_str(bound);
+        number(out, count);
     }
-    let count = histogram.cumulative[CLASSIC - 1];
-    let _ = writeln!(out, "{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {count}");
-    for (suffix, value) in [("_sum", histogram.sum_seconds), ("_count", count as f64)] {
-        let _ = match labels {
-            "" => writeln!(out, "{name}{suffix} {value}"),
-            labels => writeln!(out, "{name}{suffix}{{{labels}}} {value}"),
-        };
-    }
+    out.push_str(name);
+    sample(out, "_sum", labels, "", histogram.sum_seconds);
+    out.push_str(name);
+    count(out, "_count", labels, "", histogram.cumulative[CLASSIC - 1]);
 }
 
 /// Renders labels: pairs parted by commas, values escaped.
@@ -73,17 +114,25 @@ pub(super) fn labels(pairs: &[(&str, &str)]) -> String {
         }
         out.push_str(name);
         out.push_str("=\"");
-        for character in value.chars() {
-            match character {
-                '\\' => out.push_str("\\\\"),
-                '"' => out.push_str("\\\""),
-                '\n' => out.push_str("\\n"),
-                _ => out.push(character),
-            }
-        }
+        escape(&mut out, value);
         out.push('"');
     }
     out
+}
+
+/// Appends a value as it stands between quotes. Hardly any has something to escape.
+fn escape(out: &mut String, mut value: &str) {
+    while let Some(at) = value.find(['\\', '"', '\n']) {
+        let (before, rest) = value.split_at(at);
+        out.push_str(before);
+        out.push_str(match rest.as_bytes().first() {
+            Some(b'\\') => "\\\\",
+            Some(b'"') => "\\\"",
+            _ => "\\n",
+        });
+        value = rest.get(1..).unwrap_or_default();
+    }
+    out.push_str(value);
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub struct Scrape {
     /// Family, counted over both kinds of rows, and row that come next.
     family: usize,
     row: usize,
+    /// Bytes of the last piece: the next is about as long.
+    bytes: usize,
 }
 
 impl Scrape {
@@ -46,7 +48,7 @@ impl Scrape {
             tracing::warn!(%error, "cannot write the aggregator's own metrics");
         }
         process::write(&mut head);
-        Self { head: Some(head), position, edges, pairs, family: 0, row: 0 }
+        Self { head: Some(head), position, edges, pairs, family: 0, row: 0, bytes: 0 }
     }
 }
 
@@ -66,22 +68,23 @@ impl Iterator for Scrape {
             return Some(head);
         }
         let (more, piece) = match edges::FAMILIES.get(self.family) {
-            Some(family) => piece(family, &self.edges, self.row),
+            Some(family) => piece(family, &self.edges, self.row, self.bytes),
             None => {
                 let family = self.family - edges::FAMILIES.len();
                 let family = service_graph::FAMILIES.get(family).filter(|_| !self.pairs.is_empty());
-                piece(family?, &self.pairs, self.row)
+                piece(family?, &self.pairs, self.row, self.bytes)
             }
         };
         (self.family, self.row) =
             if more { (self.family, self.row + ROWS) } else { (self.family + 1, 0) };
+        self.bytes = piece.len();
         Some(piece)
     }
 }
 
 /// The text of some rows of a family, and whether there are more of them.
-fn piece<R>(family: &Family<R>, rows: &[R], from: usize) -> (bool, String) {
-    let mut out = String::new();
+fn piece<R>(family: &Family<R>, rows: &[R], from: usize, bytes: usize) -> (bool, String) {
+    let mut out = String::with_capacity(bytes + bytes / 8);
     if from == 0 {
         family.head(&mut out);
     }

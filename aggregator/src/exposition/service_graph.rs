@@ -9,7 +9,7 @@ use topology::{Series, model::WorkloadKind};
 
 use super::{
     buckets::{CONNECT, Classic, LIFETIME},
-    family::{Family, histogram, labels, sample},
+    family::{Family, count, histogram, labels},
 };
 
 /// What two services have to do with each other, whatever the port.
@@ -73,13 +73,13 @@ pub(super) const FAMILIES: &[Family<PairRow>] = &[
         name: "traces_service_graph_request_total",
         kind: "counter",
         help: "Connection attempts between two services.",
-        write: |name, row, out| sample(out, name, &row.labels, "", row.requests),
+        write: |name, row, out| count(out, name, &row.labels, "", row.requests),
     },
     Family {
         name: "traces_service_graph_request_failed_total",
         kind: "counter",
         help: "Connection attempts between two services that failed.",
-        write: |name, row, out| sample(out, name, &row.labels, "", row.failed),
+        write: |name, row, out| count(out, name, &row.labels, "", row.failed),
     },
     Family {
         name: "traces_service_graph_request_server_seconds",

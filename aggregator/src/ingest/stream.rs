@@ -28,8 +28,9 @@ use crate::{
 /// How long the first message may take.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often an agent that has nothing to report is asked what the graph wants to know.
-const ASK_EVERY: Duration = Duration::from_secs(1);
+/// How often an agent that has nothing to report is asked what the graph wants to know. Longer than the interval of
+/// one that reports, so that it is not woken between its reports.
+const ASK_EVERY: Duration = Duration::from_millis(1_500);
 
 pub(super) struct StreamTask {
     pub(super) shared: Arc<Shared>,
@@ -138,7 +139,11 @@ impl StreamTask {
                 Next::Message(None) => return Ok(()),
                 Next::Message(Some(AgentMessage {
                     body: Some(agent_message::Body::Batch(batch)),
-                })) => self.apply(&present, batch, &mut waiting)?,
+                })) => {
+                    // Its answer has the questions there are.
+                    ask.reset();
+                    self.apply(&present, batch, &mut waiting)?
+                }
                 Next::Message(Some(_)) => return Err(Status::invalid_argument("expected a batch")),
                 Next::Acknowledge(durable) => {
                     if let Some(seq) = waiting.take(durable)

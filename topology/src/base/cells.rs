@@ -261,7 +261,7 @@ impl Span {
         let bits = u32::from(self.width) * 8;
         let mask = u64::MAX >> (64 - bits);
         // The highest bit of each count: where neither has one, sums of counts do not run into each other.
-        let highest = u64::MAX / mask << (bits - 1);
+        let highest = (u64::MAX / mask) << (bits - 1);
         let differing = if one == 0 || other == 0 || (one | other) & highest == 0 {
             one.wrapping_add(other) ^ less
         } else {

@@ -1,7 +1,7 @@
 //! Keeps an answer small without losing anything of its totals.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -27,12 +27,12 @@ impl View {
                 *sum = sum.saturating_add(edge.totals.bytes());
             }
         }
-        self.nodes.sort_by_key(|node| {
+        self.nodes.sort_by_cached_key(|node| {
             (std::cmp::Reverse(bytes.get(&node.id).copied().unwrap_or(0)), node.id)
         });
         let folded = self.nodes.split_off(limit);
         let other = Id::of_node(WorkloadKind::Other, "", OTHER);
-        let kept: BTreeSet<Id> = self.nodes.iter().map(|node| node.id).collect();
+        let kept: HashSet<Id> = self.nodes.iter().map(|node| node.id).collect();
         let end = |id: Id| if kept.contains(&id) { id } else { other };
         let mut edges = Vec::new();
         let mut sums: BTreeMap<(Id, Id), ViewEdge> = BTreeMap::new();
