@@ -48,6 +48,7 @@ pub use nodes::{AgentFacts, Connection, Incarnation, Node, NodeIx, StreamId};
 pub use show::{
     coverage::Coverage,
     older::Older,
+    published::Published,
     stats::Stats,
     step::{EndedStep, StepEdge},
     view::{SeenBy, View, ViewEdge, ViewNode},

@@ -1,58 +1,66 @@
 //! One scrape: taken at once, written piece by piece.
 
 use prometheus::TextEncoder;
+use topology::{Published, Series};
 
 use super::{
-    edges::{self, EdgeRow},
-    family::Family,
-    nodes, process,
+    edges, native, nodes, plain, process,
+    rows::{Family, Row, Rows},
     service_graph::{self, PairRow, Pairs},
+    text,
 };
 use crate::state::Shared;
 
 /// Rows of one family in a piece.
 const ROWS: usize = 256;
 
-/// One scrape: an iterator over pieces of its text.
+/// How a scrape is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// The text format, with classic histograms.
+    Text,
+    /// Protobuf, with native histograms for edges.
+    Native,
+}
+
+/// One scrape: an iterator over pieces of it.
 pub struct Scrape {
     head: Option<String>,
     position: u64,
-    edges: Vec<EdgeRow>,
+    edges: Published,
     pairs: Vec<PairRow>,
+    writer: Writer,
     /// Family, counted over both kinds of rows, and row that come next.
     family: usize,
     row: usize,
-    /// Bytes of the last piece: the next is about as long.
-    bytes: usize,
 }
 
 impl Scrape {
-    /// Copies every number; the graph is held for no longer than that takes.
+    /// Takes every number as it is now; the graph is held for no longer than it takes to share them.
     #[must_use]
-    pub fn take(shared: &Shared) -> Self {
+    pub fn take(shared: &Shared, format: Format) -> Self {
         let mut head = String::new();
-        let (edges, pairs, stats, position) = {
+        let (edges, stats, position) = {
             let core = shared.core();
             let graph = core.graph();
             nodes::write(graph, &shared.expected_nodes, &mut head);
-            let edges = graph.published().map(EdgeRow::of).collect();
-            let mut pairs = Pairs::default();
-            if shared.service_graph_metrics {
-                graph.published().for_each(|series| pairs.add(series));
-            }
-            (edges, pairs.into_rows(), graph.stats(), core.position())
+            (graph.freeze_published(), graph.stats(), core.position())
         };
+        let mut pairs = Pairs::default();
+        if shared.service_graph_metrics {
+            (0..edges.places()).filter_map(|place| edges.at(place)).for_each(|one| pairs.add(one));
+        }
+        let pairs = pairs.into_rows();
         shared.metrics.set_graph_stats(&stats);
         let families = shared.metrics.gather();
         if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut head) {
             tracing::warn!(%error, "cannot write the aggregator's own metrics");
         }
         process::write(&mut head);
-        Self { head: Some(head), position, edges, pairs, family: 0, row: 0, bytes: 0 }
+        let writer = Writer::new(format);
+        Self { head: Some(head), position, edges, pairs, writer, family: 0, row: 0 }
     }
-}
 
-impl Scrape {
     /// Where the journal has everything that it says.
     #[must_use]
     pub const fn position(&self) -> u64 {
@@ -61,35 +69,81 @@ impl Scrape {
 }
 
 impl Iterator for Scrape {
-    type Item = String;
+    type Item = Vec<u8>;
 
-    fn next(&mut self) -> Option<String> {
+    fn next(&mut self) -> Option<Vec<u8>> {
         if let Some(head) = self.head.take() {
-            return Some(head);
+            return Some(self.writer.head(head));
         }
+        let (writer, row) = (&mut self.writer, self.row);
         let (more, piece) = match edges::FAMILIES.get(self.family) {
-            Some(family) => piece(family, &self.edges, self.row, self.bytes),
+            Some(family) => writer.piece::<Series>(family, &self.edges, row),
             None => {
                 let family = self.family - edges::FAMILIES.len();
                 let family = service_graph::FAMILIES.get(family).filter(|_| !self.pairs.is_empty());
-                piece(family?, &self.pairs, self.row, self.bytes)
+                writer.piece::<PairRow>(family?, &self.pairs, row)
             }
         };
         (self.family, self.row) =
             if more { (self.family, self.row + ROWS) } else { (self.family + 1, 0) };
-        self.bytes = piece.len();
         Some(piece)
     }
 }
 
-/// The text of some rows of a family, and whether there are more of them.
-fn piece<R>(family: &Family<R>, rows: &[R], from: usize, bytes: usize) -> (bool, String) {
-    let mut out = String::with_capacity(bytes + bytes / 8);
-    if from == 0 {
-        family.head(&mut out);
+/// Writes pieces of either format.
+enum Writer {
+    /// With the labels of the row that was written last, and the bytes of the last piece: the next is about as long.
+    Text(String, usize),
+    Native(Box<native::Scratch>),
+}
+
+impl Writer {
+    fn new(format: Format) -> Self {
+        match format {
+            Format::Text => Writer::Text(String::new(), 0),
+            Format::Native => Writer::Native(Box::default()),
+        }
     }
-    for row in rows.iter().skip(from).take(ROWS) {
-        (family.write)(family.name, row, &mut out);
+
+    /// What does not come from rows.
+    fn head(&self, text: String) -> Vec<u8> {
+        match self {
+            Writer::Text(..) => text.into_bytes(),
+            Writer::Native(_) => {
+                let mut out = native::Wire::default();
+                plain::encode(&text, &mut out);
+                out.0
+            }
+        }
     }
-    (from + ROWS < rows.len(), out)
+
+    /// Some rows of a family, and whether there are more of them.
+    fn piece<R: Row>(
+        &mut self,
+        family: &Family<R>,
+        of: &impl Rows<R>,
+        from: usize,
+    ) -> (bool, Vec<u8>) {
+        let more = from + ROWS < of.places();
+        let rows = (from..of.places()).take(ROWS).filter_map(|place| of.at(place));
+        match self {
+            Writer::Text(labels, bytes) => {
+                let mut out = String::with_capacity(*bytes + *bytes / 8);
+                if from == 0 {
+                    text::begin(family, &mut out);
+                }
+                rows.for_each(|row| text::row(family, row, labels, &mut out));
+                *bytes = out.len();
+                (more, out.into_bytes())
+            }
+            Writer::Native(scratch) => {
+                let mut out = native::Wire::default();
+                if from == 0 {
+                    native::head(family, of, scratch, &mut out);
+                }
+                rows.for_each(|row| native::row(family, row, scratch, &mut out));
+                (more, out.0)
+            }
+        }
+    }
 }

@@ -5,20 +5,91 @@ use std::{convert::Infallible, sync::Arc};
 use axum::{
     body::{Body, Bytes},
     extract::State,
-    http::header,
+    http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
 
 use super::{answer, problem::Problem};
-use crate::{exposition::Scrape, state::Shared};
+use crate::{
+    exposition::{Format, NATIVE, Scrape},
+    state::Shared,
+};
 
 /// Everything Prometheus is to know. The numbers are taken at once, then written piece by
 /// piece as the reader takes them: neither the state nor memory waits for it. Nothing is said that a crash could
 /// take back: a counter never falls.
-pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
-    let scrape = answer::blocking(Arc::clone(&shared), Scrape::take).await?;
+pub(super) async fn metrics(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let format = wanted(accepted);
+    let take = move |shared: &Shared| Scrape::take(shared, format);
+    let scrape = answer::blocking(Arc::clone(&shared), take).await?;
     shared.until_durable(scrape.position()).await;
     let pieces = scrape.map(|piece| Ok::<_, Infallible>(Bytes::from(piece)));
-    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    Ok((kind, Body::from_stream(tokio_stream::iter(pieces))).into_response())
+    let kind = match format {
+        Format::Text => "text/plain; version=0.0.4; charset=utf-8",
+        Format::Native => NATIVE,
+    };
+    let headers = [(header::CONTENT_TYPE, kind), (header::VARY, "accept")];
+    Ok((headers, Body::from_stream(tokio_stream::iter(pieces))).into_response())
+}
+
+/// The format that a reader likes better: text, unless it says otherwise.
+fn wanted<'a>(accepted: impl Iterator<Item = &'a str>) -> Format {
+    let (mut text, mut native) = (None, None);
+    for range in accepted.flat_map(|value| value.split(',')) {
+        let mut parts = range.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default();
+        let mut quality = 1.0_f64;
+        let (mut proto, mut encoding) = ("", "");
+        for (name, value) in parts.filter_map(|part| part.split_once('=')) {
+            match name {
+                "q" => quality = value.parse().unwrap_or(0.0),
+                "proto" => proto = value,
+                "encoding" => encoding = value,
+                _ => {}
+            }
+        }
+        let best = |known: Option<f64>| Some(known.map_or(quality, |known| known.max(quality)));
+        match kind {
+            "text/plain" => text = best(text),
+            "application/vnd.google.protobuf"
+                if proto == "io.prometheus.client.MetricFamily" && encoding == "delimited" =>
+            {
+                native = best(native);
+            }
+            _ => {}
+        }
+    }
+    match native {
+        Some(native) if native > 0.0 && text.is_none_or(|text| native > text) => Format::Native,
+        _ => Format::Text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROTO: &str = "application/vnd.google.protobuf;\
+                         proto=io.prometheus.client.MetricFamily;encoding=delimited";
+
+    #[test]
+    fn what_a_reader_likes_better_is_what_it_gets() {
+        let of = |accepted: &[&str]| wanted(accepted.iter().copied());
+        assert_eq!(of(&[]), Format::Text);
+        assert_eq!(of(&["*/*"]), Format::Text);
+        assert_eq!(of(&[PROTO]), Format::Native);
+        // As Prometheus asks with native histograms, and as it does without.
+        let with = format!("{PROTO};q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.2");
+        let without = format!("text/plain;version=1.0.0;q=0.5,{PROTO};q=0.4,*/*;q=0.2");
+        assert_eq!(of(&[&with]), Format::Native);
+        assert_eq!(of(&["text/plain;q=0.3", &format!("{PROTO};q=0.6")]), Format::Native);
+        assert_eq!(of(&[&without]), Format::Text);
+        assert_eq!(of(&[&format!("{PROTO};q=0")]), Format::Text);
+        assert_eq!(of(&[&PROTO.replace("delimited", "text")]), Format::Text);
+        assert_eq!(of(&[&PROTO.replace("MetricFamily", "Other")]), Format::Text);
+    }
 }

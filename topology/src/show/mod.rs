@@ -3,6 +3,7 @@
 pub mod coverage;
 mod fold;
 pub mod older;
+pub mod published;
 pub mod stats;
 pub mod step;
 pub mod view;

@@ -2,7 +2,10 @@
 
 use std::{fmt::Write, sync::LazyLock};
 
-use super::buckets::{CLASSIC, Classic, Exponents};
+use super::{
+    buckets::{CLASSIC, Classic, Exponents},
+    rows::{Family, Row, Values},
+};
 
 /// Exponents of bounds lie within this distance of 0.
 const FARTHEST: i32 = 32;
@@ -18,19 +21,36 @@ fn bound(exponent: i32) -> &'static str {
     at.and_then(|at| BOUNDS.get(at)).map_or("", String::as_str)
 }
 
-/// A family whose samples come from rows of one kind.
-pub(super) struct Family<R: 'static> {
-    pub(super) name: &'static str,
-    pub(super) kind: &'static str,
-    pub(super) help: &'static str,
-    /// Appends the samples of a row.
-    pub(super) write: fn(&str, &R, &mut String),
+/// Appends the lines before the samples of a family.
+pub(super) fn begin<R>(family: &Family<R>, out: &mut String) {
+    let kind = match family.values {
+        Values::Counters(_) => "counter",
+        Values::Gauge(_) => "gauge",
+        Values::Histogram(..) => "histogram",
+    };
+    head(out, family.name, kind, family.help);
 }
 
-impl<R> Family<R> {
-    /// Appends the lines before the samples.
-    pub(super) fn head(&self, out: &mut String) {
-        head(out, self.name, self.kind, self.help);
+/// Appends what a row has for a family.
+pub(super) fn row<R: Row>(family: &Family<R>, row: &R, scratch: &mut String, out: &mut String) {
+    scratch.clear();
+    row.labels(|name, value| pair(scratch, name, value));
+    match &family.values {
+        Values::Counters(parts) => {
+            for part in *parts {
+                let length = scratch.len();
+                if let Some((name, value)) = part.label {
+                    pair(scratch, name, value);
+                }
+                count(out, family.name, scratch, (part.value)(row));
+                scratch.truncate(length);
+            }
+        }
+        Values::Gauge(value) => count(out, family.name, scratch, value(row)),
+        Values::Histogram(of, exponents) => {
+            let classic = Classic::of(of(row), exponents);
+            histogram(out, family.name, scratch, &classic, exponents);
+        }
     }
 }
 
@@ -38,40 +58,28 @@ pub(super) fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
 }
 
-/// Appends a sample. `labels` are rendered pairs without braces; `more` is one more of them, or
-/// empty.
-pub(super) fn sample(
-    out: &mut String,
-    name: &str,
-    labels: &str,
-    more: &str,
-    value: impl std::fmt::Display,
-) {
-    series(out, name, labels, more);
+/// Appends a sample. `labels` are rendered pairs without braces.
+pub(super) fn sample(out: &mut String, name: &str, labels: &str, value: impl std::fmt::Display) {
+    series(out, name, labels);
     // Writing to a string does not fail.
     let _ = writeln!(out, " {value}");
 }
 
 /// The same for whole numbers, of which there are most.
-pub(super) fn count(out: &mut String, name: &str, labels: &str, more: &str, value: u64) {
-    series(out, name, labels, more);
+fn count(out: &mut String, name: &str, labels: &str, value: u64) {
+    series(out, name, labels);
     out.push(' ');
     number(out, value);
 }
 
 /// Appends a name and its labels.
-fn series(out: &mut String, name: &str, labels: &str, more: &str) {
+fn series(out: &mut String, name: &str, labels: &str) {
     out.push_str(name);
-    if labels.is_empty() && more.is_empty() {
-        return;
+    if !labels.is_empty() {
+        out.push('{');
+        out.push_str(labels);
+        out.push('}');
     }
-    out.push('{');
-    out.push_str(labels);
-    if !labels.is_empty() && !more.is_empty() {
-        out.push(',');
-    }
-    out.push_str(more);
-    out.push('}');
 }
 
 /// Appends a number and the end of the line.
@@ -100,24 +108,27 @@ pub(super) fn histogram(
         number(out, count);
     }
     out.push_str(name);
-    sample(out, "_sum", labels, "", histogram.sum_seconds);
+    sample(out, "_sum", labels, histogram.sum_seconds);
     out.push_str(name);
-    count(out, "_count", labels, "", histogram.cumulative[CLASSIC - 1]);
+    count(out, "_count", labels, histogram.cumulative[CLASSIC - 1]);
 }
 
 /// Renders labels: pairs parted by commas, values escaped.
 pub(super) fn labels(pairs: &[(&str, &str)]) -> String {
-    let mut out = String::with_capacity(pairs.iter().map(|(k, v)| k.len() + v.len() + 4).sum());
-    for (index, (name, value)) in pairs.iter().enumerate() {
-        if index > 0 {
-            out.push(',');
-        }
-        out.push_str(name);
-        out.push_str("=\"");
-        escape(&mut out, value);
-        out.push('"');
-    }
+    let mut out = String::new();
+    pairs.iter().for_each(|(name, value)| pair(&mut out, name, value));
     out
+}
+
+/// Appends a label to others.
+fn pair(out: &mut String, name: &str, value: &str) {
+    if !out.is_empty() {
+        out.push(',');
+    }
+    out.push_str(name);
+    out.push_str("=\"");
+    escape(out, value);
+    out.push('"');
 }
 
 /// Appends a value as it stands between quotes. Hardly any has something to escape.
@@ -142,11 +153,10 @@ mod tests {
     #[test]
     fn samples_are_written_as_the_format_has_them() {
         let mut out = String::new();
-        sample(&mut out, "a", "", "", 1);
-        sample(&mut out, "a", &labels(&[("x", "1\"\\\n")]), "", 2.5);
-        sample(&mut out, "a", "x=\"1\"", "y=\"2\"", 3);
-        sample(&mut out, "a", "", "y=\"2\"", 4);
-        let expected = "a 1\na{x=\"1\\\"\\\\\\n\"} 2.5\na{x=\"1\",y=\"2\"} 3\na{y=\"2\"} 4\n";
+        sample(&mut out, "a", "", 1);
+        sample(&mut out, "a", &labels(&[("x", "1\"\\\n")]), 2.5);
+        sample(&mut out, "a", "x=\"1\",y=\"2\"", 3);
+        let expected = "a 1\na{x=\"1\\\"\\\\\\n\"} 2.5\na{x=\"1\",y=\"2\"} 3\n";
         assert_eq!(out, expected);
     }
 }
