@@ -1,14 +1,21 @@
-//! `/metrics` as text: what the graph has published, the nodes, and the aggregator itself.
+//! `/metrics`: what the graph has published, the nodes, and the aggregator itself.
 //!
-//! The numbers are copied under the graph's lock (`edges`, `service_graph`, `nodes`) and
-//! written afterwards, family by family and piece by piece (`scrape`).
+//! The published numbers are shared under the graph's lock and written afterwards, family by family and piece by
+//! piece (`scrape`): as text, or as protobuf with native histograms (`native`). `edges` and `service_graph` say what
+//! there is (`rows`), `nodes` and `process` are written as text only, which `plain` turns into protobuf.
 
 mod buckets;
 mod edges;
-mod family;
+mod native;
 mod nodes;
+mod plain;
 mod process;
+mod rows;
 mod scrape;
 mod service_graph;
+#[cfg(test)]
+mod tests;
+mod text;
 
-pub use scrape::Scrape;
+pub(crate) use native::MEDIA_TYPE as NATIVE;
+pub use scrape::{Format, Scrape};

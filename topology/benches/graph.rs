@@ -93,19 +93,18 @@ impl Fleet {
             for (side, half) in link.iter().enumerate() {
                 // Like two dice: most samples lie in the middle of some 60 buckets.
                 let samples = [HistogramKind::Rtt, HistogramKind::Connect, HistogramKind::Lifetime]
-                    .map(|kind| (kind, 90 + (self.dice.below(32) + self.dice.below(32)) as u16));
+                    .map(|kind| (kind, 90 + (self.dice.below(32) + self.dice.below(32)) as u16, 1));
                 if !sides[side] {
                     continue;
                 }
-                for (at, (_, value)) in values.iter().enumerate() {
-                    let (counter, _) = values[(at + side) % 2];
-                    self.graph.add(*half, counter, *value);
-                }
-                self.graph.add(*half, Counter::Connections, 1);
-                self.graph.add(*half, Counter::Closed, 1);
-                for (kind, bucket) in samples {
-                    self.graph.add_bucket(*half, kind, bucket, 1);
-                }
+                let [sent, received] = [values[side], values[1 - side]];
+                let counters = [
+                    (Counter::BytesSent, sent.1),
+                    (Counter::BytesReceived, received.1),
+                    (Counter::Connections, 1),
+                    (Counter::Closed, 1),
+                ];
+                self.graph.add_record(*half, &counters, &samples);
             }
         }
     }

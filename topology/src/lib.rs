@@ -54,6 +54,7 @@ pub use show::{
     coverage::Coverage,
     diff::{ChangeKind, EdgeChange, Reason, Subject, Thresholds, diff, nodes_of},
     older::Older,
+    published::Published,
     rank::Rank,
     select::{Focus, Selection},
     stats::Stats,

@@ -1,6 +1,6 @@
 //! Adding a batch to the graph. A record costs an array look-up and a few additions.
 
-use common::{Counter, HistogramKind};
+use common::{COUNTERS, Counter, HistogramKind};
 use proto::columns::{Visitor, decode};
 use topology::{
     DefineError, Graph, HalfIx, LateBatch, NodeIx, Telling, Timestamp, WorkloadIx,
@@ -92,9 +92,10 @@ impl Applier<'_> {
                 }
                 Part::Increments(columns) => {
                     let (graph, halves) = (&mut *self.graph, &self.tables.halves);
-                    let to = Record::new(graph, halves, self.late.as_mut());
-                    let mut visitor = Increments { to };
+                    let late = self.late.as_mut();
+                    let mut visitor = Increments::new(Record::new(graph, halves, late));
                     let decoded = decode(&columns, &mut visitor);
+                    visitor.finish();
                     self.tally.undefined += visitor.to.undefined;
                     self.tally.records += decoded?;
                 }
@@ -261,28 +262,55 @@ impl Record<'_> {
     }
 }
 
+/// Gathers what a record has, so that its half is looked for once.
 struct Increments<'a> {
     to: Record<'a>,
+    counters: [(Counter, u64); COUNTERS],
+    /// How many of them the record has.
+    counted: usize,
+    samples: Vec<(HistogramKind, u16, u64)>,
+}
+
+impl<'a> Increments<'a> {
+    fn new(to: Record<'a>) -> Self {
+        Self {
+            to,
+            counters: Counter::ALL.map(|counter| (counter, 0)),
+            counted: 0,
+            samples: Vec::new(),
+        }
+    }
+
+    /// Adds the record that was begun.
+    fn finish(&mut self) {
+        if let Some(half) = self.to.half.take() {
+            let counters = self.counters.get(..self.counted).unwrap_or(&self.counters);
+            self.to.graph.add_record(half, counters, &self.samples);
+        }
+        self.counted = 0;
+        self.samples.clear();
+    }
 }
 
 impl Visitor for Increments<'_> {
     #[inline]
     fn half(&mut self, id: u32) {
+        self.finish();
         self.to.begin(id);
     }
 
     #[inline]
     fn counter(&mut self, _: u32, counter: Counter, value: u64) {
-        if let Some(half) = self.to.half {
-            self.to.graph.add(half, counter, value);
+        // A record has each counter at most once.
+        if let Some(entry) = self.counters.get_mut(self.counted) {
+            *entry = (counter, value);
+            self.counted += 1;
         }
     }
 
     #[inline]
     fn bucket(&mut self, _: u32, kind: HistogramKind, bucket: u16, count: u64) {
-        if let Some(half) = self.to.half {
-            self.to.graph.add_bucket(half, kind, bucket, count);
-        }
+        self.samples.push((kind, bucket, count));
     }
 }
 

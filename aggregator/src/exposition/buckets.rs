@@ -44,13 +44,6 @@ impl Classic {
         });
         Self { cumulative, sum_seconds: histogram.approximate_sum() }
     }
-
-    pub(super) fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in self.cumulative.iter_mut().zip(other.cumulative) {
-            *mine = mine.saturating_add(theirs);
-        }
-        self.sum_seconds += other.sum_seconds;
-    }
 }
 
 /// The bucket of ours whose bound is `2^exponent` seconds.

@@ -9,7 +9,7 @@ use topology::{
 
 use super::{
     buckets::{Classic, RUNQUEUE},
-    family::{head, histogram, labels, sample},
+    text::{head, histogram, labels, sample},
 };
 
 /// Appends everything about nodes. `expected` are shown even if they were never seen.
@@ -43,7 +43,7 @@ pub(super) fn write(graph: &Graph, expected: &[String], out: &mut String) {
     for node in &nodes {
         for program in node.programs().iter().filter(|one| one.state != ProgramState::Off) {
             let labels = labels(&[("node", node.name()), ("program", &program.name)]);
-            sample(out, name, &labels, "", u8::from(program.state == ProgramState::Attached));
+            sample(out, name, &labels, u8::from(program.state == ProgramState::Attached));
         }
     }
     let name = "weft_node_losses_total";
@@ -51,7 +51,7 @@ pub(super) fn write(graph: &Graph, expected: &[String], out: &mut String) {
     for node in &nodes {
         for (cause, count) in node.losses() {
             let labels = labels(&[("node", node.name()), ("cause", cause)]);
-            sample(out, name, &labels, "", count);
+            sample(out, name, &labels, count);
         }
     }
     let name = "weft_node_folded_total";
@@ -62,7 +62,7 @@ pub(super) fn write(graph: &Graph, expected: &[String], out: &mut String) {
             [("halves", folded.halves), ("edges", folded.edges), ("workloads", folded.workloads)]
         {
             let labels = labels(&[("node", node.name()), ("kind", kind)]);
-            sample(out, name, &labels, "", count);
+            sample(out, name, &labels, count);
         }
     }
     let name = "weft_runqueue_latency_seconds";
@@ -82,12 +82,12 @@ fn connected(nodes: &[&Node], expected: &[String], out: &mut String) {
     let known: BTreeSet<_> = nodes.iter().map(|node| node.name()).collect();
     for node in nodes {
         let labels = labels(&[("node", node.name())]);
-        sample(out, name, &labels, "", u8::from(node.connected()));
+        sample(out, name, &labels, u8::from(node.connected()));
     }
     let missing: BTreeSet<_> =
         expected.iter().map(String::as_str).filter(|node| !known.contains(node)).collect();
     for node in missing {
-        sample(out, name, &labels(&[("node", node)]), "", 0);
+        sample(out, name, &labels(&[("node", node)]), 0);
     }
 }
 
@@ -101,7 +101,7 @@ fn gauge(
     head(out, name, "gauge", help);
     for node in nodes {
         if let Some(value) = value(node) {
-            sample(out, name, &labels(&[("node", node.name())]), "", value);
+            sample(out, name, &labels(&[("node", node.name())]), value);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The aggregator's own CPU and memory, by the names every exporter uses.
 
-use super::family::{head, sample};
+use super::text::{head, sample};
 
 /// Ticks of `/proc` a second: the kernel shows them in this unit on every architecture.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -10,18 +10,18 @@ pub(super) fn write(out: &mut String) {
     if let Some(seconds) = cpu_seconds() {
         let name = "process_cpu_seconds_total";
         head(out, name, "counter", "CPU time used, user and system.");
-        sample(out, name, "", "", seconds);
+        sample(out, name, "", seconds);
     }
     if let Some(bytes) = resident_bytes() {
         let name = "process_resident_memory_bytes";
         head(out, name, "gauge", "Resident memory.");
-        sample(out, name, "", "", bytes);
+        sample(out, name, "", bytes);
     }
     if let Ok(files) = std::fs::read_dir("/proc/self/fd") {
         let name = "process_open_fds";
         head(out, name, "gauge", "Open file descriptors.");
         // One of them is the directory that is read here.
-        sample(out, name, "", "", files.count().saturating_sub(1));
+        sample(out, name, "", files.count().saturating_sub(1));
     }
 }
 

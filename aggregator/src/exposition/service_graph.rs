@@ -5,20 +5,37 @@
 use std::collections::BTreeMap;
 
 use common::HistogramKind;
-use topology::{Series, model::WorkloadKind};
+use topology::{Histogram, Measure, Series, model::WorkloadKind};
 
 use super::{
-    buckets::{CONNECT, Classic, LIFETIME},
-    family::{Family, histogram, labels, sample},
+    buckets::{CONNECT, LIFETIME},
+    rows::{Family, Part, Row, Values},
 };
 
 /// What two services have to do with each other, whatever the port.
 pub(super) struct PairRow {
-    labels: String,
+    /// Name and namespace.
+    client: [String; 2],
+    server: [String; 2],
+    /// Which of them is covered by no agent, if any.
+    virtual_node: &'static str,
     requests: u64,
     failed: u64,
-    server: Classic,
-    client: Classic,
+    lifetime: Histogram,
+    connect: Histogram,
+}
+
+impl Row for PairRow {
+    fn labels(&self, mut each: impl FnMut(&str, &str)) {
+        let [client, client_namespace] = &self.client;
+        let [server, server_namespace] = &self.server;
+        each("client", client);
+        each("client_service_namespace", client_namespace);
+        each("server", server);
+        each("server_service_namespace", server_namespace);
+        each("connection_type", if self.virtual_node.is_empty() { "" } else { "virtual_node" });
+        each("virtual_node", self.virtual_node);
+    }
 }
 
 type Pair<'a> = (&'a str, &'a str, &'a str, &'a str, &'static str);
@@ -40,26 +57,21 @@ impl<'a> Pairs<'a> {
         let namespaces = (series.client_namespace(), series.server_namespace());
         let pair = (client, namespaces.0, server, namespaces.1, virtual_node);
         let row = self.0.entry(pair).or_insert_with(|| PairRow {
-            labels: labels(&[
-                ("client", client),
-                ("client_service_namespace", namespaces.0),
-                ("server", server),
-                ("server_service_namespace", namespaces.1),
-                ("connection_type", if virtual_node.is_empty() { "" } else { "virtual_node" }),
-                ("virtual_node", virtual_node),
-            ]),
+            client: [client.to_owned(), namespaces.0.to_owned()],
+            server: [server.to_owned(), namespaces.1.to_owned()],
+            virtual_node,
             requests: 0,
             failed: 0,
-            server: Classic::default(),
-            client: Classic::default(),
+            lifetime: Histogram::default(),
+            connect: Histogram::default(),
         });
         let totals = series.totals();
         let failed = totals.failures();
-        let connections = totals.get(topology::Measure::Connections);
+        let connections = totals.get(Measure::Connections);
         row.requests = row.requests.saturating_add(connections).saturating_add(failed);
         row.failed = row.failed.saturating_add(failed);
-        row.server.merge(&Classic::of(totals.histogram(HistogramKind::Lifetime), &LIFETIME));
-        row.client.merge(&Classic::of(totals.histogram(HistogramKind::Connect), &CONNECT));
+        row.lifetime.merge(totals.histogram(HistogramKind::Lifetime));
+        row.connect.merge(totals.histogram(HistogramKind::Connect));
     }
 
     pub(super) fn into_rows(self) -> Vec<PairRow> {
@@ -71,26 +83,22 @@ impl<'a> Pairs<'a> {
 pub(super) const FAMILIES: &[Family<PairRow>] = &[
     Family {
         name: "traces_service_graph_request_total",
-        kind: "counter",
         help: "Connection attempts between two services.",
-        write: |name, row, out| sample(out, name, &row.labels, "", row.requests),
+        values: Values::Counters(&[Part { label: None, value: |row| row.requests }]),
     },
     Family {
         name: "traces_service_graph_request_failed_total",
-        kind: "counter",
         help: "Connection attempts between two services that failed.",
-        write: |name, row, out| sample(out, name, &row.labels, "", row.failed),
+        values: Values::Counters(&[Part { label: None, value: |row| row.failed }]),
     },
     Family {
         name: "traces_service_graph_request_server_seconds",
-        kind: "histogram",
         help: "Lifetimes of connections between two services.",
-        write: |name, row, out| histogram(out, name, &row.labels, &row.server, &LIFETIME),
+        values: Values::Histogram(|row| &row.lifetime, &LIFETIME),
     },
     Family {
         name: "traces_service_graph_request_client_seconds",
-        kind: "histogram",
         help: "Times to establish connections between two services.",
-        write: |name, row, out| histogram(out, name, &row.labels, &row.client, &CONNECT),
+        values: Values::Histogram(|row| &row.connect, &CONNECT),
     },
 ];

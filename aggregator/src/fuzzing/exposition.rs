@@ -7,7 +7,10 @@ use prost::Message;
 use proto::{columns::Encoder, v1};
 
 use super::{BEGIN, connect, core, text};
-use crate::{core::Prepared, exposition::Scrape};
+use crate::{
+    core::Prepared,
+    exposition::{Format, Scrape},
+};
 
 /// Most names of an input.
 const NAMES: usize = 12;
@@ -28,8 +31,12 @@ pub fn names(dir: &Path, data: &[u8]) {
         core.tick(BEGIN.plus(std::time::Duration::from_secs(second)));
     }
     let expected: Vec<String> = names.iter().map(ToString::to_string).take(1).collect();
-    let written: String = Scrape::of(core.graph(), &expected, true).collect();
-    text::check(&written);
+    let mut scrape = Scrape::of(core.graph(), &expected, Format::Text);
+    scrape.add_service_graph();
+    let written: Vec<u8> = scrape.flatten().collect();
+    let written = String::from_utf8(written);
+    assert!(written.is_ok(), "what is written is no text");
+    text::check(&written.unwrap_or_default());
 }
 
 /// A workload for every two names, each of which talks to the next.

@@ -35,8 +35,9 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// silence for a stream that hangs.
 const TOLD_EVERY: Duration = Duration::from_secs(5);
 
-/// How often an agent that has nothing to report is asked what the graph wants to know.
-const ASK_EVERY: Duration = Duration::from_secs(1);
+/// How often an agent that has nothing to report is asked what the graph wants to know. Longer than the interval of
+/// one that reports, so that it is not woken between its reports.
+const ASK_EVERY: Duration = Duration::from_millis(1_500);
 
 pub(super) struct StreamTask {
     pub(super) shared: Arc<Shared>,
@@ -159,7 +160,11 @@ impl StreamTask {
                 Next::Message(None) => return Ok(()),
                 Next::Message(Some(AgentMessage {
                     body: Some(agent_message::Body::Batch(batch)),
-                })) => self.apply(&present, batch, &mut waiting, &mut limits)?,
+                })) => {
+                    // Its answer has the questions there are.
+                    ask.reset();
+                    self.apply(&present, batch, &mut waiting, &mut limits)?
+                }
                 Next::Message(Some(_)) => return Err(Status::invalid_argument("expected a batch")),
                 Next::Acknowledge(durable) => {
                     if let Some(seq) = waiting.take(durable) {
@@ -171,17 +176,17 @@ impl StreamTask {
                     continue;
                 }
                 Next::Ask => {
-                    let (seq, at) = told;
-                    if waiting.is_late(TOLD_EVERY) && at.elapsed() >= TOLD_EVERY {
-                        told.1 = Instant::now();
-                        if !self.send(Body::Ack(Ack { seq })).await {
-                            return Ok(());
-                        }
-                    }
                     let now = self.shared.now();
                     self.shared.core().take_questions(present.connection.node, now)
                 }
             };
+            let (seq, at) = told;
+            if waiting.is_late(TOLD_EVERY) && at.elapsed() >= TOLD_EVERY {
+                told.1 = Instant::now();
+                if !self.send(Body::Ack(Ack { seq })).await {
+                    return Ok(());
+                }
+            }
             for question in resolves(&questions) {
                 if !self.send(question).await {
                     return Ok(());

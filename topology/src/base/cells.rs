@@ -177,15 +177,6 @@ impl Cells {
         std::array::from_fn(|at| self.at(first + at))
     }
 
-    /// The bytes of the block that begins at a bucket, empty where there is none.
-    #[inline]
-    fn bytes_of(&self, begin: u16) -> &[[u8; WORD]] {
-        let width = usize::from(self.width);
-        let words = self.bytes.as_chunks().0;
-        let from = self.cell(begin) / usize::from(BLOCK) * width;
-        words.get(from..from + width).unwrap_or_default()
-    }
-
     /// Tells of every bucket by how much `one` and `other` together are beyond `less`; false when `less` has more
     /// anywhere, whatever was told by then. Together they have no more than `most`.
     pub(super) fn beyond(
@@ -195,23 +186,29 @@ impl Cells {
         most: u64,
         mut tell: impl FnMut(u16, u64),
     ) -> bool {
-        let all = [Some(one), other, Some(less)].into_iter().flatten();
-        let all = || all.clone().filter(|cells| !cells.is_empty());
+        let nothing = Cells::default();
+        let other = other.unwrap_or(&nothing);
+        let all = [one, other, less];
+        let all = || all.iter().filter(|cells| !cells.is_empty());
         let Some(first) = all().map(|cells| cells.first).min() else { return true };
         let end = all().map(|cells| cells.first + cells.cells() as u16).max().unwrap_or(first);
-        let same_width = all().all(|cells| cells.width == less.width);
-        for begin in (first..end).step_by(usize::from(BLOCK)) {
-            if same_width && is_sum(one, other, less, begin) {
-                continue;
+        if all().all(|cells| cells.width == less.width) {
+            let span = Span { first, width: less.width };
+            let (ours, more, theirs) = (span.words(one), span.words(other), span.words(less));
+            for at in 0..usize::from(end - first) * usize::from(span.width) / WORD {
+                let (a, b, c) = (ours.get(at), more.get(at), theirs.get(at));
+                if !span.beyond(at, [a, b, c], most, &mut tell) {
+                    return false;
+                }
             }
-            let (ours, theirs) = (one.block(begin), less.block(begin));
-            let more = other.map_or([0; BLOCK as usize], |other| other.block(begin));
+            return true;
+        }
+        for begin in (first..end).step_by(usize::from(BLOCK)) {
+            let (ours, more, theirs) = (one.block(begin), other.block(begin), less.block(begin));
             for at in 0..usize::from(BLOCK) {
-                let sum = ours[at].saturating_add(more[at]).min(most);
-                match sum.checked_sub(theirs[at]) {
-                    Some(0) => {}
-                    Some(beyond) => tell(begin + at as u16, beyond),
-                    None => return false,
+                let counts = [ours[at], more[at], theirs[at]];
+                if !beyond(begin + at as u16, counts, most, &mut tell) {
+                    return false;
                 }
             }
         }
@@ -219,19 +216,78 @@ impl Cells {
     }
 }
 
-/// Whether `less` is the sum of the others in a block, as far as that can be told a word at a time.
+/// The same for one bucket.
 #[inline]
-fn is_sum(one: &Cells, other: Option<&Cells>, less: &Cells, begin: u16) -> bool {
-    let sum = less.bytes_of(begin);
-    let parts = [one.bytes_of(begin), other.map_or(&[][..], |other| other.bytes_of(begin))];
-    // The highest bit of each count: where no part has one, sums of counts do not run into each other.
-    let highest = (1 << (u32::from(less.width) * 8 - 1))
-        * (u64::MAX / (u64::MAX >> (64 - u32::from(less.width) * 8)));
-    (0..usize::from(less.width)).all(|at| {
-        let word = |words: &[[u8; WORD]]| words.get(at).map_or(0, |word| u64::from_le_bytes(*word));
-        let [a, b] = [word(parts[0]), word(parts[1])];
-        (a == 0 || b == 0 || (a | b) & highest == 0) && a.wrapping_add(b) == word(sum)
-    })
+fn beyond(
+    bucket: u16,
+    [one, other, less]: [u64; 3],
+    most: u64,
+    tell: impl FnOnce(u16, u64),
+) -> bool {
+    match one.saturating_add(other).min(most).checked_sub(less) {
+        Some(0) => true,
+        Some(more) => {
+            tell(bucket, more);
+            true
+        }
+        None => false,
+    }
+}
+
+/// Where histograms of one width are looked at a word at a time.
+struct Span {
+    /// Bucket of the first count of the first word.
+    first: u16,
+    width: u8,
+}
+
+/// The words of one of them, and how many words of the span come before.
+struct Words<'a> {
+    words: &'a [[u8; WORD]],
+    before: usize,
+}
+
+impl Words<'_> {
+    #[inline]
+    fn get(&self, at: usize) -> u64 {
+        // One before the first wraps to far beyond the last.
+        self.words.get(at.wrapping_sub(self.before)).map_or(0, |word| u64::from_le_bytes(*word))
+    }
+}
+
+impl Span {
+    fn words<'a>(&self, cells: &'a Cells) -> Words<'a> {
+        let before = usize::from(cells.first.wrapping_sub(self.first));
+        Words { words: cells.bytes.as_chunks().0, before: before * usize::from(self.width) / WORD }
+    }
+
+    #[inline]
+    fn beyond(
+        &self,
+        at: usize,
+        [one, other, less]: [u64; 3],
+        most: u64,
+        tell: &mut impl FnMut(u16, u64),
+    ) -> bool {
+        let bits = u32::from(self.width) * 8;
+        let mask = u64::MAX >> (64 - bits);
+        // The highest bit of each count: where neither has one, sums of counts do not run into each other.
+        let highest = (u64::MAX / mask) << (bits - 1);
+        let differing = if one == 0 || other == 0 || (one | other) & highest == 0 {
+            one.wrapping_add(other) ^ less
+        } else {
+            u64::MAX
+        };
+        if differing == 0 {
+            return true;
+        }
+        let begin = self.first + (at * WORD) as u16 / u16::from(self.width);
+        (0..WORD as u32 / u32::from(self.width)).all(|lane| {
+            let count = |word: u64| word >> (lane * bits) & mask;
+            let counts = [count(one), count(other), count(less)];
+            count(differing) == 0 || beyond(begin + lane as u16, counts, most, &mut *tell)
+        })
+    }
 }
 
 pub(super) struct Iter<'a> {

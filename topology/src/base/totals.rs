@@ -104,11 +104,32 @@ impl Measure {
 /// What a half of this role has counted, as an edge counts it, by [`Measure::index`].
 #[inline]
 pub(crate) fn measures(role: Role, counters: &[u64; COUNTERS]) -> [u64; MEASURES] {
-    let value = |counter: Option<Counter>| counter.map_or(0, |counter| counters[counter.index()]);
-    match role {
-        Role::Client => Measure::ALL.map(|measure| value(measure.counter(Role::Client))),
-        Role::Server => Measure::ALL.map(|measure| value(measure.counter(Role::Server))),
+    let counters_of = match role {
+        Role::Client => &CLIENT,
+        Role::Server => &SERVER,
+    };
+    let mut values = [0; MEASURES];
+    for (value, counter) in values.iter_mut().zip(counters_of) {
+        // Past the last counter is what this role does not count.
+        *value = counters.get(*counter).copied().unwrap_or(0);
     }
+    values
+}
+
+/// Index of the counter of each measure, by role.
+const CLIENT: [usize; MEASURES] = counters_of(Role::Client);
+const SERVER: [usize; MEASURES] = counters_of(Role::Server);
+
+const fn counters_of(role: Role) -> [usize; MEASURES] {
+    let mut counters = [COUNTERS; MEASURES];
+    let mut at = 0;
+    while at < MEASURES {
+        if let Some(counter) = Measure::ALL[at].counter(role) {
+            counters[at] = counter.index();
+        }
+        at += 1;
+    }
+    counters
 }
 
 /// What an edge has counted, in all or over a window.

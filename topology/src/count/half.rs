@@ -269,6 +269,23 @@ impl Halves {
         }
     }
 
+    /// Adds all that a record has.
+    pub(crate) fn add_record(
+        &mut self,
+        ix: HalfIx,
+        counters: &[(Counter, u64)],
+        samples: &[(HistogramKind, u16, u64)],
+    ) {
+        let Some(half) = self.changing(ix) else { return };
+        for (counter, value) in counters {
+            let mine = &mut half.counters[counter.index()];
+            *mine = mine.saturating_add(*value);
+        }
+        for (kind, bucket, count) in samples {
+            half.histograms[kind.index()].add(*bucket, *count);
+        }
+    }
+
     pub(crate) fn set_total(&mut self, ix: HalfIx, counter: Counter, total: u64) {
         if let Some(half) = self.changing(ix) {
             let before = half.counted_before(counter);

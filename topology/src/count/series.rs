@@ -245,6 +245,11 @@ impl SeriesTable {
         }
     }
 
+    /// Every series as it is now; the memory is shared.
+    pub(crate) fn freeze(&self) -> Arena<Series> {
+        self.series.clone()
+    }
+
     pub(crate) fn shown(&self) -> impl Iterator<Item = &Series> {
         self.series.iter().map(|(_, series)| series).filter(|series| series.shown)
     }

@@ -223,6 +223,16 @@ impl Graph {
         self.halves.add_bucket(half, kind, bucket, count);
     }
 
+    /// Adds all that a record has to a half: counters, and samples by kind and bucket.
+    pub fn add_record(
+        &mut self,
+        half: HalfIx,
+        counters: &[(Counter, u64)],
+        samples: &[(HistogramKind, u16, u64)],
+    ) {
+        self.halves.add_record(half, counters, samples);
+    }
+
     /// Raises a counter of a half to its total since the map generation began, or since the
     /// half was last retired. A total that is not higher changes nothing.
     pub fn set_total(&mut self, half: HalfIx, counter: Counter, total: u64) {

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
 };
 
@@ -24,11 +24,11 @@ impl View {
         let other = Id::of_node(WorkloadKind::Other, "", OTHER);
         let ranks = rank.of_nodes(&self.edges);
         // What was folded before is part of the rest, however much it is.
-        self.nodes.sort_by_key(|node| {
+        self.nodes.sort_by_cached_key(|node| {
             (node.id == other, Reverse(ranks.get(&node.id).copied().unwrap_or(0)), node.id)
         });
         let folded = self.nodes.split_off(limit);
-        let kept: BTreeSet<Id> = self.nodes.iter().map(|node| node.id).collect();
+        let kept: HashSet<Id> = self.nodes.iter().map(|node| node.id).collect();
         let end = |id: Id| if kept.contains(&id) { id } else { other };
         let mut edges = Vec::new();
         let mut sums: BTreeMap<(Id, Id), ViewEdge> = BTreeMap::new();

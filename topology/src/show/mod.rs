@@ -4,6 +4,7 @@ pub mod coverage;
 pub mod diff;
 mod fold;
 pub mod older;
+pub mod published;
 pub mod rank;
 pub mod select;
 pub mod stats;
