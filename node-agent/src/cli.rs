@@ -17,7 +17,10 @@ use tokio::{
 use crate::{
     app,
     cgroup_fs::CgroupFs,
-    config::{Command, Config, ConfigError, DoctorConfig, EXIT_USAGE, Layers, parse_command_line},
+    config::{
+        Command, Config, ConfigError, DEFAULT_MAX_HALVES, DoctorConfig, EXIT_USAGE, Layers,
+        parse_command_line,
+    },
     doctor, privileges,
     source::Source,
 };
@@ -26,7 +29,7 @@ use crate::{
 /// kernel programs.
 pub fn run<S: Source>(
     arguments: impl IntoIterator<Item = OsString>,
-    load: impl FnOnce(&CgroupFs) -> anyhow::Result<S> + Send + 'static,
+    load: impl FnOnce(&CgroupFs, u32) -> anyhow::Result<S> + Send + 'static,
 ) -> ExitCode {
     let (command, flags, config_file) = match parse_command_line(arguments) {
         Ok(line) => line,
@@ -52,17 +55,17 @@ pub fn run<S: Source>(
 
 fn examine<S: Source>(
     layers: &Layers,
-    load: impl FnOnce(&CgroupFs) -> anyhow::Result<S>,
+    load: impl FnOnce(&CgroupFs, u32) -> anyhow::Result<S>,
 ) -> Result<ExitCode, ConfigError> {
     let config = DoctorConfig::resolve(layers)?;
-    let diagnosis = doctor::examine(&config.cgroup, || load(&config.cgroup));
+    let diagnosis = doctor::examine(&config.cgroup, || load(&config.cgroup, DEFAULT_MAX_HALVES));
     let printed = print(&diagnosis.render());
     Ok(if diagnosis.is_able() { printed } else { ExitCode::FAILURE })
 }
 
 fn stream<S: Source>(
     config: Config,
-    load: impl FnOnce(&CgroupFs) -> anyhow::Result<S> + Send + 'static,
+    load: impl FnOnce(&CgroupFs, u32) -> anyhow::Result<S> + Send + 'static,
 ) -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::new(&config.log);
     tracing_subscriber::fmt()
@@ -84,7 +87,7 @@ fn stream<S: Source>(
 
 async fn stream_until_signal<S: Source>(
     config: Config,
-    load: impl FnOnce(&CgroupFs) -> anyhow::Result<S> + Send + 'static,
+    load: impl FnOnce(&CgroupFs, u32) -> anyhow::Result<S> + Send + 'static,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -98,12 +101,12 @@ async fn stream_until_signal<S: Source>(
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("--metrics-listen: cannot listen on {address}"))?;
-    let cgroup = config.cgroup.clone();
+    let (cgroup, max_halves) = (config.cgroup.clone(), config.max_halves);
     let (loading, is_loading) = oneshot::channel();
     let load = move || {
         // This thread has its privileges, so the other one can do without.
         let _ = loading.send(());
-        let source = load(&cgroup)?;
+        let source = load(&cgroup, max_halves)?;
         privileges::keep_only(&privileges::KEPT);
         Ok(source)
     };

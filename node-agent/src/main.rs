@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use node_agent::{cli, kernel::Kernel};
 
 fn main() -> ExitCode {
-    cli::run(std::env::args_os(), |cgroup| Kernel::load(cgroup.dir()))
+    cli::run(std::env::args_os(), |cgroup, max_halves| Kernel::load(cgroup.dir(), max_halves))
 }

@@ -5,6 +5,7 @@
 
 mod access;
 mod agent;
+mod attack;
 mod binary;
 mod certificates;
 mod faults;
@@ -15,3 +16,4 @@ mod readers;
 mod reports;
 mod restarts;
 mod security;
+mod skew;

@@ -115,6 +115,7 @@ impl<S: Source> Collector<S> {
         }
         let mut losses = self.source.losses();
         losses.push(("report_full", self.report.refused()));
+        losses.push(("report_folded", self.report.folded()));
         losses.extend(self.queue_losses());
         for (cause, total) in &losses {
             self.metrics.set_loss(cause, *total);

@@ -52,6 +52,8 @@ pub struct Parts<S> {
     pub metrics: Metrics,
     /// Time between two looks at everything.
     pub interval: Duration,
+    /// How many halves are told apart at a time.
+    pub max_halves: u32,
     /// Keeps batches until they are acknowledged.
     pub queue: Queue,
 }
@@ -80,7 +82,8 @@ impl<S: Source> Collector<S> {
     /// One that has not looked yet.
     #[must_use]
     pub fn new(parts: Parts<S>) -> Self {
-        let Parts { source, owners, addresses, events, metrics, interval, queue } = parts;
+        let Parts { source, owners, addresses, events, metrics, interval, max_halves, queue } =
+            parts;
         let status = Status::new(source.programs());
         Self {
             source,
@@ -89,7 +92,7 @@ impl<S: Source> Collector<S> {
             events,
             metrics,
             interval,
-            report: Report::new(),
+            report: Report::new(max_halves as usize),
             status,
             early: Early::default(),
             queue,

@@ -69,13 +69,13 @@ pub struct Kernel {
 
 impl Kernel {
     /// Loads every program this kernel takes and attaches it to the cgroup v2 directory `cgroup`; then picks up
-    /// the sockets that are already there.
+    /// the sockets that are already there. No more than `max_halves` halves are counted apart at a time.
     ///
     /// # Errors
     /// When the maps cannot be made or the directory not be opened. A single program that fails is reported by
     /// [`Source::programs`].
-    pub fn load(cgroup: &Path) -> anyhow::Result<Self> {
-        let first = Self::load_with(cgroup, true)?;
+    pub fn load(cgroup: &Path, max_halves: u32) -> anyhow::Result<Self> {
+        let first = Self::load_with(cgroup, max_halves, true)?;
         let walks = first
             .programs
             .iter()
@@ -83,7 +83,7 @@ impl Kernel {
         // Without the iterator, events have to keep live sockets up to date, which is decided before loading.
         let mut kernel = if first.walk && !walks {
             drop(first);
-            Self::load_with(cgroup, false)?
+            Self::load_with(cgroup, max_halves, false)?
         } else {
             first
         };
@@ -91,7 +91,7 @@ impl Kernel {
         Ok(kernel)
     }
 
-    fn load_with(cgroup: &Path, walk: bool) -> anyhow::Result<Self> {
+    fn load_with(cgroup: &Path, max_halves: u32, walk: bool) -> anyhow::Result<Self> {
         let directory = File::open(cgroup)
             .with_context(|| format!("cannot open the cgroup directory {}", cgroup.display()))?;
         let types = KernelTypes::of_kernel()
@@ -115,9 +115,10 @@ impl Kernel {
             halves: BpfHashMap::try_from(take(&mut ebpf, "halves")?)?,
             chunk_of: BpfHashMap::try_from(take(&mut ebpf, "chunk_of")?)?,
             free_slots: Queue::try_from(take(&mut ebpf, "free_slots")?)?,
+            spare_slots: Queue::try_from(take(&mut ebpf, "spare_slots")?)?,
             free_chunks: Queue::try_from(take(&mut ebpf, "free_chunks")?)?,
         };
-        let slots = Slots::new(maps).context("cannot fill the free lists")?;
+        let slots = Slots::new(maps, max_halves).context("cannot fill the free lists")?;
         let listeners = Listeners::new(
             BpfHashMap::try_from(take(&mut ebpf, "listeners")?)?,
             BpfHashMap::try_from(take(&mut ebpf, "ports")?)?,

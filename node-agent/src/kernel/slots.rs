@@ -5,7 +5,10 @@ use std::{collections::HashMap, io};
 use aya::maps::{HashMap as BpfHashMap, MapData, Queue};
 use common::{
     COUNTERS, Counter, HistogramKind,
-    kernel::{CHUNK_BUCKETS, CHUNKS, Chunk, ChunkKey, HalfKey, SLOTS, Slot, role},
+    kernel::{
+        CHUNK_BUCKETS, CHUNKS, Chunk, ChunkKey, HalfKey, SHARED_SLOTS, SLOTS, SPARE_SLOTS, Slot,
+        role,
+    },
 };
 
 use super::pages::Pages;
@@ -26,6 +29,8 @@ pub struct SlotMaps {
     pub chunk_of: BpfHashMap<MapData, ChunkKey, u32>,
     /// `free_slots`
     pub free_slots: Queue<MapData, u32>,
+    /// `spare_slots`
+    pub spare_slots: Queue<MapData, u32>,
     /// `free_chunks`
     pub free_chunks: Queue<MapData, u32>,
 }
@@ -49,6 +54,7 @@ pub struct Slots {
     chunks_of_slot: HashMap<u32, Vec<u32>>,
     draining: HashMap<u32, Draining>,
     slots_end: usize,
+    most: u32,
     chunks_end: usize,
     looks: u64,
 }
@@ -56,12 +62,16 @@ pub struct Slots {
 type Bucket = (HistogramKind, u16, u64);
 
 impl Slots {
-    /// Fills the free lists.
+    /// Fills the free lists; no more than `most` slots are for one half each.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn new(mut maps: SlotMaps) -> io::Result<Self> {
-        for slot in 0..SLOTS {
+    pub fn new(mut maps: SlotMaps, most: u32) -> io::Result<Self> {
+        for slot in SHARED_SLOTS..SPARE_SLOTS {
+            maps.spare_slots.push(slot, 0).map_err(io::Error::other)?;
+        }
+        let most = most.min(SLOTS - SPARE_SLOTS);
+        for slot in SPARE_SLOTS..SPARE_SLOTS + most {
             maps.free_slots.push(slot, 0).map_err(io::Error::other)?;
         }
         for chunk in 0..CHUNKS {
@@ -73,7 +83,8 @@ impl Slots {
             seen_chunks: HashMap::new(),
             chunks_of_slot: HashMap::new(),
             draining: HashMap::new(),
-            slots_end: 0,
+            slots_end: SPARE_SLOTS as usize,
+            most,
             chunks_end: 0,
             looks: 0,
         })
@@ -88,7 +99,7 @@ impl Slots {
     /// How full the slots are.
     #[must_use]
     pub fn usage(&self) -> SlotUse {
-        SlotUse { used: u32::try_from(self.seen.len()).unwrap_or(SLOTS), capacity: SLOTS }
+        SlotUse { used: u32::try_from(self.seen.len()).unwrap_or(SLOTS), capacity: self.most }
     }
 
     /// Network namespaces in which connections are open right now, each with an owner who has one there.
@@ -112,7 +123,8 @@ impl Slots {
             port: key.server_port,
             owner: key.owner,
         };
-        keys.filter(|(_, key)| key.role == role::SERVER).map(server).collect()
+        let serves = |key: &HalfKey| key.role == role::SERVER && !key.is_folded();
+        keys.filter(|(_, key)| serves(key)).map(server).collect()
     }
 
     /// See [`crate::source::Source::changes`].
@@ -215,7 +227,7 @@ impl Slots {
 
     /// See [`crate::source::Source::retire`].
     pub fn retire(&mut self, slot: u32) -> RetireOutcome {
-        let Some(seen) = self.seen.get(&slot).copied() else {
+        let Some(seen) = self.seen.get(&slot).copied().filter(|_| slot >= SHARED_SLOTS) else {
             return RetireOutcome::Busy;
         };
         let index = slot as usize;
@@ -266,7 +278,9 @@ impl Slots {
         self.maps.slots.clear(slot as usize);
         self.seen.remove(&slot);
         self.draining.remove(&slot);
-        if let Err(error) = self.maps.free_slots.push(slot, 0) {
+        let spare = slot < SPARE_SLOTS;
+        let free = if spare { &mut self.maps.spare_slots } else { &mut self.maps.free_slots };
+        if let Err(error) = free.push(slot, 0) {
             tracing::warn!(%error, slot, "a slot is lost until the agent restarts");
         }
     }

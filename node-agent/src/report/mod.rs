@@ -132,23 +132,18 @@ pub struct Report {
     streaming: bool,
     next_seq: u64,
     urgent: bool,
+    folded: u64,
     refused: u64,
 }
 
-impl Default for Report {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Report {
-    /// Knows nothing and has no stream.
+    /// Knows nothing and has no stream; tells no more than so many halves apart.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(max_halves: usize) -> Self {
         Self {
             workloads: Interner::new(),
             addresses: Interner::new(),
-            halves: Halves::default(),
+            halves: Halves::new(max_halves),
             slots: Slots::default(),
             listeners: Listeners::default(),
             status: Told::default(),
@@ -160,6 +155,7 @@ impl Report {
             streaming: false,
             next_seq: 1,
             urgent: false,
+            folded: 0,
             refused: 0,
         }
     }
@@ -199,18 +195,30 @@ impl Report {
             role::SERVER => Role::Server,
             _ => return None,
         };
-        let (local, peer) =
-            (scoped(key.local, key.netns_cookie), scoped(key.peer, key.netns_cookie));
         let workload = self.workloads.acquire(workload);
-        let (server_port, client_port) = (key.server_port, key.client_port);
-        let key = HalfKey { workload, local, peer, server_port, client_port, role };
+        let many = HalfKey::folded(workload, role);
+        let mut key = if key.is_folded() {
+            many
+        } else {
+            HalfKey {
+                local: scoped(key.local, key.netns_cookie),
+                peer: scoped(key.peer, key.netns_cookie),
+                server_port: key.server_port,
+                client_port: key.client_port,
+                ..many
+            }
+        };
+        if !key.is_folded() && self.halves.is_full() && self.halves.by_key(&key).is_none() {
+            self.folded = self.folded.saturating_add(1);
+            key = many;
+        }
         let known = self.halves.by_key(&key);
-        if known.is_some() || self.halves.is_full() {
+        if known.is_some() || self.halves.is_overfull() {
             let last = self.last_seq();
             self.workloads.release(workload, last);
             return known;
         }
-        let (local, peer) = (self.addresses.acquire(&local), self.addresses.acquire(&peer));
+        let (local, peer) = (self.addresses.acquire(&key.local), self.addresses.acquire(&key.peer));
         Some(self.halves.insert(Half::new(key, local, peer, now)))
     }
 
@@ -358,7 +366,13 @@ impl Report {
         self.workloads.len() + self.addresses.len()
     }
 
-    /// Connections and failures not counted because there were too many halves.
+    /// Slots whose half was counted together with others because there were too many.
+    #[must_use]
+    pub fn folded(&self) -> u64 {
+        self.folded
+    }
+
+    /// Connections and failures not counted because there was not even room for a half that stands for many.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused

@@ -40,6 +40,9 @@ struct Stream {
     next: u64,
 }
 
+/// Halves that there is room for.
+pub(crate) const MOST_HALVES: usize = 65_536;
+
 pub(crate) struct World {
     pub(crate) report: Report,
     pub(crate) queue: Queue,
@@ -58,9 +61,14 @@ impl World {
         Self::with(1 << 30, None)
     }
 
+    /// With room for so many halves.
+    pub(crate) fn with_room(max_halves: usize) -> Self {
+        Self { report: Report::new(max_halves), ..Self::new() }
+    }
+
     pub(crate) fn with(max_bytes: usize, spool: Option<Spool>) -> Self {
         Self {
-            report: Report::new(),
+            report: Report::new(MOST_HALVES),
             queue: Queue::new(max_bytes, spool),
             receiver: Receiver::default(),
             stored: Receiver::default(),

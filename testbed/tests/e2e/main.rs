@@ -11,6 +11,7 @@ mod support;
 mod cut;
 mod ending;
 mod failures;
+mod flood;
 mod handover;
 mod hints;
 mod interfaces;
