@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{
     agent::{Agent, section},
     binary,
-    fleet::eventually,
+    fleet::{Fleet, eventually},
     reports::{address, client, increments, server, workload},
     restarts::{CONNECTIONS, Program, counted},
 };
@@ -143,4 +143,28 @@ async fn ten_million_distinct_peers_stay_within_the_budget() {
     let folder = tempfile::tempdir().unwrap();
     let highest = attack(folder.path(), 10_000_000, "512MB").await;
     assert!(highest < 512_000_000, "{highest}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_faster_than_allowed_is_read_later_and_loses_nothing() {
+    let fleet = Fleet::start_with(|config| config.budget.stream_bytes_per_second = 40_000).await;
+    let (mut fast, _) = Agent::connect(&fleet, "fast", 1).await;
+    let (mut a, mut b) =
+        (Agent::connect(&fleet, "a", 1).await.0, Agent::connect(&fleet, "b", 1).await.0);
+    a.report(vec![client(), increments(&counted(1))]).await;
+    b.report(vec![server(), increments(&counted(1))]).await;
+    // Some 70 kB each; four seconds' worth may come at once.
+    let mut acked = 0;
+    flood(&mut fast, 0, 6 * BATCH, &mut acked).await;
+    fleet.edge("web", "db", |edge| edge["pending"] == false).await;
+    eventually(async || {
+        let metrics = fleet.get("/metrics").await.body;
+        let connections = sum(&metrics, "weft_edge_connections_total", "scan");
+        (connections == u64::from(6 * BATCH)).then_some(())
+    })
+    .await;
+    let nodes = fleet.get("/api/v1/nodes").await.json();
+    assert!(limits(&nodes, "fast")["held_up_seconds"].as_f64() > Some(0.0), "{nodes}");
+    assert_eq!(limits(&nodes, "a")["held_up_seconds"].as_f64(), Some(0.0));
+    assert!(fleet.series("weft_aggregator_streams_held_up_seconds_total").await > Some(0.0));
 }
