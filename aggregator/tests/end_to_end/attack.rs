@@ -13,7 +13,7 @@ use crate::{
     agent::{Agent, section},
     binary,
     fleet::{Fleet, eventually},
-    reports::{address, client, increments, server, workload},
+    reports::{address, client, columns, definitions, half, increments, server, workload},
     restarts::{CONNECTIONS, Program, counted},
 };
 
@@ -167,4 +167,56 @@ async fn who_sends_faster_than_allowed_is_read_later_and_loses_nothing() {
     assert!(limits(&nodes, "fast")["held_up_seconds"].as_f64() > Some(0.0), "{nodes}");
     assert_eq!(limits(&nodes, "a")["held_up_seconds"].as_f64(), Some(0.0));
     assert!(fleet.series("weft_aggregator_streams_held_up_seconds_total").await > Some(0.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_folded_is_told_again_without_being_counted_again() {
+    let fleet = Fleet::start_with(|config| config.budget.max_halves = 32).await;
+    let all: Vec<u32> = (1..=40).collect();
+    let named = |ids: &[u32]| {
+        let halves = ids.iter().map(|id| half(*id, 1, Role::Client, 1_000 + id)).collect();
+        section(SectionKind::Definitions, &definitions(vec![workload(1, "web")], halves))
+    };
+    let each = |kind, ids: &[u32], connections: u64| {
+        let values = [(Counter::Connections, connections), (Counter::BytesSent, connections)];
+        let records: Vec<_> = ids.iter().map(|id| (*id, &values[..], &[][..])).collect();
+        columns(kind, &records)
+    };
+    let (mut a, _) = Agent::connect(&fleet, "a", 1).await;
+    a.report(vec![named(&all), each(SectionKind::Totals, &all, 10)]).await;
+    a.report(vec![each(SectionKind::Increments, &all, 1)]).await;
+    // Two end, one with a place of its own and one without.
+    let (ended, live) = ([1, 40], &all[1..39]);
+    let mut retired = definitions(Vec::new(), Vec::new());
+    retired.retired_halves = ended.to_vec();
+    let ends = || section(SectionKind::Definitions, &retired);
+    a.report(vec![each(SectionKind::EndedTotals, &ended, 11), ends()]).await;
+    drop(a);
+
+    // The next process goes on with the same counters, and has counted more in the meantime; one more has ended.
+    let (mut a, welcome) = Agent::connect(&fleet, "a", 2).await;
+    assert_eq!(welcome.acked_seq, 0);
+    a.preface(3, true, vec![named(live), each(SectionKind::Totals, live, 15)]).await;
+    retired.retired_halves = vec![39];
+    let last = vec![
+        each(SectionKind::EndedTotals, &[39], 15),
+        section(SectionKind::Definitions, &retired),
+    ];
+    a.preface(3, false, last).await;
+    assert_eq!(a.acknowledged().await.unwrap(), 3);
+    a.next = 4;
+    let live = &all[1..38];
+    a.report(vec![each(SectionKind::Increments, live, 1)]).await;
+    // And once more, as when batches had to be let go: nothing is new but one connection each.
+    a.preface(5, false, vec![named(live), each(SectionKind::Totals, live, 17)]).await;
+    assert_eq!(a.acknowledged().await.unwrap(), 5);
+    let expected = 2 * 11 + 15 + 37 * 17;
+    eventually(async || {
+        let metrics = fleet.get("/metrics").await.body;
+        (sum(&metrics, "weft_edge_connections_total", "web") == expected).then_some(())
+    })
+    .await;
+    let node = fleet.get("/api/v1/nodes").await.json()["nodes"][0].clone();
+    assert_eq!(node["losses"].as_object().unwrap().len(), 0, "{node}");
+    assert!(node["limits"]["halves_folded"].as_u64() > Some(0));
 }
