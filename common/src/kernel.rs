@@ -7,9 +7,16 @@ use crate::{counter::COUNTERS, histogram::BUCKETS};
 /// never adopts maps it would misread.
 pub const SCHEMA_VERSION: u32 = 2;
 
-/// Slots for halves: 16,384 of 216 bytes, 3.4 MiB. When none is free, the half is
-/// refused and what it would have counted is counted as [`Loss::HalvesFull`].
+/// Slots for halves: 16,384 of 216 bytes, 3.4 MiB. When none is free, the half is folded: it counts in a
+/// spare slot, with all others of its owner and role that were, and [`Loss::HalvesFolded`] says how often.
 pub const SLOTS: u32 = 16_384;
+
+/// The first slots are for those who share one: [`role::CLIENT`] and [`role::SERVER`] less 1 for all owners who got
+/// none of the others. Those two are never given back.
+pub const SHARED_SLOTS: u32 = 2;
+
+/// The slots from [`SHARED_SLOTS`] up to this one are for what an owner has no room for, one for each owner and role.
+pub const SPARE_SLOTS: u32 = 512;
 
 /// Histogram chunks: 49,152 of 144 bytes, 6.8 MiB. When none is free, the sample is
 /// counted as [`Loss::ChunksFull`].
@@ -99,6 +106,23 @@ pub struct HalfKey {
     pub role: u8,
     /// Explicit padding, 0.
     pub reserved: [u8; 3],
+}
+
+impl HalfKey {
+    /// Key of what counts for many halves of an owner and role together: without addresses and ports.
+    #[inline(always)]
+    #[must_use]
+    pub const fn folded(owner: u64, netns_cookie: u64, role: u8) -> Self {
+        let (local, peer) = ([0; 16], [0; 16]);
+        let (server_port, client_port, reserved) = (0, 0, [0; 3]);
+        Self { owner, netns_cookie, local, peer, server_port, client_port, role, reserved }
+    }
+
+    /// Whether it stands for many.
+    #[must_use]
+    pub fn is_folded(&self) -> bool {
+        self.server_port == 0 && self.peer == [0; 16] && self.local == [0; 16]
+    }
 }
 
 /// Counters of a half, in the array `slots`.
@@ -357,7 +381,7 @@ pub struct Hint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Loss {
-    /// No slot was free for a half: each connection or failure not counted.
+    /// Not even a spare slot could be had for a half: each connection or failure not counted.
     HalvesFull = 0,
     /// No chunk was free for a histogram sample.
     ChunksFull = 1,
@@ -378,10 +402,12 @@ pub enum Loss {
     /// A connect whose result no system call told (io_uring, `MSG_FASTOPEN`): if it failed before a packet
     /// was sent, that is not counted.
     ConnectUnseen = 9,
+    /// No slot was free for a half: a connection or failure is counted, but with others.
+    HalvesFolded = 10,
 }
 
 /// How many causes of loss there are.
-pub const LOSSES: usize = 10;
+pub const LOSSES: usize = 11;
 
 impl Loss {
     /// Every cause with its name on the wire and in metrics.
@@ -396,6 +422,7 @@ impl Loss {
         (Loss::RunqueueFull, "runqueue_full"),
         (Loss::OwnerUnknown, "owner_unknown"),
         (Loss::ConnectUnseen, "connect_unseen"),
+        (Loss::HalvesFolded, "halves_folded"),
     ];
 }
 

@@ -12,8 +12,9 @@ use common::{
     histogram::BUCKETS_POW2,
     kernel::{
         CHUNKS, Chunk, ChunkKey, FanKey, FanState, HalfKey, LEDGER_PAGE, LEDGER_PAGES,
-        LISTENERS as MAX_LISTENERS, LOSSES as CAUSES, ListenerKey, OWNERS as MAX_OWNERS, Owner, Pending, PortKey, PortState,
-        SLOTS as MAX_SLOTS, SocketState, TupleKey,
+        LISTENERS as MAX_LISTENERS, LOSSES as CAUSES, ListenerKey, OWNERS as MAX_OWNERS, Owner,
+        Pending, PortKey, PortState, SLOTS as MAX_SLOTS, SPARE_SLOTS as MAX_SPARE_SLOTS,
+        SocketState, TupleKey,
     },
 };
 
@@ -55,9 +56,13 @@ pub static HALVES: HashMap<HalfKey, u32> = HashMap::with_max_entries(MAX_SLOTS, 
 #[map(name = "slots")]
 pub static SLOTS: Array<common::kernel::Slot> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
 
-/// Free slots, filled by the agent. 4 bytes, 64 KiB. Empty: `halves_full` counts each refusal.
+/// Free slots, filled by the agent. 4 bytes, 64 KiB. Empty: halves are folded into a spare slot of their owner.
 #[map(name = "free_slots")]
 pub static FREE_SLOTS: Queue<u32> = Queue::with_max_entries(MAX_SLOTS, 0);
+
+/// Free spare slots, filled by the agent. 4 bytes, 2 KiB. Empty: halves are folded into those of all owners.
+#[map(name = "spare_slots")]
+pub static SPARE_SLOTS: Queue<u32> = Queue::with_max_entries(MAX_SPARE_SLOTS, 0);
 
 /// (slot, histogram, part) -> chunk number. 8 + 4 bytes, 49,152: 4 MiB.
 #[map(name = "chunk_of")]

@@ -3,12 +3,14 @@
 use aya_ebpf::bindings::BPF_NOEXIST;
 use common::{
     Counter,
-    kernel::{FanKey, FanState, HalfKey, Loss, NO_SLOT, Slot, SlotHint, role, sharing},
+    kernel::{
+        FanKey, FanState, HalfKey, Loss, NO_SLOT, SHARED_SLOTS, Slot, SlotHint, role, sharing,
+    },
 };
 
 use crate::{
     atomic, hint,
-    maps::{FANS, FREE_SLOTS, HALVES, SLOTS},
+    maps::{FANS, FREE_SLOTS, HALVES, SLOTS, SPARE_SLOTS},
 };
 
 /// A slot by number.
@@ -41,7 +43,7 @@ pub fn has_open(slot: *mut Slot) -> bool {
         != counters[Counter::Closed.index()]
 }
 
-/// Number of the half's slot, which is taken if the half has none; [`NO_SLOT`] when all are in use.
+/// Number of the half's slot, which is taken if the half has none; one that it shares when all are in use.
 #[inline(always)]
 pub fn of(key: &HalfKey, now: u64) -> u32 {
     // SAFETY: the number is copied at once.
@@ -54,8 +56,7 @@ pub fn of(key: &HalfKey, now: u64) -> u32 {
 #[inline(never)]
 fn take(key: &HalfKey, now: u64) -> u32 {
     let Ok(Some(number)) = FREE_SLOTS.pop() else {
-        hint::lost(Loss::HalvesFull);
-        return NO_SLOT;
+        return fold(key, now);
     };
     let Some(slot) = SLOTS.get_ptr_mut(number) else {
         return NO_SLOT;
@@ -83,6 +84,50 @@ fn take(key: &HalfKey, now: u64) -> u32 {
     }
     hint::slot(number, slot, SlotHint::Used, now);
     number
+}
+
+/// Number of the slot that counts for all halves of an owner and role that got none; when there are no spare ones
+/// either, for those of all owners.
+#[inline(never)]
+fn fold(key: &HalfKey, now: u64) -> u32 {
+    hint::lost(Loss::HalvesFolded);
+    let mut folded = HalfKey::folded(key.owner, key.netns_cookie, key.role);
+    // SAFETY: the number is copied at once.
+    if let Some(number) = unsafe { HALVES.get(&folded) } {
+        return *number;
+    }
+    let number = match SPARE_SLOTS.pop() {
+        Ok(Some(number)) => number,
+        _ => {
+            folded.owner = 0;
+            folded.netns_cookie = 0;
+            u32::from(folded.role != role::CLIENT)
+        }
+    };
+    let Some(slot) = SLOTS.get_ptr_mut(number) else {
+        return NO_SLOT;
+    };
+    // SAFETY: the slot is ours, or everybody writes the same.
+    unsafe { (*slot).key = folded };
+    if HALVES.insert(&folded, number, u64::from(BPF_NOEXIST)).is_ok() {
+        hint::slot(number, slot, SlotHint::Used, now);
+        return number;
+    }
+    // Another CPU was first, or the slot of all owners is known already.
+    if number >= SHARED_SLOTS {
+        // SAFETY: still ours.
+        unsafe { (*slot).key.role = 0 };
+        // It was just taken out, so there is room.
+        let _ = SPARE_SLOTS.push(number, 0);
+    }
+    // SAFETY: the number is copied at once.
+    match unsafe { HALVES.get(&folded) } {
+        Some(number) => *number,
+        None => {
+            hint::lost(Loss::HalvesFull);
+            NO_SLOT
+        }
+    }
 }
 
 /// Notes that a client reaches a server, and marks the slots of all who share it.

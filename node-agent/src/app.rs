@@ -166,6 +166,7 @@ fn start_collector<S: Source>(
             events,
             metrics,
             interval: config.interval,
+            max_halves: config.max_halves,
             queue,
         };
         runtime.block_on(Collector::new(parts).run(over));
@@ -181,6 +182,7 @@ fn start_collector<S: Source>(
 fn hello(config: &Config, generation: u64, session: u64) -> v1::Hello {
     v1::Hello {
         protocol_version: proto::PROTOCOL_VERSION,
+        protocol_minor: proto::PROTOCOL_MINOR,
         node: config.node.clone(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: kernel_release(),

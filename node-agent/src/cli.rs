@@ -18,8 +18,8 @@ use crate::{
     app,
     cgroup_fs::CgroupFs,
     config::{
-        Command, Config, ConfigError, DetachConfig, DoctorConfig, EXIT_USAGE, Layers,
-        parse_command_line,
+        Command, Config, ConfigError, DEFAULT_MAX_HALVES, DetachConfig, DoctorConfig, EXIT_USAGE,
+        Layers, parse_command_line,
     },
     doctor,
     kernel::pins,
@@ -31,7 +31,7 @@ use crate::{
 /// kernel programs.
 pub fn run<S: Source>(
     arguments: impl IntoIterator<Item = OsString>,
-    load: impl FnOnce(&CgroupFs, Option<&Pinning>) -> anyhow::Result<S> + Send + 'static,
+    load: impl FnOnce(&CgroupFs, u32, Option<&Pinning>) -> anyhow::Result<S> + Send + 'static,
 ) -> ExitCode {
     let (command, flags, config_file) = match parse_command_line(arguments) {
         Ok(line) => line,
@@ -58,11 +58,12 @@ pub fn run<S: Source>(
 
 fn examine<S: Source>(
     layers: &Layers,
-    load: impl FnOnce(&CgroupFs, Option<&Pinning>) -> anyhow::Result<S>,
+    load: impl FnOnce(&CgroupFs, u32, Option<&Pinning>) -> anyhow::Result<S>,
 ) -> Result<ExitCode, ConfigError> {
     let DoctorConfig { cgroup, pin_dir } = DoctorConfig::resolve(layers)?;
     // Beside what is pinned, which is only looked at.
-    let diagnosis = doctor::examine(&cgroup, pin_dir.as_deref(), || load(&cgroup, None));
+    let load = || load(&cgroup, DEFAULT_MAX_HALVES, None);
+    let diagnosis = doctor::examine(&cgroup, pin_dir.as_deref(), load);
     let printed = print(&diagnosis.render());
     Ok(if diagnosis.is_able() { printed } else { ExitCode::FAILURE })
 }
@@ -77,7 +78,7 @@ fn detach(layers: &Layers) -> Result<ExitCode, ConfigError> {
 
 fn stream<S: Source>(
     config: Config,
-    load: impl FnOnce(&CgroupFs, Option<&Pinning>) -> anyhow::Result<S> + Send + 'static,
+    load: impl FnOnce(&CgroupFs, u32, Option<&Pinning>) -> anyhow::Result<S> + Send + 'static,
 ) -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::new(&config.log);
     tracing_subscriber::fmt()
@@ -99,7 +100,7 @@ fn stream<S: Source>(
 
 async fn stream_until_signal<S: Source>(
     config: Config,
-    load: impl FnOnce(&CgroupFs, Option<&Pinning>) -> anyhow::Result<S> + Send + 'static,
+    load: impl FnOnce(&CgroupFs, u32, Option<&Pinning>) -> anyhow::Result<S> + Send + 'static,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -113,13 +114,13 @@ async fn stream_until_signal<S: Source>(
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("--metrics-listen: cannot listen on {address}"))?;
-    let cgroup = config.cgroup.clone();
+    let (cgroup, max_halves) = (config.cgroup.clone(), config.max_halves);
     let pinning = config.pin_dir.clone().map(|dir| Pinning { dir, node: config.node.clone() });
     let (loading, is_loading) = oneshot::channel();
     let load = move || {
         // This thread has its privileges, so the other one can do without.
         let _ = loading.send(());
-        let source = load(&cgroup, pinning.as_ref())?;
+        let source = load(&cgroup, max_halves, pinning.as_ref())?;
         privileges::keep_only(&privileges::KEPT);
         Ok(source)
     };

@@ -20,7 +20,7 @@ pub fn last_report(
     hello: &v1::Hello,
 ) -> (v1::Hello, Vec<v1::Batch>) {
     let now = Instant::now();
-    let mut report = Report::resume(&former.past, now);
+    let mut report = Report::resume(&former.past, former.max_halves as usize, now);
     for slot in &former.slots {
         let change = DeferredChange::of(&SlotChange {
             slot: slot.slot,
@@ -34,7 +34,11 @@ pub fn last_report(
             Some(link) => link.workload.clone(),
             None => owners.workload(slot.key.owner, now, |_| slot.owner),
         };
-        report.absorb_as(&change.change(), &workload, now);
+        let folded = match link {
+            Some(link) => link.folded,
+            None => report.folds(&slot.key, &workload),
+        };
+        report.absorb_as(&change.change(), &workload, (folded, link.is_some()), now);
     }
     let losses = former.losses.iter().map(|(cause, count)| ((*cause).to_owned(), *count));
     report.set_status(v1::NodeStatus {

@@ -128,6 +128,8 @@ pub struct Former {
     pub identity: Identity,
     /// What the agent had told.
     pub past: Past,
+    /// How many halves there was room for.
+    pub max_halves: u32,
     /// What the kernel had counted.
     pub slots: Vec<LastSlot>,
     /// What it had not counted, by cause.

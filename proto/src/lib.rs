@@ -21,6 +21,24 @@ pub use error::ConvertError;
 /// Version of the protocol that this crate speaks; the agent sends it in its `Hello`.
 pub const PROTOCOL_VERSION: u32 = 1;
 
+/// What was added to it since; a peer of another one goes without.
+pub const PROTOCOL_MINOR: u32 = 1;
+
+/// Which of the two is to be upgraded when they speak different versions of the protocol; `None` when they understand
+/// each other.
+#[must_use]
+pub fn misunderstanding(agent: u32, aggregator: u32) -> Option<String> {
+    let older = match agent.cmp(&aggregator) {
+        std::cmp::Ordering::Less => "agent",
+        std::cmp::Ordering::Equal => return None,
+        std::cmp::Ordering::Greater => "aggregator",
+    };
+    Some(format!(
+        "the agent speaks version {agent} of the protocol, the aggregator version {aggregator}: \
+         upgrade the {older}"
+    ))
+}
+
 /// Largest message either side sends or accepts, in bytes. A sender splits its
 /// batches well below it.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;

@@ -73,7 +73,7 @@ pub(crate) struct Prepared {
     pub(super) parts: Vec<Part>,
     /// Things the domain has no place for. They are left out and counted.
     pub(super) refused: u64,
-    /// Sections of an unknown kind.
+    /// Sections of an unknown kind, and parts of others that only a later version knows of.
     pub(crate) unknown: u64,
 }
 
@@ -124,7 +124,8 @@ impl Prepared {
             }
             Some(Kind::NodeStatus) => self.status(parse(kind, payload)?),
             Some(Kind::HostSignals) => {
-                let wire: v1::HostSignals = parse(kind, payload)?;
+                let mut wire: v1::HostSignals = parse(kind, payload)?;
+                self.skip(&mut wire.signals, |one| v1::HostSignalKind::try_from(one.kind).is_ok());
                 Part::Signals(self.keep(wire.signals, HostHistogram::try_from))
             }
             Some(Kind::ContainerNames) => {
@@ -156,12 +157,20 @@ impl Prepared {
         })
     }
 
-    fn status(&mut self, wire: v1::NodeStatus) -> Part {
+    fn status(&mut self, mut wire: v1::NodeStatus) -> Part {
+        self.skip(&mut wire.programs, |one| v1::ProgramState::try_from(one.state).is_ok());
         Part::Status(Status {
             programs: self.keep(wire.programs, Program::try_from),
             losses: self.keep([wire.losses], losses).pop().unwrap_or_default(),
             addresses: self.keep(wire.addresses, NodeAddress::try_from),
         })
+    }
+
+    /// Leaves out what only a later version knows of: nothing that this one could have counted is lost.
+    fn skip<W>(&mut self, wire: &mut Vec<W>, is_known: impl Fn(&W) -> bool) {
+        let before = wire.len();
+        wire.retain(is_known);
+        self.unknown += (before - wire.len()) as u64;
     }
 
     /// Converts what can be converted and counts the rest.

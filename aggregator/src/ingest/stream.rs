@@ -8,8 +8,9 @@ use std::{
 
 use prost::Message;
 use proto::{
-    MAX_TUPLES, PROTOCOL_VERSION,
+    MAX_TUPLES, PROTOCOL_MINOR, PROTOCOL_VERSION,
     convert::Hello,
+    misunderstanding,
     v1::{
         Ack, AgentMessage, AggregatorMessage, Batch, Resolve, Welcome, agent_message,
         aggregator_message::Body,
@@ -127,6 +128,8 @@ impl StreamTask {
             aggregator_version: env!("CARGO_PKG_VERSION").to_owned(),
             instance: self.shared.store.instance(),
             acked_seq,
+            protocol_version: PROTOCOL_VERSION,
+            protocol_minor: PROTOCOL_MINOR,
         });
         if !self.send(welcome).await {
             return Ok(());
@@ -206,14 +209,7 @@ impl StreamTask {
             return Err(self.refuse("hello", Status::invalid_argument("expected a hello first")));
         };
         // The version goes first: of another one, nothing else can be relied on.
-        if hello.protocol_version != PROTOCOL_VERSION {
-            let older =
-                if hello.protocol_version < PROTOCOL_VERSION { "agent" } else { "aggregator" };
-            let message = format!(
-                "the agent speaks version {} of the protocol, the aggregator version \
-                 {PROTOCOL_VERSION}: upgrade the {older}",
-                hello.protocol_version
-            );
+        if let Some(message) = misunderstanding(hello.protocol_version, PROTOCOL_VERSION) {
             return Err(self.refuse("protocol", Status::failed_precondition(message)));
         }
         let hello = Hello::try_from(hello).map_err(|error| {

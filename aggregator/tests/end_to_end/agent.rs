@@ -28,6 +28,7 @@ pub struct Agent {
 pub fn hello(node: &str, session: u64) -> Hello {
     Hello {
         protocol_version: proto::PROTOCOL_VERSION,
+        protocol_minor: proto::PROTOCOL_MINOR,
         node: node.to_owned(),
         agent_version: "1.2.3".to_owned(),
         kernel: "6.1.0-test".to_owned(),
@@ -120,6 +121,20 @@ impl Agent {
     pub async fn preface(&mut self, seq: u64, more: bool, sections: Vec<Section>) {
         let batch = Batch { seq, sections, preface: true, more, ..Batch::default() };
         self.send_batch(batch).await.unwrap();
+    }
+
+    /// Sends the next batch without waiting.
+    pub async fn post(&mut self, sections: Vec<Section>) {
+        let seq = self.next;
+        self.next += 1;
+        self.send_batch(Batch { seq, sections, ..Batch::default() }).await.unwrap();
+    }
+
+    /// Waits until no more than so many batches are not acknowledged.
+    pub async fn catch_up(&mut self, unacknowledged: u64, acked: &mut u64) {
+        while *acked + unacknowledged + 1 < self.next {
+            *acked = self.acknowledged().await.unwrap();
+        }
     }
 
     async fn send_batch(&self, batch: Batch) -> Result<(), Status> {

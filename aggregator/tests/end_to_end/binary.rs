@@ -44,13 +44,16 @@ pub fn serving(dir: &Path) -> Command {
 
 /// Starts it and waits until it listens.
 fn start(dir: &Path) -> (Child, BufReader<std::process::ChildStderr>) {
-    let (child, log, _) = listening(dir);
+    let (child, log, _) = listening(dir, &[]);
     (child, log)
 }
 
 /// The same, with the line that says where it listens.
-pub fn listening(dir: &Path) -> (Child, BufReader<std::process::ChildStderr>, String) {
-    let mut child = serving(dir).stderr(Stdio::piped()).spawn().unwrap();
+pub fn listening(
+    dir: &Path,
+    more: &[&str],
+) -> (Child, BufReader<std::process::ChildStderr>, String) {
+    let mut child = serving(dir).args(more).stderr(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
     while !line.contains("listening") {

@@ -6,6 +6,7 @@
 mod access;
 mod agent;
 mod asking;
+mod attack;
 mod binary;
 mod certificates;
 mod disks;
@@ -21,4 +22,5 @@ mod reports;
 mod restarts;
 mod security;
 mod silence;
+mod skew;
 mod slow;

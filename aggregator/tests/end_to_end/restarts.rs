@@ -172,7 +172,12 @@ impl Drop for Program {
 
 impl Program {
     pub fn start(dir: &Path) -> Self {
-        let (child, mut log, line) = binary::listening(dir);
+        Self::start_with(dir, &[])
+    }
+
+    /// With more settings.
+    pub fn start_with(dir: &Path, more: &[&str]) -> Self {
+        let (child, mut log, line) = binary::listening(dir, more);
         let said = Arc::new(Mutex::new(String::new()));
         let saying = Arc::clone(&said);
         std::thread::spawn(move || {
@@ -218,6 +223,17 @@ impl Program {
         a.report(vec![client(), totals(&counted(connections))]).await;
         b.report(vec![server(), totals(&counted(connections))]).await;
         (a, b)
+    }
+
+    /// The most memory it has had, in bytes.
+    pub fn highest_resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    pub async fn get(&self, path: &str) -> crate::fleet::Answer {
+        request(self.readers, Method::GET, path, &[]).await
     }
 
     pub async fn status(&self, path: &str) -> StatusCode {

@@ -102,7 +102,12 @@ fn seeds() -> Vec<Vec<u8>> {
         server: address(vec![0xfd; 16]),
         server_port: 80,
     };
-    let welcome = v1::Welcome { aggregator_version: "1".to_owned(), instance: 1, acked_seq: 2 };
+    let welcome = v1::Welcome {
+        aggregator_version: "1".to_owned(),
+        instance: 1,
+        acked_seq: 2,
+        ..Default::default()
+    };
     let aggregators = [
         aggregator_message::Body::Welcome(welcome),
         aggregator_message::Body::Ack(v1::Ack { seq: 7 }),

@@ -12,6 +12,7 @@ use topology::model::WorkloadKind;
 use super::*;
 use crate::{
     cgroup_fs::CgroupFs,
+    config::DEFAULT_MAX_HALVES,
     kernel::Kernel,
     testing::{
         aggregator::{Aggregator, Manner},
@@ -64,6 +65,7 @@ impl Setup {
             node: "n1".to_owned(),
             cgroup,
             interval: Duration::from_millis(50),
+            max_halves: DEFAULT_MAX_HALVES,
             queue_max_bytes: 1 << 20,
             spool_dir: None,
             pin_dir: None,
@@ -250,7 +252,9 @@ async fn the_real_kernel_counts_a_script_exactly() {
     };
     let watched = CgroupFs::at(&cgroup.0).unwrap();
     let directory = cgroup.0.clone();
-    let setup = Setup::new(watched, Vec::new(), move || Kernel::load(&directory, None)).await;
+    let setup =
+        Setup::new(watched, Vec::new(), move || Kernel::load(&directory, DEFAULT_MAX_HALVES, None))
+            .await;
     eventually("a stream", || !setup.aggregator.receiver().status.programs.is_empty()).await;
 
     let listener = StdListener::bind(("127.0.0.1", 0)).unwrap();

@@ -12,6 +12,7 @@ use topology::model::{Address, Scope, Tuple, Workload};
 use super::Collector;
 use crate::{
     addresses::scoped,
+    ledger::Link,
     report::{Absorbed, DeferredChange},
     source::{PortSharing, RetireOutcome, Source},
 };
@@ -58,16 +59,22 @@ impl<S: Source> Collector<S> {
             let (slot, owner) = (change.slot(), change.owner());
             // What has been told as one workload's is not to be told as another's.
             let before = self.links.remove(&slot).filter(|link| link.owner == owner);
-            let workload = match before {
-                Some(link) => link.workload,
-                None => self.workload(owner, now),
+            let same = before.is_some();
+            let link = match before {
+                Some(link) => link,
+                None => {
+                    let workload = self.workload(owner, now);
+                    let folded = self.report.folds(change.change().key, &workload);
+                    Link { owner, workload, folded }
+                }
             };
+            let (workload, folded) = (Arc::clone(&link.workload), link.folded);
             let ledger = self.source.ledger();
-            if ledger.is_some_and(|ledger| !ledger.link(slot, owner, &workload)) {
+            if ledger.is_some_and(|ledger| !ledger.link(slot, link)) {
                 self.report.refuse(&change.change());
                 continue;
             }
-            self.report.absorb_as(&change.change(), &workload, now);
+            self.report.absorb_as(&change.change(), &workload, (folded, same), now);
         }
         self.metrics.halves.set(self.report.halves() as i64);
     }
@@ -126,6 +133,7 @@ impl<S: Source> Collector<S> {
         }
         let mut losses = self.source.losses();
         losses.push(("report_full", self.report.refused()));
+        losses.push(("report_folded", self.report.folded()));
         losses.extend(self.queue_losses());
         if let Some(ledger) = self.source.ledger() {
             ledger.carry(&mut losses);

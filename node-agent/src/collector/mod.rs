@@ -54,6 +54,8 @@ pub struct Parts<S> {
     pub metrics: Metrics,
     /// Time between two looks at everything.
     pub interval: Duration,
+    /// How many halves are told apart at a time.
+    pub max_halves: u32,
     /// Keeps batches until they are acknowledged.
     pub queue: Queue,
 }
@@ -84,11 +86,24 @@ impl<S: Source> Collector<S> {
     /// One that has not looked yet.
     #[must_use]
     pub fn new(parts: Parts<S>) -> Self {
-        let Parts { mut source, mut owners, addresses, events, metrics, interval, queue } = parts;
+        let Parts {
+            mut source,
+            mut owners,
+            addresses,
+            events,
+            metrics,
+            interval,
+            max_halves,
+            queue,
+        } = parts;
         let status = Status::new(source.programs());
         let now = Instant::now();
         let past = source.ledger().and_then(|ledger| ledger.past());
-        let report = past.as_ref().map_or_else(Report::new, |past| Report::resume(past, now));
+        let max_halves = max_halves as usize;
+        let report = match &past {
+            Some(past) => Report::resume(past, max_halves, now),
+            None => Report::new(max_halves),
+        };
         let links = past.map(|past| past.links).unwrap_or_default();
         for link in links.values() {
             owners.recall(link.owner, &link.workload, now);

@@ -64,6 +64,7 @@ impl Setup {
             events: heard,
             metrics: metrics.clone(),
             interval,
+            max_halves: 65_536,
             queue: Queue::new(1 << 20, None),
         };
         let collector = tokio::spawn(async move { Collector::new(parts).run(over).await });

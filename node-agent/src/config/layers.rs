@@ -27,6 +27,9 @@ pub struct Layer {
     /// Time between two reports [default: 1s]
     #[arg(long, global = true, value_name = "TIME")]
     pub interval: Option<String>,
+    /// Connections are told apart by owner and both ends, so many at a time; more count together [default: 65536]
+    #[arg(long, global = true, value_name = "NUMBER")]
+    pub max_halves: Option<String>,
     /// Memory for reports that no aggregator has acknowledged [default: 4MiB]
     #[arg(long, global = true, value_name = "BYTES")]
     pub queue_max_bytes: Option<String>,
@@ -65,11 +68,12 @@ pub struct Layer {
 }
 
 /// Names of all settings, as flags and keys of the file have them.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "aggregator",
     "node",
     "cgroup",
     "interval",
+    "max-halves",
     "queue-max-bytes",
     "spool-dir",
     "spool-max-bytes",
@@ -92,6 +96,7 @@ impl Layer {
             "node" => &self.node,
             "cgroup" => &self.cgroup,
             "interval" => &self.interval,
+            "max-halves" => &self.max_halves,
             "queue-max-bytes" => &self.queue_max_bytes,
             "spool-dir" => &self.spool_dir,
             "spool-max-bytes" => &self.spool_max_bytes,

@@ -12,8 +12,8 @@ use proto::{
 
 pub use layers::{Command, Layer, Layers, parse_command_line};
 pub use values::{
-    AggregatorAddress, DEFAULT_INTERVAL, DEFAULT_METRICS_LISTEN, DEFAULT_QUEUE_BYTES,
-    DEFAULT_SPOOL_BYTES,
+    AggregatorAddress, DEFAULT_INTERVAL, DEFAULT_MAX_HALVES, DEFAULT_METRICS_LISTEN,
+    DEFAULT_QUEUE_BYTES, DEFAULT_SPOOL_BYTES,
 };
 
 use crate::{
@@ -84,6 +84,8 @@ pub struct Config {
     pub cgroup: CgroupFs,
     /// Time between two looks at the kernel.
     pub interval: Duration,
+    /// How many halves are told apart at a time.
+    pub max_halves: u32,
     /// Memory for batches that are not acknowledged.
     pub queue_max_bytes: usize,
     /// Folder for those that memory has no room for.
@@ -135,6 +137,10 @@ impl Config {
             Some(value) => value.parse_with(values::interval)?,
             None => DEFAULT_INTERVAL,
         };
+        let max_halves = match layers.get("max-halves") {
+            Some(value) => value.parse_with(values::max_halves)?,
+            None => DEFAULT_MAX_HALVES,
+        };
         let bytes = |name, default| match layers.get(name) {
             Some(value) => value.parse_with(values::bytes),
             None => Ok(default),
@@ -160,6 +166,7 @@ impl Config {
             node,
             cgroup: cgroup(layers)?,
             interval,
+            max_halves,
             queue_max_bytes: usize::try_from(queue_max_bytes).unwrap_or(usize::MAX),
             spool_dir,
             spool_max_bytes,

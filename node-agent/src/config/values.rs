@@ -13,6 +13,10 @@ pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 pub const DEFAULT_METRICS_LISTEN: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7481);
 
+/// Halves that are told apart at a time, unless set. At some 600 bytes with its place in the tables, and 24 for each
+/// bucket, twice as many would be much; no host is known that needs it.
+pub const DEFAULT_MAX_HALVES: u32 = 65_536;
+
 /// Memory for batches that are not acknowledged, unless set: half an hour of a host with 100
 /// edges.
 pub const DEFAULT_QUEUE_BYTES: u64 = 4 << 20;
@@ -127,6 +131,11 @@ pub(super) fn interval(text: &str) -> Result<Duration, String> {
         Some(time) if (SHORTEST_INTERVAL..=LONGEST_INTERVAL).contains(&time) => Ok(time),
         _ => Err(format!("`{text}` is not between 50ms and 60s")),
     }
+}
+
+pub(super) fn max_halves(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| (100..=500_000).contains(number));
+    number.ok_or_else(|| format!("`{text}` is not a number of halves from 100 to 500000"))
 }
 
 pub(super) fn bytes(text: &str) -> Result<u64, String> {

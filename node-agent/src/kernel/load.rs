@@ -49,18 +49,19 @@ enum Found {
 
 impl Kernel {
     /// Loads every program this kernel takes and attaches it to the cgroup v2 directory `cgroup`; then picks up
-    /// the sockets that are already there. With `pinning`, goes on with what an earlier agent pinned.
+    /// the sockets that are already there. No more than `max_halves` halves are counted apart at a time. With
+    /// `pinning`, goes on with what an earlier agent pinned, and with the room that it made.
     ///
     /// # Errors
     /// When the maps cannot be made or the directory not be opened, or another agent has the pins. A single program that
     /// fails is reported by [`crate::source::Source::programs`].
-    pub fn load(cgroup: &Path, pinning: Option<&Pinning>) -> anyhow::Result<Self> {
-        let Some(pinning) = pinning else { return Self::begin(cgroup, None) };
+    pub fn load(cgroup: &Path, max_halves: u32, pinning: Option<&Pinning>) -> anyhow::Result<Self> {
+        let Some(pinning) = pinning else { return Self::begin(cgroup, max_halves, None) };
         let pins = Pins::open(&pinning.dir)?;
         let wanted = identity(cgroup, pinning, 0)?;
         let dir = pins.dir().display().to_string();
         let (former, why) = match look(&pins, &wanted) {
-            Found::Nothing => return Self::begin(cgroup, Some((pins, pinning))),
+            Found::Nothing => return Self::begin(cgroup, max_halves, Some((pins, pinning))),
             Found::Fitting(ledger) => match Self::go_on(&pins, *ledger, wanted.object) {
                 Ok(kernel) => return Ok(Self { pins: Some(pins), ..kernel }),
                 Err(error) => (None, format!("{error:#}")),
@@ -79,14 +80,18 @@ impl Kernel {
                  {why}"
             ),
         }
-        let mut kernel = Self::begin(cgroup, Some((pins, pinning)))?;
+        let mut kernel = Self::begin(cgroup, max_halves, Some((pins, pinning)))?;
         kernel.unreadable_pins = u64::from(former.is_none());
         kernel.former = former;
         Ok(kernel)
     }
 
-    fn begin(cgroup: &Path, pins: Option<(Pins, &Pinning)>) -> anyhow::Result<Self> {
-        let first = Self::load_with(cgroup, true, pins.as_ref())?;
+    fn begin(
+        cgroup: &Path,
+        max_halves: u32,
+        pins: Option<(Pins, &Pinning)>,
+    ) -> anyhow::Result<Self> {
+        let first = Self::load_with(cgroup, max_halves, true, pins.as_ref())?;
         let walks = first
             .programs
             .iter()
@@ -94,7 +99,7 @@ impl Kernel {
         // Without the iterator, events have to keep live sockets up to date, which is decided before loading.
         let mut kernel = if first.walk && !walks {
             drop(first);
-            Self::load_with(cgroup, false, pins.as_ref())?
+            Self::load_with(cgroup, max_halves, false, pins.as_ref())?
         } else {
             first
         };
@@ -108,6 +113,7 @@ impl Kernel {
 
     fn load_with(
         cgroup: &Path,
+        max_halves: u32,
         walk: bool,
         pins: Option<&(Pins, &Pinning)>,
     ) -> anyhow::Result<Self> {
@@ -134,11 +140,11 @@ impl Kernel {
                 pins.keep_maps(&ebpf)?;
                 let pages = pins::ledger_pages(ebpf.map(LEDGER).context("no map for the ledger")?)?;
                 let identity = identity(cgroup, pinning, settings.bits())?;
-                Ok(Ledger::create(Box::new(pages), &identity))
+                Ok(Ledger::create(Box::new(pages), &identity, max_halves))
             })
             .transpose()?;
         let (slots, maps) = Maps::open(|name| take(&mut ebpf, name))?;
-        let slots = Slots::new(slots).context("cannot fill the free lists")?;
+        let slots = Slots::new(slots, max_halves).context("cannot fill the free lists")?;
         if !whole_system {
             let map = ebpf.map_mut("measured_cgroup").context("no map measured_cgroup")?;
             CgroupArray::try_from(map)?.set(0, directory.as_raw_fd(), 0)?;
@@ -178,7 +184,7 @@ impl Kernel {
     /// What is pinned, as it was left.
     fn over(pins: &Pins, mut ledger: Ledger) -> anyhow::Result<Self> {
         let (slots, maps) = Maps::open(|name| pins.map(name))?;
-        let mut slots = Slots::adopt(slots, ledger.ends());
+        let mut slots = Slots::adopt(slots, ledger.max_halves(), ledger.ends());
         if let Some(slot) = ledger.to_clear() {
             slots.clear_folded(slot);
             ledger.cleared();
@@ -198,6 +204,7 @@ impl Kernel {
     fn read_out(pins: &Pins, ledger: Ledger) -> anyhow::Result<Former> {
         let identity = ledger.identity()?;
         let past = ledger.past().context("there is nothing to be read")?;
+        let max_halves = ledger.max_halves();
         let mut kernel = Self::over(pins, ledger)?;
         if let Err(error) = kernel.refresh() {
             tracing::warn!("live sockets could not be looked at: {error:#}");
@@ -218,7 +225,7 @@ impl Kernel {
             slot.owner = kernel.maps.owners.get(&slot.key.owner, 0).ok();
         }
         let losses = kernel.losses();
-        Ok(Former { identity, past, slots, losses })
+        Ok(Former { identity, past, max_halves, slots, losses })
     }
 
     fn of(

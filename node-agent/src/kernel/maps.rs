@@ -51,6 +51,7 @@ impl Maps {
             halves: BpfHashMap::try_from(get("halves")?)?,
             chunk_of: BpfHashMap::try_from(get("chunk_of")?)?,
             free_slots: Queue::try_from(get("free_slots")?)?,
+            spare_slots: Queue::try_from(get("spare_slots")?)?,
             free_chunks: Queue::try_from(get("free_chunks")?)?,
         };
         let listeners = Listeners::new(

@@ -5,7 +5,10 @@ use std::{collections::HashMap, io};
 use aya::maps::{HashMap as BpfHashMap, MapData, Queue};
 use common::{
     COUNTERS, Counter, HistogramKind,
-    kernel::{CHUNK_BUCKETS, CHUNKS, Chunk, ChunkKey, HalfKey, SLOTS, Slot, role},
+    kernel::{
+        CHUNK_BUCKETS, CHUNKS, Chunk, ChunkKey, HalfKey, SHARED_SLOTS, SLOTS, SPARE_SLOTS, Slot,
+        role,
+    },
 };
 
 use super::pages::Pages;
@@ -29,6 +32,8 @@ pub struct SlotMaps {
     pub chunk_of: BpfHashMap<MapData, ChunkKey, u32>,
     /// `free_slots`
     pub free_slots: Queue<MapData, u32>,
+    /// `spare_slots`
+    pub spare_slots: Queue<MapData, u32>,
     /// `free_chunks`
     pub free_chunks: Queue<MapData, u32>,
 }
@@ -52,6 +57,7 @@ pub struct Slots {
     chunks_of_slot: HashMap<u32, Vec<u32>>,
     draining: HashMap<u32, Draining>,
     slots_end: usize,
+    most: u32,
     chunks_end: usize,
     looks: u64,
 }
@@ -59,25 +65,29 @@ pub struct Slots {
 type Bucket = (HistogramKind, u16, u64);
 
 impl Slots {
-    /// Fills the free lists.
+    /// Fills the free lists; no more than `most` slots are for one half each.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn new(mut maps: SlotMaps) -> io::Result<Self> {
-        for slot in 0..SLOTS {
+    pub fn new(mut maps: SlotMaps, most: u32) -> io::Result<Self> {
+        for slot in SHARED_SLOTS..SPARE_SLOTS {
+            maps.spare_slots.push(slot, 0).map_err(io::Error::other)?;
+        }
+        let most = most.min(SLOTS - SPARE_SLOTS);
+        for slot in SPARE_SLOTS..SPARE_SLOTS + most {
             maps.free_slots.push(slot, 0).map_err(io::Error::other)?;
         }
         for chunk in 0..CHUNKS {
             maps.free_chunks.push(chunk, 0).map_err(io::Error::other)?;
         }
-        Ok(Self::over(maps))
+        Ok(Self::over(maps, most))
     }
 
-    /// Goes on with maps that an agent before this one left. `ends` are one more than the highest slot and chunk that it
-    /// had seen in use.
+    /// Goes on with maps that an agent before this one left, which had made room for `most` halves. `ends` are one more
+    /// than the highest slot and chunk that it had seen in use.
     #[must_use]
-    pub fn adopt(maps: SlotMaps, ends: (usize, usize)) -> Self {
-        let mut slots = Self::over(maps);
+    pub fn adopt(maps: SlotMaps, most: u32, ends: (usize, usize)) -> Self {
+        let mut slots = Self::over(maps, most);
         let highest = |count: usize, used: &dyn Fn(usize) -> bool| {
             (0..count).rev().find(|index| used(*index)).map_or(0, |index| index + 1)
         };
@@ -86,10 +96,11 @@ impl Slots {
             highest(maps.slots.len(), &|index| maps.slots.role(index) != 0),
             highest(maps.chunks.len(), &|index| maps.chunks.samples(index) != 0),
         );
-        (slots.slots_end, slots.chunks_end) = (used.0.max(ends.0), used.1.max(ends.1));
+        slots.slots_end = slots.slots_end.max(used.0).max(ends.0);
+        slots.chunks_end = used.1.max(ends.1);
         for slot in slots.used_slots() {
-            // One whose key leads elsewhere was about to be given back.
-            if !slots.leads_to(slot) {
+            // One whose key leads elsewhere was about to be given back; nobody's key leads to those that all share.
+            if slot >= SHARED_SLOTS && !slots.leads_to(slot) {
                 slots.draining.insert(slot, Draining { since: 0 });
             }
         }
@@ -101,14 +112,15 @@ impl Slots {
         self.maps.halves.get(&self.key(slot), 0).is_ok_and(|found| found == slot)
     }
 
-    fn over(maps: SlotMaps) -> Self {
+    fn over(maps: SlotMaps, most: u32) -> Self {
         Self {
             maps,
             seen: HashMap::new(),
             seen_chunks: HashMap::new(),
             chunks_of_slot: HashMap::new(),
             draining: HashMap::new(),
-            slots_end: 0,
+            slots_end: SPARE_SLOTS as usize,
+            most,
             chunks_end: 0,
             looks: 0,
         }
@@ -138,7 +150,7 @@ impl Slots {
     /// How full the slots are.
     #[must_use]
     pub fn usage(&self) -> SlotUse {
-        SlotUse { used: u32::try_from(self.seen.len()).unwrap_or(SLOTS), capacity: SLOTS }
+        SlotUse { used: u32::try_from(self.seen.len()).unwrap_or(SLOTS), capacity: self.most }
     }
 
     /// Network namespaces in which connections are open right now, each with an owner who has one there.
@@ -162,7 +174,8 @@ impl Slots {
             port: key.server_port,
             owner: key.owner,
         };
-        keys.filter(|(_, key)| key.role == role::SERVER).map(server).collect()
+        let serves = |key: &HalfKey| key.role == role::SERVER && !key.is_folded();
+        keys.filter(|(_, key)| serves(key)).map(server).collect()
     }
 
     /// See [`crate::source::Source::changes`].
@@ -265,7 +278,7 @@ impl Slots {
 
     /// See [`crate::source::Source::retire`].
     pub fn retire(&mut self, slot: u32, ledger: Option<&mut Ledger>) -> RetireOutcome {
-        let Some(seen) = self.seen.get(&slot).copied() else {
+        let Some(seen) = self.seen.get(&slot).copied().filter(|_| slot >= SHARED_SLOTS) else {
             return RetireOutcome::Busy;
         };
         let index = slot as usize;
@@ -364,7 +377,9 @@ impl Slots {
 
     /// Lets the programs have a slot again.
     pub fn give_back(&mut self, slot: u32) {
-        if let Err(error) = self.maps.free_slots.push(slot, 0) {
+        let spare = slot < SPARE_SLOTS;
+        let free = if spare { &mut self.maps.spare_slots } else { &mut self.maps.free_slots };
+        if let Err(error) = free.push(slot, 0) {
             tracing::warn!(%error, slot, "a slot is lost until the agent restarts");
         }
     }

@@ -31,7 +31,7 @@ use record::Record;
 pub use store::{HEAD_BYTES, Memory, Store, Word};
 
 /// Version of everything in this folder. Incremented with every change.
-pub const LEDGER_VERSION: u64 = 1;
+pub const LEDGER_VERSION: u64 = 2;
 
 /// Left free in an area by everything but retirements, which cannot be put off.
 const RESERVED: usize = 64 << 10;
@@ -110,6 +110,8 @@ pub struct Link {
     pub owner: u64,
     /// The workload that it was taken for.
     pub workload: Arc<Workload>,
+    /// It counts with others for which there is no room.
+    pub folded: bool,
 }
 
 /// Losses of the agent itself, which count on over its restarts.
@@ -140,7 +142,7 @@ pub struct Ledger {
 impl Ledger {
     /// Begins a ledger. It is none until [`finish`](Self::finish).
     #[must_use]
-    pub fn create(mut store: Box<dyn Store>, identity: &Identity) -> Self {
+    pub fn create(mut store: Box<dyn Store>, identity: &Identity, max_halves: u32) -> Self {
         store.set(Word::Magic, 0);
         for (word, value) in [
             (Word::Version, LEDGER_VERSION),
@@ -151,6 +153,8 @@ impl Ledger {
             (Word::Node, identity.node),
             (Word::Object, identity.object),
             (Word::Settings, identity.settings),
+            (Word::MaxHalves, u64::from(max_halves)),
+            (Word::Processes, 1),
         ] {
             store.set(word, value);
         }
@@ -167,7 +171,10 @@ impl Ledger {
             return Err(LedgerError::Incomplete);
         }
         let replay = Replay::read(&*store)?;
-        Ok(Self::over(store, replay, true))
+        let mut ledger = Self::over(store, replay, true);
+        let processes = ledger.store.get(Word::Processes).saturating_add(1);
+        ledger.store.set(Word::Processes, processes);
+        Ok(ledger)
     }
 
     /// Whom and what a ledger is of.
@@ -210,6 +217,12 @@ impl Ledger {
         self.store.get(Word::Session)
     }
 
+    /// How many halves the kernel has room for.
+    #[must_use]
+    pub fn max_halves(&self) -> u32 {
+        u32::try_from(self.store.get(Word::MaxHalves)).unwrap_or(u32::MAX)
+    }
+
     /// Generation of the maps.
     #[must_use]
     pub fn generation(&self) -> u64 {
@@ -242,6 +255,7 @@ impl Ledger {
         self.adopted.then(|| Past {
             last_seq: self.store.get(Word::LastSeq),
             acked: self.store.get(Word::Acked),
+            processes: self.store.get(Word::Processes),
             links: self.links.clone(),
             live: self.live.iter().map(|(key, values)| (key.clone(), values.clone())).collect(),
             retired: self.retired.iter().cloned().collect(),
@@ -249,16 +263,16 @@ impl Ledger {
     }
 
     /// A slot is about to be reported as this workload's. Returns whether that is noted.
-    pub fn link(&mut self, slot: u32, owner: u64, workload: &Arc<Workload>) -> bool {
-        let known = self.links.get(&slot);
-        if known.is_some_and(|known| known.owner == owner && known.workload == *workload) {
+    pub fn link(&mut self, slot: u32, link: Link) -> bool {
+        if self.links.get(&slot) == Some(&link) {
             return true;
         }
-        let note = Record::Linked { slot, owner, workload: workload.as_ref() };
+        let Link { owner, ref workload, folded } = link;
+        let note = Record::Linked { slot, owner, workload: workload.as_ref(), folded };
         if !self.append(&note, RESERVED) {
             return false;
         }
-        self.links.insert(slot, Link { owner, workload: Arc::clone(workload) });
+        self.links.insert(slot, link);
         true
     }
 
@@ -272,7 +286,7 @@ impl Ledger {
         buckets: &[(HistogramKind, u16, u64)],
     ) -> bool {
         // One that was never reported has nothing to be kept.
-        let Some(half) = self.links.get(&slot).and_then(|link| half(key, &link.workload)) else {
+        let Some(half) = self.links.get(&slot).and_then(|link| half(key, link)) else {
             return true;
         };
         let stored =
@@ -414,6 +428,7 @@ impl Ledger {
             slot: *slot,
             owner: link.owner,
             workload: link.workload.as_ref(),
+            folded: link.folded,
         });
         let retired = self.retired.iter().flat_map(|(seq, half, values)| {
             let half = record::borrowed(half);
@@ -445,19 +460,22 @@ impl std::fmt::Debug for Ledger {
 }
 
 /// The half that a slot with this key counts for.
-fn half(key: &kernel::HalfKey, workload: &Arc<Workload>) -> Option<Key> {
+fn half(key: &kernel::HalfKey, link: &Link) -> Option<Key> {
     let role = match key.role {
         kernel::role::CLIENT => Role::Client,
         kernel::role::SERVER => Role::Server,
         _ => return None,
     };
+    let many = HalfKey::folded(Arc::clone(&link.workload), role);
+    if link.folded {
+        return Some(many);
+    }
     Some(HalfKey {
-        workload: Arc::clone(workload),
         local: scoped(key.local, key.netns_cookie),
         peer: scoped(key.peer, key.netns_cookie),
         server_port: key.server_port,
         client_port: key.client_port,
-        role,
+        ..many
     })
 }
 

@@ -24,6 +24,8 @@ pub struct Past {
     pub last_seq: u64,
     /// The last batch that is known to be taken over.
     pub acked: u64,
+    /// How many processes have gone on with the session, this one included.
+    pub processes: u64,
     /// Whose the slots were reported as.
     pub links: HashMap<u32, Link>,
     /// Halves with more than their slots tell.
@@ -65,9 +67,9 @@ impl Replay {
 
     fn take(&mut self, note: Record<Workload>, known: &mut HashSet<Arc<Workload>>) {
         match note {
-            Record::Linked { slot, owner, workload } => {
+            Record::Linked { slot, owner, workload, folded } => {
                 let workload = shared(workload, known);
-                self.links.insert(slot, Link { owner, workload });
+                self.links.insert(slot, Link { owner, workload, folded });
             }
             Record::Folded { slot, half, counters, buckets } => {
                 if let Some(slot) = slot {

@@ -57,6 +57,10 @@ pub enum Word {
     SlotsEnd = 20,
     /// One more than the highest chunk that an agent has seen in use.
     ChunksEnd = 21,
+    /// How many halves the kernel has room for.
+    MaxHalves = 22,
+    /// How many processes had the session.
+    Processes = 23,
 }
 
 /// Bytes that outlive the process. Each word is stored at once, and stores are seen in their order.

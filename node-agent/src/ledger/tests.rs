@@ -7,6 +7,10 @@ use crate::testing::{
     world::workload,
 };
 
+fn link(owner: u64, workload: &Arc<Workload>) -> Link {
+    Link { owner, workload: Arc::clone(workload), folded: false }
+}
+
 fn counters(value: u64) -> [u64; COUNTERS] {
     std::array::from_fn(|index| value * (index as u64 + 1))
 }
@@ -37,6 +41,7 @@ impl Ledger {
         let past = Past {
             last_seq: self.store.get(Word::LastSeq),
             acked: self.store.get(Word::Acked),
+            processes: 1,
             links: self.links.clone(),
             live: self.live.iter().map(|(key, values)| (key.clone(), values.clone())).collect(),
             retired: self.retired.iter().cloned().collect(),
@@ -50,12 +55,12 @@ fn what_is_noted_is_there_for_the_next() {
     let (shared, mut ledger) = begun(64 << 10 << 1 << 1);
     let (web, job) = (workload("web"), workload("job"));
     assert!(ledger.past().is_none(), "there was nobody before");
-    assert!(ledger.link(3, 7, &web) && ledger.link(4, 8, &job));
+    assert!(ledger.link(3, link(7, &web)) && ledger.link(4, link(8, &job)));
     let key = client_key(8, "10.0.0.2", 80);
     let bucket = (HistogramKind::Rtt, 5, 9);
     assert!(ledger.fold(4, &key, &counters(1), &[bucket]));
     ledger.cleared();
-    assert!(ledger.link(4, 8, &job) && ledger.fold(4, &key, &counters(2), &[bucket]));
+    assert!(ledger.link(4, link(8, &job)) && ledger.fold(4, &key, &counters(2), &[bucket]));
     ledger.built(12, &[]);
 
     let mut next = shared.open();
@@ -81,14 +86,14 @@ fn what_is_noted_is_there_for_the_next() {
 fn one_that_is_not_finished_or_not_of_this_version_is_refused() {
     let memory = || Box::new(Memory::new(HEAD_BYTES * 3));
     assert!(matches!(Ledger::open(memory()), Err(LedgerError::Unfinished)));
-    let ledger = Ledger::create(memory(), &IDENTITY);
+    let ledger = Ledger::create(memory(), &IDENTITY, 10);
     assert!(matches!(Ledger::open(ledger.store), Err(LedgerError::Unfinished)));
-    let mut ledger = Ledger::create(memory(), &IDENTITY);
+    let mut ledger = Ledger::create(memory(), &IDENTITY, 10);
     ledger.finish();
     ledger.store.set(Word::Version, 99);
     assert!(matches!(Ledger::open(ledger.store), Err(LedgerError::Version(99))));
     let (shared, mut ledger) = begun(RESERVED * 4);
-    ledger.link(1, 1, &workload("web"));
+    ledger.link(1, link(1, &workload("web")));
     shared.clone().write(HEAD_BYTES + 12, &[0xff]);
     let opened = Ledger::open(Box::new(shared));
     assert!(matches!(opened, Err(LedgerError::Damaged(0))));
@@ -98,13 +103,14 @@ fn one_that_is_not_finished_or_not_of_this_version_is_refused() {
 fn when_it_is_full_notes_are_refused_and_nothing_is_lost() {
     let (shared, mut ledger) = begun((RESERVED + 4_096) * 2);
     let mut slots = 0..;
-    let noted = slots.by_ref().take_while(|slot| ledger.link(*slot, 1, &workload("web"))).count();
+    let noted =
+        slots.by_ref().take_while(|slot| ledger.link(*slot, link(1, &workload("web")))).count();
     assert!(noted > 100, "{noted}");
     let key = client_key(1, "10.0.0.2", 80);
     assert!(!ledger.fold(0, &key, &counters(1), &[]), "a slot that cannot be noted stays");
     assert_eq!(ledger.state(), state(&shared.open().past().unwrap()));
     // Retirements have room of their own.
-    ledger.built(1, &[half(&key, &workload("web")).unwrap()]);
+    ledger.built(1, &[half(&key, &link(1, &workload("web"))).unwrap()]);
     assert_eq!(shared.open().past().unwrap().retired.len(), 1);
 }
 
@@ -150,7 +156,7 @@ fn take(ledger: &mut Ledger, step: &Step) {
         // A slot is one's until it is folded.
         Step::Link(slot, _) if ledger.links.contains_key(slot) => {}
         Step::Link(slot, name) => {
-            ledger.link(*slot, 1, &workload(&format!("workload-{name}")));
+            ledger.link(*slot, link(1, &workload(&format!("workload-{name}"))));
         }
         Step::Fold(slot, value) => {
             if ledger.fold(*slot, &key, &counters(*value), &[(HistogramKind::Rtt, 1, *value)]) {
@@ -159,7 +165,7 @@ fn take(ledger: &mut Ledger, step: &Step) {
         }
         Step::Build(retired) => {
             let retired = retired.map(|name| workload(&format!("workload-{name}")));
-            let retired = retired.and_then(|workload| half(&key, &workload));
+            let retired = retired.and_then(|workload| half(&key, &link(1, &workload)));
             let seq = ledger.store.get(Word::LastSeq) + 1;
             ledger.built(seq, retired.as_slice());
         }

@@ -43,6 +43,7 @@ impl Report {
         let mut definitions = v1::Definitions::default();
         self.put_halves(seq, &mut definitions);
         definitions.retired_halves = self.halves.retire(seq);
+        let ended = self.ended_totals(&definitions.retired_halves);
         let mut borrowed = Vec::new();
         let listeners = self.put_listeners(&mut definitions, &mut borrowed);
         let answers = self.put_answers(&mut definitions, &mut borrowed);
@@ -61,6 +62,7 @@ impl Report {
         ] {
             put_columns(&mut sections, kind, encoder);
         }
+        put(&mut sections, SectionKind::EndedTotals, ended);
         if let Some(listeners) = listeners {
             // "None at all" is an empty message, and has to be said.
             sections.push(section(SectionKind::Listeners, listeners.encode_to_vec()));
@@ -93,6 +95,26 @@ impl Report {
             half.sent(seq);
         }
         self.halves.put_back(dirty.get(written..).unwrap_or_default());
+    }
+
+    /// All that halves have counted which end.
+    pub(super) fn ended_totals(&mut self, ended: &[u32]) -> Vec<u8> {
+        let mut ended = ended.to_vec();
+        ended.sort_unstable();
+        let mut encoder = Encoder::new();
+        for id in &ended {
+            let Some(half) = self.halves.get(*id) else { continue };
+            let told = half.told();
+            told.buckets(&mut self.buckets);
+            if let Err(error) = encoder.push(*id, &told.counters, &self.buckets) {
+                tracing::error!(%error, half = id, "cannot write the totals of a half");
+            }
+        }
+        let mut payload = Vec::new();
+        if !encoder.is_empty() {
+            encoder.finish(&mut payload);
+        }
+        payload
     }
 
     fn put_listeners(

@@ -9,16 +9,20 @@ use topology::model::HalfKey;
 
 use super::half::Half;
 
-/// Halves known at a time, retired ones whose retirement is not acknowledged included. At some
-/// 600 bytes with its place in the tables, and 24 for each bucket, 64 MiB would be much; no host is
-/// known that needs it.
-pub(super) const MOST_HALVES: usize = 65_536;
+/// So many workloads have halves for what there is no room for; beyond, it is refused. A host has a few hundred.
+const MOST_FOLDED: usize = 2_048;
 
 /// A half whose slots are all given back is retired after this time without a change.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// The same, when three quarters of the room are taken, by a port scan say.
 const IDLE_WHEN_SCARCE: Duration = Duration::from_secs(2);
+
+/// Halves that one batch retires: it tells the totals of each.
+const RETIRED_PER_BATCH: usize = 4_096;
+
+/// Halves that one process begins at most: a million each second for twelve days.
+const BIRTHS: u64 = 1 << 40;
 
 /// Halves that one batch retired.
 #[derive(Debug)]
@@ -27,8 +31,10 @@ pub(super) struct Retiring {
     pub(super) halves: Vec<u32>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Halves {
+    /// Halves known at a time, retired ones whose retirement is not acknowledged included.
+    most: usize,
     entries: Vec<Option<Box<Half>>>,
     free: Vec<u32>,
     by_key: HashMap<HalfKey<u32>, u32>,
@@ -40,12 +46,31 @@ pub(super) struct Halves {
 }
 
 impl Halves {
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            most,
+            entries: Vec::new(),
+            free: Vec::new(),
+            by_key: HashMap::new(),
+            dirty: Vec::new(),
+            ending: Vec::new(),
+            retiring: VecDeque::new(),
+            births: 0,
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len() - self.free.len()
     }
 
+    /// Whether there is no room for another half.
     pub(super) fn is_full(&self) -> bool {
-        self.len() >= MOST_HALVES
+        self.len() >= self.most
+    }
+
+    /// Whether there is not even room for one that stands for many.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.len() >= self.most + MOST_FOLDED
     }
 
     pub(super) fn by_key(&self, key: &HalfKey<u32>) -> Option<u32> {
@@ -61,7 +86,14 @@ impl Halves {
     }
 
     /// Adds a half; the caller has made sure that there is room and no other with its key.
-    pub(super) fn insert(&mut self, half: Half) -> u32 {
+    pub(super) fn insert(&mut self, mut half: Half) -> u32 {
+        self.births += 1;
+        half.birth = self.births;
+        self.insert_known(half)
+    }
+
+    /// Adds a half that the process before had, too: it is no later one, whatever its number was.
+    pub(super) fn insert_known(&mut self, half: Half) -> u32 {
         let key = half.key;
         let id = self.insert_retired(half);
         self.by_key.insert(key, id);
@@ -69,9 +101,7 @@ impl Halves {
     }
 
     /// Adds a half that a batch has retired.
-    pub(super) fn insert_retired(&mut self, mut half: Half) -> u32 {
-        self.births += 1;
-        half.birth = self.births;
+    pub(super) fn insert_retired(&mut self, half: Half) -> u32 {
         let half = Box::new(half);
         match self.free.pop() {
             Some(id) => {
@@ -87,9 +117,11 @@ impl Halves {
         }
     }
 
-    /// These were retired by batches of an earlier process.
-    pub(super) fn resume(&mut self, retiring: VecDeque<Retiring>) {
+    /// These were retired by batches of an earlier process. This one is the session's `process`th: its halves are later
+    /// ones than all before.
+    pub(super) fn resume(&mut self, retiring: VecDeque<Retiring>, process: u64) {
         self.retiring = retiring;
+        self.births = process.saturating_sub(1).saturating_mul(BIRTHS);
     }
 
     /// Halves that the batch with this number retired, if it was the last that retired any.
@@ -128,7 +160,7 @@ impl Halves {
 
     /// Finds halves that ended.
     pub(super) fn expire(&mut self, now: Instant) {
-        let scarce = self.len() > MOST_HALVES / 4 * 3;
+        let scarce = self.len() > self.most / 4 * 3;
         let idle = if scarce { IDLE_WHEN_SCARCE } else { IDLE };
         for (id, half) in (0..).zip(&mut self.entries) {
             let Some(half) = half else { continue };
@@ -144,7 +176,8 @@ impl Halves {
     /// a new one, with another id.
     pub(super) fn retire(&mut self, seq: u64) -> Vec<u32> {
         let mut ended = Vec::new();
-        for id in std::mem::take(&mut self.ending) {
+        let rest = self.ending.split_off(self.ending.len().min(RETIRED_PER_BATCH));
+        for id in std::mem::replace(&mut self.ending, rest) {
             let Some(half) = self.entries.get_mut(id as usize).and_then(Option::as_mut) else {
                 continue;
             };

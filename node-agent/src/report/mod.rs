@@ -139,23 +139,18 @@ pub struct Report {
     streaming: bool,
     next_seq: u64,
     urgent: bool,
+    folded: u64,
     refused: u64,
 }
 
-impl Default for Report {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Report {
-    /// Knows nothing and has no stream.
+    /// Knows nothing and has no stream; tells no more than so many halves apart.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(max_halves: usize) -> Self {
         Self {
             workloads: Interner::new(),
             addresses: Interner::new(),
-            halves: Halves::default(),
+            halves: Halves::new(max_halves),
             slots: Slots::default(),
             listeners: Listeners::default(),
             status: Told::default(),
@@ -167,6 +162,7 @@ impl Report {
             streaming: false,
             next_seq: 1,
             urgent: false,
+            folded: 0,
             refused: 0,
         }
     }
@@ -180,12 +176,34 @@ impl Report {
         Absorbed::Yes
     }
 
-    /// Adds what a slot gained, for the workload of its owner.
-    pub fn absorb_as(&mut self, change: &SlotChange<'_>, workload: &Arc<Workload>, now: Instant) {
+    /// Whether what a slot counts is told with others of this workload, because there is no room for its half.
+    pub fn folds(&mut self, key: &kernel::HalfKey, workload: &Arc<Workload>) -> bool {
+        if key.is_folded() {
+            return true;
+        }
+        if !self.halves.is_full() {
+            return false;
+        }
+        let workload = self.workloads.id(workload);
+        let half = workload.and_then(|workload| half_key(key, workload));
+        let known = half.is_some_and(|half| self.halves.by_key(&half).is_some());
+        self.folded = self.folded.saturating_add(u64::from(!known));
+        !known
+    }
+
+    /// Adds what a slot gained, for the workload of its owner; with `folded`, together with others of that. A half that
+    /// the process before had told already is the `same`.
+    pub fn absorb_as(
+        &mut self,
+        change: &SlotChange<'_>,
+        workload: &Arc<Workload>,
+        (folded, same): (bool, bool),
+        now: Instant,
+    ) {
         if self.absorb(change, now) == Absorbed::Yes {
             return;
         }
-        let Some(half) = self.half_of(change.key, workload, now) else {
+        let Some(half) = self.half_of(change.key, workload, (folded, same), now) else {
             return self.refuse(change);
         };
         let before = self.slots.link(change.slot, *change.key, half, now);
@@ -202,26 +220,27 @@ impl Report {
         &mut self,
         key: &kernel::HalfKey,
         workload: &Arc<Workload>,
+        (folded, same): (bool, bool),
         now: Instant,
     ) -> Option<u32> {
-        let role = match key.role {
-            role::CLIENT => Role::Client,
-            role::SERVER => Role::Server,
-            _ => return None,
-        };
-        let (local, peer) =
-            (scoped(key.local, key.netns_cookie), scoped(key.peer, key.netns_cookie));
         let workload = self.workloads.acquire(workload);
-        let (server_port, client_port) = (key.server_port, key.client_port);
-        let key = HalfKey { workload, local, peer, server_port, client_port, role };
+        let Some(mut key) = half_key(key, workload) else {
+            let last = self.last_seq();
+            self.workloads.release(workload, last);
+            return None;
+        };
+        if folded {
+            key = HalfKey::folded(workload, key.role);
+        }
         let known = self.halves.by_key(&key);
-        if known.is_some() || self.halves.is_full() {
+        if known.is_some() || self.halves.is_overfull() {
             let last = self.last_seq();
             self.workloads.release(workload, last);
             return known;
         }
-        let (local, peer) = (self.addresses.acquire(&local), self.addresses.acquire(&peer));
-        Some(self.halves.insert(Half::new(key, local, peer, now)))
+        let (local, peer) = (self.addresses.acquire(&key.local), self.addresses.acquire(&key.peer));
+        let half = Half::new(key, local, peer, now);
+        Some(if same { self.halves.insert_known(half) } else { self.halves.insert(half) })
     }
 
     fn count_slots(&mut self, linked: u32, before: Option<u32>) {
@@ -368,11 +387,34 @@ impl Report {
         self.workloads.len() + self.addresses.len()
     }
 
-    /// Connections and failures not counted because there were too many halves.
+    /// Slots whose half was counted together with others because there were too many.
+    #[must_use]
+    pub fn folded(&self) -> u64 {
+        self.folded
+    }
+
+    /// Connections and failures not counted because there was not even room for a half that stands for many.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused
     }
+}
+
+/// The half of its own that a slot's key stands for; `None` for a role that is none.
+fn half_key(key: &kernel::HalfKey, workload: u32) -> Option<HalfKey<u32>> {
+    let role = match key.role {
+        role::CLIENT => Role::Client,
+        role::SERVER => Role::Server,
+        _ => return None,
+    };
+    Some(HalfKey {
+        workload,
+        local: scoped(key.local, key.netns_cookie),
+        peer: scoped(key.peer, key.netns_cookie),
+        server_port: key.server_port,
+        client_port: key.client_port,
+        role,
+    })
 }
 
 /// Connections and failed attempts in these increments.

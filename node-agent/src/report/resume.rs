@@ -11,8 +11,8 @@ impl Report {
     /// The report as the process before left it, but for what slots count: that comes with the first look. No batch
     /// defines any half that is live, so the next one tells all of it as totals; those that were retired come in the preface.
     #[must_use]
-    pub fn resume(past: &Past, now: Instant) -> Self {
-        let mut report = Self { next_seq: past.last_seq + 1, ..Self::new() };
+    pub fn resume(past: &Past, max_halves: usize, now: Instant) -> Self {
+        let mut report = Self { next_seq: past.last_seq + 1, ..Self::new(max_halves) };
         let mut retiring: VecDeque<Retiring> = VecDeque::new();
         for (seq, key, values) in &past.retired {
             let mut half = report.kept(key, values, now);
@@ -28,10 +28,10 @@ impl Report {
                 None => retiring.push_back(Retiring { seq: *seq, halves: vec![id] }),
             }
         }
-        report.halves.resume(retiring);
+        report.halves.resume(retiring, past.processes);
         for (key, values) in &past.live {
             let half = report.kept(key, values, now);
-            let id = report.halves.insert(half);
+            let id = report.halves.insert_known(half);
             report.halves.mark(id);
         }
         report

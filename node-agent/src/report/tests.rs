@@ -3,8 +3,8 @@ use topology::model::Scope;
 use super::*;
 use crate::testing::{
     client_key, raw,
-    receiver::Receiver,
-    world::{IDLE, World, workload},
+    receiver::{Receiver, Value, Values},
+    world::{IDLE, MOST_HALVES, World, workload},
 };
 
 #[test]
@@ -94,28 +94,26 @@ fn many_halves_go_out_in_several_batches_and_prefaces() {
 }
 
 #[test]
-fn more_halves_than_there_is_room_for_are_counted_as_refused() {
-    let mut report = Report::new();
-    let now = Instant::now();
-    let name = workload("x");
-    let mut counters = [0; COUNTERS];
-    counters[Counter::Connections.index()] = 3;
-    for number in 0..halves::MOST_HALVES as u32 + 2 {
-        let slot = number % kernel::SLOTS;
-        let mut key = client_key(1, "10.0.0.2", (number % 60_000) as u16);
-        key.client_port = (number / 60_000) as u16;
-        let change = SlotChange { slot, key: &key, counters: &counters, users: 0, buckets: &[] };
-        report.absorb_as(&change, &name, now);
+fn more_halves_than_there_is_room_for_are_counted_together() {
+    let mut world = World::with_room(8);
+    for slot in 0..20 {
+        world.gain(slot, 0, slot as u16 + 1, 5);
     }
-    assert_eq!(report.halves(), halves::MOST_HALVES);
-    assert_eq!(report.refused(), 6);
+    world.restart();
+    world.deliver();
+    assert_eq!((world.report.halves(), world.report.folded(), world.report.refused()), (9, 12, 0));
+    let sent = |values: &Values| values[&Value::Counter(Counter::BytesSent)];
+    let counted = &world.receiver.counted;
+    let many: Vec<_> = counted.iter().filter(|(key, _)| key.is_folded()).collect();
+    assert_eq!((many.len(), sent(many[0].1)), (1, 60));
+    assert_eq!(counted.values().map(sent).sum::<u64>(), 100);
 }
 
 #[test]
 fn what_a_scan_leaves_makes_room_soon() {
     let mut world = World::new();
     world.restart();
-    let most = (halves::MOST_HALVES / 4 * 3) as u32;
+    let most = (MOST_HALVES / 4 * 3) as u32;
     for (few, ended) in [(most - 1, 0), (2, most + 1)] {
         let before = world.report.halves() as u32;
         for number in before..before + few {
@@ -133,15 +131,16 @@ fn what_a_scan_leaves_makes_room_soon() {
 
 #[test]
 fn a_role_or_slot_that_does_not_exist_takes_no_memory() {
-    let mut report = Report::new();
+    let mut report = Report::new(MOST_HALVES);
     let now = Instant::now();
     let key = client_key(1, "10.0.0.2", 80);
     let change =
         SlotChange { slot: u32::MAX, key: &key, counters: &[0; COUNTERS], users: 0, buckets: &[] };
-    report.absorb_as(&change, &workload("x"), now);
+    report.absorb_as(&change, &workload("x"), (false, false), now);
     assert!(report.quiet_slots(now + IDLE, IDLE).is_empty());
     let key = kernel::HalfKey { role: 9, ..key };
-    report.absorb_as(&SlotChange { slot: 0, key: &key, ..change }, &workload("x"), now);
+    let change = SlotChange { slot: 0, key: &key, ..change };
+    report.absorb_as(&change, &workload("x"), (false, false), now);
     assert_eq!(report.refused(), 1);
 }
 

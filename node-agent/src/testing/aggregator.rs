@@ -24,7 +24,7 @@ use super::{pki::Pki, receiver::Receiver};
 use crate::config::AggregatorAddress;
 
 /// What an aggregator does with a stream, in the order of the streams.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Manner {
     /// Welcomes, asks one question, applies and acknowledges each batch.
     Good,
@@ -40,6 +40,10 @@ pub(crate) enum Manner {
     Refuses,
     /// Refuses for its version.
     Newer,
+    /// Welcomes, and speaks the next version of the protocol.
+    Next,
+    /// As a good one, of a later minor version: it says things that the agent has never heard of.
+    Later,
     /// Welcomes, and finds fault with the first batch.
     Finicky,
 }
@@ -125,7 +129,18 @@ impl Ingest for Service {
         self.hellos.send(hello).await.unwrap();
         let say = |body| Ok(AggregatorMessage { body: Some(body) });
         let acked_seq = self.receiver.lock().unwrap().restart();
-        let welcome = Welcome { aggregator_version: "t".to_owned(), instance: 1, acked_seq };
+        let welcome = Welcome {
+            aggregator_version: "t".to_owned(),
+            instance: 1,
+            acked_seq,
+            // An older one does not say.
+            protocol_version: match manner {
+                Manner::Next => proto::PROTOCOL_VERSION + 1,
+                Manner::Later => proto::PROTOCOL_VERSION,
+                _ => 0,
+            },
+            protocol_minor: if manner == Manner::Later { proto::PROTOCOL_MINOR + 1 } else { 0 },
+        };
         let welcome = say(aggregator_message::Body::Welcome(welcome));
         let ack = move |seq| say(aggregator_message::Body::Ack(Ack { seq }));
         Ok(Response::new(match manner {
@@ -143,7 +158,7 @@ impl Ingest for Service {
             }
             Manner::Closes => Box::pin(tokio_stream::once(welcome)),
             Manner::Rude => Box::pin(tokio_stream::once(ack(1))),
-            Manner::Good | Manner::Leaves(_) => {
+            Manner::Good | Manner::Leaves(_) | Manner::Next | Manner::Later => {
                 let most = if let Manner::Leaves(most) = manner { most } else { usize::MAX };
                 let receiver = Arc::clone(&self.receiver);
                 let acks =
@@ -154,7 +169,11 @@ impl Ingest for Service {
                         }
                         agent_message::Body::Hello(_) => None,
                     });
-                Box::pin(tokio_stream::iter([welcome, say(question())]).chain(acks))
+                // What a later version says in a way of its own arrives as nothing.
+                let unheard_of =
+                    (manner == Manner::Later).then_some(Ok(AggregatorMessage::default()));
+                let first = [welcome, say(question())].into_iter().chain(unheard_of);
+                Box::pin(tokio_stream::iter(first).chain(acks))
             }
         }))
     }

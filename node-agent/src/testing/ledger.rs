@@ -21,7 +21,7 @@ pub(crate) struct Shared(Arc<Mutex<(Memory, usize)>>);
 /// A ledger with so many bytes for notes.
 pub(crate) fn begun(bytes: usize) -> (Shared, Ledger) {
     let shared = Shared(Arc::new(Mutex::new((Memory::new(HEAD_BYTES + bytes), usize::MAX))));
-    let mut ledger = Ledger::create(Box::new(shared.clone()), &IDENTITY);
+    let mut ledger = Ledger::create(Box::new(shared.clone()), &IDENTITY, 10);
     ledger.finish();
     (shared, ledger)
 }

@@ -107,8 +107,12 @@ impl Receiver {
                         self.answers.push((answer, workload));
                     }
                 }
-                // For receivers that count several halves together, and for people.
-                SectionKind::EndedTotals | SectionKind::ContainerNames => {}
+                SectionKind::EndedTotals if replayed => {}
+                SectionKind::EndedTotals => {
+                    decode(payload, &mut Ended(self)).unwrap();
+                }
+                // For people.
+                SectionKind::ContainerNames => {}
                 SectionKind::Unspecified => panic!("a section of no kind"),
             }
         }
@@ -182,6 +186,29 @@ impl Receiver {
         let applied = self.applied.get(&self.halves[&half]).and_then(|values| values.get(&value));
         let total = applied.copied().unwrap_or_default() + gain;
         self.total(half, value, total);
+    }
+}
+
+/// What halves had counted that end: as much as was told of them.
+struct Ended<'a>(&'a mut Receiver);
+
+impl Ended<'_> {
+    fn compare(&self, half: u32, value: Value, total: u64) {
+        let applied = self.0.applied.get(&self.0.halves[&half]);
+        let applied = applied.and_then(|values| values.get(&value)).copied();
+        assert_eq!(applied.unwrap_or_default(), total);
+    }
+}
+
+impl Visitor for Ended<'_> {
+    fn half(&mut self, half: u32) {
+        assert!(self.0.halves.contains_key(&half));
+    }
+    fn counter(&mut self, half: u32, counter: Counter, value: u64) {
+        self.compare(half, Value::Counter(counter), value);
+    }
+    fn bucket(&mut self, half: u32, kind: HistogramKind, bucket: u16, count: u64) {
+        self.compare(half, Value::Bucket(kind, bucket), count);
     }
 }
 

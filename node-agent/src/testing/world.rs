@@ -18,7 +18,7 @@ use super::{
 use crate::{
     addresses::scoped,
     clock::Moment,
-    ledger::Ledger,
+    ledger::{Ledger, Link},
     queue::{Entry, Found, Preface, Queue, Spool},
     report::Report,
     source::SlotChange,
@@ -51,6 +51,8 @@ struct Slot {
     known: (u64, BTreeMap<u16, u64>),
     workload: Option<Arc<Workload>>,
 }
+/// Halves that there is room for.
+pub(crate) const MOST_HALVES: usize = 65_536;
 
 pub(crate) struct World {
     pub(crate) report: Report,
@@ -73,9 +75,14 @@ impl World {
         Self::with(1 << 30, None)
     }
 
+    /// With room for so many halves.
+    pub(crate) fn with_room(max_halves: usize) -> Self {
+        Self { report: Report::new(max_halves), ..Self::new() }
+    }
+
     pub(crate) fn with(max_bytes: usize, spool: Option<Spool>) -> Self {
         Self {
-            report: Report::new(),
+            report: Report::new(MOST_HALVES),
             queue: Queue::new(max_bytes, spool),
             receiver: Receiver::default(),
             stored: Receiver::default(),
@@ -101,7 +108,7 @@ impl World {
             self.slots.remove(&slot);
         }
         let past = ledger.past().unwrap();
-        self.report = Report::resume(&past, self.now);
+        self.report = Report::resume(&past, MOST_HALVES, self.now);
         self.queue = queue.resume(past.last_seq, past.acked, 0);
         self.ledger = Some(ledger);
         for (number, slot) in &mut self.slots {
@@ -150,9 +157,12 @@ impl World {
                     workload(&format!("{name} {}", self.killed))
                 }
             };
+            let same = slot.workload.is_some();
             let workload = slot.workload.get_or_insert_with(name);
+            let folded = self.report.folds(&slot.key, workload);
             if let Some(ledger) = &mut self.ledger {
-                assert!(ledger.link(*number, owner, workload));
+                let link = Link { owner, workload: Arc::clone(workload), folded };
+                assert!(ledger.link(*number, link));
             }
             let mut counters = [0; COUNTERS];
             let sent = slot.counted.0 - slot.seen.0;
@@ -170,7 +180,7 @@ impl World {
                 users: 0,
                 buckets: &buckets,
             };
-            self.report.absorb_as(&change, workload, self.now);
+            self.report.absorb_as(&change, workload, (folded, same), self.now);
             let truth = self.truth.entry(Key {
                 workload: Workload::clone(workload),
                 local: scoped(key.local, 1),

@@ -257,6 +257,7 @@ impl Uplink {
         let connected = timeout(CONNECT_TIME + patience, connecting).await;
         let mut client = connected.map_err(|_| StreamError::Silent(patience))??;
         let (batches, outgoing) = mpsc::channel(BATCHES_WAITING);
+        let ours = hello.protocol_version;
         let hello = agent_message::Body::Hello(hello.clone());
         let hello = v1::AgentMessage { body: Some(hello) };
         batches.send(hello).await.map_err(|_| StreamError::Closed)?;
@@ -277,6 +278,11 @@ impl Uplink {
         let Some(aggregator_message::Body::Welcome(welcome)) = first.body else {
             return Err(StreamError::Protocol("its first message is not a welcome"));
         };
+        // One that does not say so is of the first.
+        let theirs = welcome.protocol_version.max(1);
+        if let Some(reason) = proto::misunderstanding(ours, theirs) {
+            return Err(StreamError::Incompatible(reason));
+        }
         Ok(Open { incoming, batches, acked: welcome.acked_seq, certificate_expires_unix_s })
     }
 

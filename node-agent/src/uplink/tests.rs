@@ -254,6 +254,38 @@ async fn a_version_that_does_not_fit_is_said_as_the_aggregator_says_it() {
     setup.stop().await;
 }
 
+#[tokio::test]
+async fn an_aggregator_of_another_minor_version_is_as_good() {
+    let pki = Pki::new();
+    for manner in [Manner::Good, Manner::Later] {
+        let aggregator = Aggregator::start(&pki, vec![manner], Receiver::default()).await;
+        let mut setup = Setup::with(&pki, &pki, vec![aggregator], Vec::new());
+        let Event::Up(stream) = setup.next().await else { panic!("no stream") };
+        let batch = Batch { seq: 1, ..Batch::default() };
+        let body = Some(v1::agent_message::Body::Batch(batch));
+        stream.batches.send(AgentMessage { body }).await.unwrap();
+        assert!(matches!(setup.next().await, Event::Asked(_)), "{manner:?}");
+        assert!(matches!(setup.next().await, Event::Acked(1)), "{manner:?}");
+        setup.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_aggregator_of_the_next_version_is_not_reported_to() {
+    let pki = Pki::new();
+    let next = Aggregator::start(&pki, vec![Manner::Next], Receiver::default()).await;
+    let other = Aggregator::start(&pki, vec![], Receiver::default()).await;
+    let mut setup = Setup::with(&pki, &pki, vec![next, other], Vec::new());
+    assert!(matches!(setup.next().await, Event::Up(_)), "the other one is tried at once");
+    assert_eq!(setup.aggregator.receiver().seq, 0);
+    setup.stop().await;
+    let said = proto::misunderstanding(1, 2).unwrap();
+    assert!(said.ends_with("upgrade the agent"), "{said}");
+    let said = proto::misunderstanding(2, 1).unwrap();
+    assert!(said.ends_with("upgrade the aggregator"), "{said}");
+    assert_eq!(proto::misunderstanding(1, 1), None);
+}
+
 /// Files of session 1, with five batches.
 fn leave(dir: &std::path::Path) -> Vec<Leftover> {
     let spool = Spool::new(dir.to_owned(), 1 << 20, hello(1), Arc::default());

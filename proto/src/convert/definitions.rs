@@ -107,9 +107,11 @@ fn workload_kind(kind: i32) -> Result<WorkloadKind, ConvertError> {
         Ok(v1::WorkloadKind::Pod) => Ok(WorkloadKind::Pod),
         Ok(v1::WorkloadKind::Process) => Ok(WorkloadKind::Process),
         Ok(v1::WorkloadKind::Host) => Ok(WorkloadKind::Host),
-        Ok(v1::WorkloadKind::Unspecified) | Err(_) => {
+        Ok(v1::WorkloadKind::Unspecified) => {
             Err(ConvertError::Variant { field: "workload kind", value: kind })
         }
+        // Of a later version: what it has counted has a place all the same, by its name.
+        Err(_) => Ok(WorkloadKind::Process),
     }
 }
 

@@ -10,6 +10,8 @@ use crate::{ConvertError, v1};
 pub struct Hello {
     /// Version of the protocol.
     pub protocol_version: u32,
+    /// What was added to it.
+    pub protocol_minor: u32,
     /// The node's name.
     pub node: String,
     /// Version of the agent, for people.
@@ -37,6 +39,7 @@ impl TryFrom<v1::Hello> for Hello {
         })?;
         Ok(Self {
             protocol_version: wire.protocol_version,
+            protocol_minor: wire.protocol_minor,
             node: name("node name", wire.node)?,
             agent_version: text("agent version", wire.agent_version)?,
             kernel: text("kernel", wire.kernel)?,
@@ -52,6 +55,7 @@ impl From<Hello> for v1::Hello {
     fn from(hello: Hello) -> Self {
         Self {
             protocol_version: hello.protocol_version,
+            protocol_minor: hello.protocol_minor,
             node: hello.node,
             agent_version: hello.agent_version,
             kernel: hello.kernel,

@@ -12,6 +12,7 @@ mod cut;
 mod descriptors;
 mod ending;
 mod failures;
+mod flood;
 mod handover;
 mod hints;
 mod interfaces;

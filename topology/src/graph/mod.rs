@@ -351,6 +351,8 @@ fn lost(cause: &str, count: u64) -> Lost {
         lost.batches = count;
     } else if cause == "owner_unknown" || cause.starts_with("resolution_") {
         // Counted all the same: for the host, or at a later time.
+    } else if cause.ends_with("_folded") {
+        lost.folded = count;
     } else if cause.starts_with("hints") {
         lost.events = count;
     } else if cause.ends_with("_full") || cause.ends_with("_refused") {
