@@ -130,6 +130,8 @@ impl Store {
     /// Writes a snapshot, and removes what it replaces. The state is held for as long as it takes to share it.
     pub(crate) fn checkpoint(&self, core: &Mutex<Core>) -> io::Result<()> {
         let _one_at_a_time = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+        // As little as can be is written after the file that ends here.
+        self.journal.wait_until_durable(self.journal.position());
         let (position, state) = {
             let core = core.lock().unwrap_or_else(PoisonError::into_inner);
             let timer = self.metrics.snapshot_hold_seconds.start_timer();

@@ -139,11 +139,12 @@ impl Database {
     /// Writes a step that is over, merges those before it where that is due, and makes room; or adds to steps. What
     /// was written before is passed over. Returns the bytes of the steps that were put in.
     pub(super) fn write(&self, given: &Given, numbers: &mut Numbers) -> Result<u64, HistoryError> {
+        if given.number <= self.given()? {
+            return Ok(0);
+        }
         let writing = self.database.begin_write()?;
         let written = (|| {
-            if !advance(&writing, given.number)? {
-                return Ok(0);
-            }
+            writing.open_table(META)?.insert(GIVEN, given.number)?;
             match &given.steps {
                 GivenSteps::Ended(step) => {
                     let bytes = numbers.pack(&writing, step)?;
@@ -178,16 +179,19 @@ impl Database {
 
     /// Passes over nothing that comes after a number.
     pub(super) fn resume_after(&self, number: u64) -> Result<(), HistoryError> {
-        let writing = self.database.begin_write()?;
-        {
-            let mut meta = writing.open_table(META)?;
-            let known = meta.get(GIVEN)?.map_or(0, |known| known.value());
-            if known > number {
-                tracing::warn!("the history has more than the state, whose files were damaged");
-                meta.insert(GIVEN, number)?;
-            }
+        if self.given()? <= number {
+            return Ok(());
         }
+        tracing::warn!("the history has more than the state, whose files were damaged");
+        let writing = self.database.begin_write()?;
+        writing.open_table(META)?.insert(GIVEN, number)?;
         Ok(writing.commit()?)
+    }
+
+    /// The number of the last that was written.
+    fn given(&self) -> Result<u64, HistoryError> {
+        let meta = self.database.begin_read()?.open_table(META)?;
+        Ok(meta.get(GIVEN)?.map_or(0, |known| known.value()))
     }
 
     /// Bytes of the steps of a tier.
@@ -354,16 +358,6 @@ impl Numbers {
         self.edges.insert(edge.id, number);
         Ok(number)
     }
-}
-
-/// Notes that what has this number is written; returns whether it was not yet.
-fn advance(writing: &WriteTransaction, number: u64) -> Result<bool, HistoryError> {
-    let mut meta = writing.open_table(META)?;
-    let known = meta.get(GIVEN)?.map_or(0, |known| known.value());
-    if number > known {
-        meta.insert(GIVEN, number)?;
-    }
-    Ok(number > known)
 }
 
 /// The steps, while they are written.

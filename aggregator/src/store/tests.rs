@@ -24,6 +24,8 @@ enum Event {
     Late(usize, u64, u64),
     Reconnect(usize),
     Pass(u64),
+    /// The aggregator's wall clock is set.
+    Set(i64),
     Snapshot,
     /// The process is gone from one moment to the next; and the history has nothing since the last snapshot.
     Kill(bool),
@@ -40,6 +42,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..2_usize).prop_map(Event::Reconnect),
         6 => (0..12_u64).prop_map(Event::Pass),
         1 => (30..200_u64).prop_map(Event::Pass),
+        1 => prop::sample::select(vec![-3_600_i64, -7, 5, 3_600]).prop_map(Event::Set),
         1 => Just(Event::Snapshot),
         1 => any::<bool>().prop_map(Event::Kill),
     ]
@@ -59,11 +62,16 @@ struct Run {
     streams: [Option<Connection>; 2],
     next: [u64; 2],
     totals: [u64; 2],
+    /// How far the agents' clocks are ahead.
+    skew_s: i64,
 }
 
 fn open(dir: &Path, hands: &Hands) -> (Core, Store, Clock) {
     let metrics = Metrics::new().unwrap();
-    let graph = Config { steps_kept: 3, hand_over_steps: true, ..Config::default() };
+    // A restart may find a clock that was set by an hour: nothing is to be idle for that.
+    let edge_idle_expiry = Duration::from_secs(86_400);
+    let graph =
+        Config { steps_kept: 3, hand_over_steps: true, edge_idle_expiry, ..Config::default() };
     let settings = Settings { dir, graph, history_max_bytes: 1 << 30 };
     Store::open(&settings, hands.clone(), metrics.store, metrics.history).unwrap()
 }
@@ -91,6 +99,7 @@ impl Run {
             streams: [None; 2],
             next: [1; 2],
             totals: [0; 2],
+            skew_s: 0,
         }
     }
 
@@ -108,6 +117,7 @@ impl Run {
                     self.settle();
                 }
             }
+            Event::Set(seconds) => self.hands.step(seconds),
             Event::Snapshot => {
                 self.store.as_ref().unwrap().checkpoint(&self.core).unwrap();
                 let (from, to) = (self.folder.path().join(HISTORY), self.old_history());
@@ -124,7 +134,7 @@ impl Run {
 
     /// What was appended is written, as it is before anybody hears of it; then it starts again.
     fn kill(&mut self, history_too: bool) {
-        let before = self.shown();
+        let (before, now) = (self.shown(), self.now);
         self.store = None;
         self.core = Mutex::new(Core::new(Config::default(), self.nowhere.clone()));
         if history_too {
@@ -136,8 +146,12 @@ impl Run {
         }
         let (core, store, clock) = open(self.folder.path(), &self.hands);
         (self.core, self.store, self.clock) = (Mutex::new(core), Some(store), clock);
-        assert_eq!(self.shown(), before);
+        // A wall clock that was set goes on from there.
+        self.now = self.clock.now();
         self.streams = [None; 2];
+        if self.now == now {
+            assert_eq!(self.shown(), before);
+        }
     }
 
     /// The published series, and as readers see them all there ever was, and each of the last steps.
@@ -202,7 +216,9 @@ impl Run {
         let seq = if preface { self.next[node] - 1 } else { self.next[node] };
         self.next[node] = seq + 1;
         let age_ns = age_s * 1_000_000_000;
-        let batch = v1::Batch { seq, preface, sections, age_ns, ..v1::Batch::default() };
+        let sent_unix_ns = self.now.unix_ns().saturating_add_signed(self.skew_s * 1_000_000_000);
+        let batch =
+            v1::Batch { seq, preface, sections, age_ns, sent_unix_ns, ..v1::Batch::default() };
         let bytes = batch.encode_to_vec();
         let (core, connection) = (self.core.get_mut().unwrap(), self.streams[node].unwrap());
         let prepared = Prepared::read(batch).unwrap();
@@ -298,5 +314,57 @@ proptest! {
             .map(|series| series.totals().get(topology::Measure::Connections))
             .sum();
         prop_assert_eq!(connections, most);
+    }
+}
+
+/// Connections of each of the steps since a moment.
+fn by_step(run: &Run, from: Timestamp) -> Vec<u64> {
+    let step = Duration::from_secs(10);
+    let mut sums = Vec::new();
+    let mut begin = from.floor(step);
+    while begin < run.now {
+        let edges = run.edges(begin, begin.plus(step));
+        let connections = edges.iter().map(|edge| edge.totals.get(topology::Measure::Connections));
+        sums.push(connections.sum());
+        begin = begin.plus(step);
+    }
+    sums
+}
+
+#[test]
+fn whoever_sets_a_clock_moves_nothing() {
+    // The agents' clocks are wrong, and step in between; the aggregator's is set, both ways.
+    for (skews, steps) in
+        [([0; 4], [0; 4]), ([3_600, -3_600, 5, -9], [3_600, -7_200, 1_800, 1_800])]
+    {
+        let mut run = Run::new();
+        for node in 0..2 {
+            run.happen(Event::Report(node, 1));
+        }
+        run.happen(Event::Pass(30));
+        let begin = run.now;
+        for (skew, step) in skews.into_iter().zip(steps) {
+            run.skew_s = skew;
+            run.happen(Event::Set(step));
+            for _ in 0..40 {
+                // Ten connections a second, and what a cut has held up is told then.
+                for node in 0..2 {
+                    run.happen(Event::Report(node, 10));
+                }
+                run.happen(Event::Pass(1));
+            }
+            for node in 0..2 {
+                let skew = run.core.get_mut().unwrap().graph().nodes().nth(node).unwrap();
+                assert!((skew.clock_skew_seconds() - run.skew_s as f64).abs() < 1e-6);
+            }
+        }
+        // No step has none, or twice as much as the others; by its clock a step is a tenth longer or shorter.
+        let shown = by_step(&run, begin);
+        let (whole, total) = (&shown[1..shown.len() - 1], shown.iter().sum::<u64>());
+        assert!(whole.iter().all(|sum| (80..=120).contains(sum)), "{shown:?}");
+        assert!((14..=19).contains(&shown.len()), "{shown:?}");
+        assert_eq!(total, 1_600);
+        run.happen(Event::Kill(true));
+        assert_eq!(by_step(&run, begin)[..whole.len()], shown[..whole.len()]);
     }
 }

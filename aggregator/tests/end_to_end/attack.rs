@@ -53,6 +53,7 @@ fn peers(first: u32) -> Vec<Section> {
             server_port: 443,
             client_port: 0,
             role: Role::Client.into(),
+            birth: 0,
         });
         encoder.push(half, &counters, &[]).unwrap();
     }

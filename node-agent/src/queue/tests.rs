@@ -241,6 +241,22 @@ fn an_outage_beyond_every_bound_loses_the_oldest_intervals_and_no_number() {
 }
 
 #[test]
+fn a_preface_is_as_old_as_the_last_batch_it_stands_for() {
+    let dir = tempfile::tempdir().unwrap();
+    for spool in [None, Some(spool(dir.path(), 20_000))] {
+        let before = Moment::now();
+        let (mut world, _) = outage(4_000, spool, 500);
+        let (mut preface, next) = world.queue.preface(&mut world.report);
+        let now = Moment::now();
+        let Found::Here(entry) = world.queue.find(next) else { panic!("{next} is gone") };
+        while let Some(batch) = preface.next(&now) {
+            let ended = now.boot_ns - batch.age_ns;
+            assert!((before.boot_ns..=entry.ended.boot_ns).contains(&ended));
+        }
+    }
+}
+
+#[test]
 fn a_stream_that_is_too_slow_is_told_totals_instead() {
     let mut world = World::with(1_000, None);
     world.restart();

@@ -1,3 +1,5 @@
+use prost::Message as _;
+use proto::v1::SectionKind;
 use topology::model::Scope;
 
 use super::*;
@@ -107,6 +109,29 @@ fn more_halves_than_there_is_room_for_are_counted_together() {
     let many: Vec<_> = counted.iter().filter(|(key, _)| key.is_folded()).collect();
     assert_eq!((many.len(), sent(many[0].1)), (1, 60));
     assert_eq!(counted.values().map(sent).sum::<u64>(), 100);
+}
+
+#[test]
+fn a_half_that_comes_again_is_another_one() {
+    let mut report = Report::new(MOST_HALVES);
+    let (mut now, name, key) = (Instant::now(), workload("x"), client_key(1, "10.0.0.2", 80));
+    let mut counters = [0; COUNTERS];
+    counters[Counter::Connections.index()] = 3;
+    let mut births = Vec::new();
+    for _ in 0..3 {
+        let change = SlotChange { slot: 1, key: &key, counters: &counters, users: 0, buckets: &[] };
+        report.absorb_as(&change, &name, (false, false), now);
+        let batch = report.build().unwrap();
+        let kind = SectionKind::Definitions as u32;
+        let section = batch.sections.into_iter().find(|section| section.kind == kind).unwrap();
+        let definitions = v1::Definitions::decode(section.payload).unwrap();
+        births.extend(definitions.halves.into_iter().map(|half| half.birth));
+        report.slot_freed(1);
+        now += Duration::from_secs(61);
+        report.expire(now);
+        report.build().unwrap();
+    }
+    assert_eq!(births, [1, 2, 3]);
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! An agent that cannot reach the aggregator for a while.
 
-use std::time::Duration;
+use std::{
+    net::SocketAddr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use testbed::{
     fleet::{AGENT_HTTP, Fleet, get},
     lab::Host,
@@ -104,12 +107,127 @@ fn an_outage_longer_than_every_bound_costs_only_resolution() {
     let truth = talk_while_cut(&world, &mut web, &mut db, folded, 10.0);
     two.namespace().nft("delete table inet cut").unwrap();
     world.must_become_within(LIMIT, &truth);
-    let shown = world.fleet.wait("the hole", LIMIT, |_| {
+    let shown = world.fleet.wait("the hole", LIMIT, |fleet| {
         let (batches, seconds) =
             (loss(&world, "resolution_folded"), loss(&world, "resolution_folded_seconds"));
-        if batches >= 10 && seconds > 0 { Ok(()) } else { Err(format!("{batches}, {seconds} s")) }
+        let coverage = &fleet.json("/api/v1/topology").unwrap()["coverage"];
+        let (holes, two) = (coverage["holes"].as_array().unwrap(), world.hosts[1].name());
+        let folded = |hole: &Value| hole["reason"] == "folded" && hole["node"] == two;
+        if batches >= 10 && seconds > 0 && !holes.is_empty() && holes.iter().all(folded) {
+            Ok(())
+        } else {
+            Err(format!("{batches}, {seconds} s, {coverage}"))
+        }
     });
     shown.unwrap();
+    world.stop();
+}
+
+/// Length of a step of the history.
+const STEP_MS: u128 = 10_000;
+
+/// A step, by its begin in milliseconds since the epoch.
+#[derive(Clone, Copy, Debug)]
+struct Step(u128);
+
+impl Step {
+    /// The next one, just after it has begun.
+    fn next() -> Self {
+        let now = now_ms();
+        let begin = now - now % STEP_MS + STEP_MS;
+        let wait = Duration::from_millis(u64::try_from(begin - now).unwrap());
+        std::thread::sleep(wait + Duration::from_secs(1));
+        Self(begin)
+    }
+
+    /// What the graph says of it.
+    fn view(self, world: &World) -> Value {
+        let (from, to) = (self.0, self.0 + STEP_MS);
+        world.fleet.json(&format!("/api/v1/topology?from={from}&to={to}")).unwrap()
+    }
+}
+
+fn now_ms() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()
+}
+
+/// Connections and bytes of the only edge of a step; what was lost of it, besides.
+fn told(view: &Value) -> (Vec<[u64; 3]>, &Value) {
+    let edges = view["edges"].as_array().unwrap().iter();
+    let numbers = edges.map(|edge| {
+        ["connections", "bytes_to_server", "bytes_to_client"].map(|key| edge[key].as_u64().unwrap())
+    });
+    (numbers.filter(|numbers| numbers[0] > 0).collect(), &view["coverage"]["holes"])
+}
+
+/// So many connections to somebody without an agent, within a step.
+fn talk(job: &mut Peer, away: SocketAddr, connections: u32) -> Step {
+    let step = Step::next();
+    job.burst(burst(away, connections, exchange(1, 200, 500))).unwrap();
+    assert!(now_ms() < step.0 + STEP_MS - 2_000, "the machine is too slow for this");
+    step
+}
+
+#[test]
+fn what_happened_in_an_outage_lies_where_it_happened() {
+    let Some(unstarted) = unstarted() else { return };
+    let spool = unstarted.lab.folder().join("spool");
+    let spool = spool.to_str().unwrap();
+    let world = world(unstarted, &["--queue-max-bytes", "16KiB", "--spool-dir", spool]);
+    let [_, two, three] = &world.hosts;
+    let (mut job, mut server) = (two.peer("job").unwrap(), three.peer("away").unwrap());
+    let away = server.listen(three.ipv4(), 8_080).unwrap();
+    job.burst(burst(away, 1, exchange(1, 1, 1))).unwrap();
+    let settled = world.fleet.wait("a settled edge", LIMIT, |fleet| {
+        let edges = &fleet.json("/api/v1/topology").unwrap()["edges"];
+        if edges[0]["pending"] == false { Ok(()) } else { Err(edges.to_string()) }
+    });
+    settled.unwrap();
+    let before = talk(&mut job, away, 3);
+    let _ = Step::next();
+    two.namespace().nft(CUT).unwrap();
+    let cut = world.fleet.wait("a full memory", LIMIT, |_| {
+        job.burst(burst(away, 1, exchange(1, 1, 1))).unwrap();
+        let (connected, spooled) =
+            (value(two, "weft_agent_connected"), value(two, "weft_agent_spool_bytes"));
+        let cut = connected == 0.0 && spooled > 0.0;
+        if cut { Ok(()) } else { Err(format!("{connected}, {spooled}")) }
+    });
+    cut.unwrap();
+    // Somebody talks in two of three steps.
+    let during = [talk(&mut job, away, 5), Step::next(), talk(&mut job, away, 7)];
+    let _ = Step::next();
+    for step in during {
+        let view = step.view(&world);
+        let (numbers, holes) = told(&view);
+        assert_eq!(numbers, [[0; 3]; 0]);
+        assert_eq!(
+            (&holes[0]["node"], &holes[0]["reason"]),
+            (&json!(two.name()), &json!("silent"))
+        );
+        assert_eq!(view["coverage"]["complete"], false);
+    }
+    two.namespace().nft("delete table inet cut").unwrap();
+    let delivered = world.fleet.wait("an empty spool", LIMIT, |_| {
+        let (connected, spooled) =
+            (value(two, "weft_agent_connected"), value(two, "weft_agent_spool_bytes"));
+        let delivered = connected == 1.0 && spooled == 0.0;
+        if delivered { Ok(()) } else { Err(format!("{connected}, {spooled}")) }
+    });
+    delivered.unwrap();
+    let expected = [(before, 3), (during[0], 5), (during[1], 0), (during[2], 7)];
+    let placed = world.fleet.wait("what happened", LIMIT, |_| {
+        for (step, n) in expected {
+            let view = step.view(&world);
+            let numbers = if n > 0 { vec![[n, n * 200, n * 500]] } else { Vec::new() };
+            let complete = view["coverage"]["complete"] == true;
+            if told(&view) != (numbers, &json!([])) || !complete {
+                return Err(view.to_string());
+            }
+        }
+        Ok(())
+    });
+    placed.unwrap();
     world.stop();
 }
 

@@ -228,3 +228,41 @@ proptest! {
         prop_assert!(world.graph.links.iter().all(|link| link.late.is_none()));
     }
 }
+
+#[test]
+fn a_window_is_complete_once_its_silence_was_told() {
+    let mut world = World::new();
+    let _ = alone(&mut world);
+    let first = world.now;
+    world.graph.node_told(NodeIx(0), first, Stretch::Next, first);
+    let connection = world.connect("a", incarnation(1, 1, 1)).unwrap();
+    world.graph.node_disconnected(connection, world.now);
+    world.pass(50);
+    let silent = |world: &mut World| {
+        let window = Window { from: first, to: first.plus(Duration::from_secs(30)) };
+        let coverage = world.graph.view(window, world.now).coverage;
+        assert_eq!(coverage.holes_left_out, 0);
+        let holes = coverage.holes.iter().map(|hole| (hole.from, hole.reason)).collect::<Vec<_>>();
+        (coverage.complete, holes)
+    };
+    assert_eq!(silent(&mut world), (false, vec![(first, HoleReason::Silent)]));
+    world.connect("a", incarnation(1, 1, 1)).unwrap();
+    // It is connected, and has not told yet.
+    assert_eq!(silent(&mut world), (false, vec![(first, HoleReason::Silent)]));
+    let (moment, now) = (first.plus(Duration::from_secs(20)), world.now);
+    world.graph.node_told(NodeIx(0), moment, Stretch::Next, now);
+    assert_eq!(silent(&mut world), (false, vec![(moment, HoleReason::Silent)]));
+    world.graph.node_told(NodeIx(0), now, Stretch::Next, now);
+    assert_eq!(silent(&mut world), (true, vec![]));
+    // What was folded is right in a window that has all of it.
+    world.pass(30);
+    let later = world.now;
+    world.graph.node_told(NodeIx(0), later, Stretch::Folded, later);
+    let mut complete = |from, to| {
+        let view = world.graph.view(Window { from, to }, world.now);
+        assert_eq!(view.coverage.holes.len(), 1);
+        view.coverage.complete
+    };
+    assert!(complete(first, later));
+    assert!(!complete(first, later.minus(Duration::from_secs(20))));
+}
