@@ -91,7 +91,8 @@ impl<S: Source> Collector<S> {
         let report = past.as_ref().map_or_else(Report::new, |past| Report::resume(past, now));
         let links = past.map(|past| past.links).unwrap_or_default();
         for link in links.values() {
-            owners.recall(link.owner, &link.workload, now);
+            let known = source.owner(link.owner);
+            owners.recall(link.owner, &link.workload, known, now);
         }
         Self {
             source,
