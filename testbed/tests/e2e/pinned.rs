@@ -12,7 +12,7 @@ use std::{
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use testbed::{
     binaries,
-    fleet::{Fleet, KernelObjects},
+    fleet::{AGENT_HTTP, Fleet, KernelObjects, get},
     lab::Host,
     traffic::{Command, Ending, Peer},
     truth::{Truth, collect},
@@ -22,6 +22,9 @@ use crate::{
     support::{burst, exchange, open},
     world::{INTERVAL, SETTLED, Unstarted, World, unstarted},
 };
+
+/// A minute after a slot was last used it is given back, in two steps.
+const GIVE_BACK: Duration = Duration::from_secs(120);
 
 /// How long the kernel may take to free what nobody uses any more.
 const FREE_LIMIT: Duration = Duration::from_secs(10);
@@ -205,6 +208,49 @@ fn agents_that_are_killed_lose_nothing() {
 /// How often agents are killed: `WEFT_KILLS`, or a few times.
 fn kills() -> u32 {
     std::env::var("WEFT_KILLS").ok().and_then(|times| times.parse().ok()).unwrap_or(4)
+}
+
+/// What a slot had counted that was given back is in the ledger alone.
+#[test]
+fn what_was_given_back_stays_counted() {
+    let Some(unstarted) = unstarted() else { return };
+    let pins = Bpffs::mount();
+    let mut world = world(unstarted, &pins);
+    let mut db = world.hosts[1].peer("db").unwrap();
+    let target = db.listen(world.hosts[1].ipv4(), 5_432).unwrap();
+    // Each process has a slot of its own, and all are one half.
+    let mut jobs: Vec<Peer> = (0..3).map(|_| world.hosts[0].peer("job").unwrap()).collect();
+    let mut reports = Vec::new();
+    for job in &mut jobs[..2] {
+        job.burst(burst(target, 5, exchange(1, 700, 900))).unwrap();
+        reports.push(("job".to_owned(), job.report().unwrap()));
+    }
+    let mut must_show = |world: &World, last: &mut Peer, limit| {
+        let mut reports = reports.clone();
+        reports.push(("job".to_owned(), last.report().unwrap()));
+        reports.push(("db".to_owned(), db.report().unwrap()));
+        let truth = testbed::truth::truth(&reports, |address| world.name_of(address)).unwrap();
+        world.must_become_within(limit, &truth);
+    };
+    must_show(&world, &mut jobs[2], SETTLED);
+    let used = "weft_agent_slots_used ";
+    let given_back = world.fleet.wait("slots that are given back", GIVE_BACK, |_| {
+        // The half goes on.
+        jobs[2].burst(burst(target, 1, exchange(1, 70, 90))).unwrap();
+        let url = format!("http://{AGENT_HTTP}/metrics");
+        let metrics = get(world.hosts[0].namespace(), &url).unwrap().body;
+        let line = metrics.lines().find_map(|line| line.strip_prefix(used)).map(str::to_owned);
+        thread::sleep(Duration::from_secs(1));
+        if line.as_deref() == Some("1") { Ok(()) } else { Err(format!("used: {line:?}")) }
+    });
+    given_back.unwrap();
+    for _ in 0..2 {
+        kill_agents(&mut world);
+        jobs[2].burst(burst(target, 2, exchange(1, 50, 60))).unwrap();
+        start_agents(&mut world, &pins);
+        must_show(&world, &mut jobs[2], SETTLED);
+    }
+    world.stop();
 }
 
 /// Sockets of a namespace in which the agent does not live are looked at through a pinned iterator, too.
