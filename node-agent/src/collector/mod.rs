@@ -92,7 +92,7 @@ impl<S: Source> Collector<S> {
         let links = past.map(|past| past.links).unwrap_or_default();
         for link in links.values() {
             let known = source.owner(link.owner);
-            owners.recall(link.owner, &link.workload, known, now);
+            owners.recall(link.owner, &link.half.workload, known, now);
         }
         Self {
             source,

@@ -1,8 +1,8 @@
 //! What an agent with `--pin-dir` leaves to the next one beside the counters of the kernel, so that the next can go on with
 //! the same session as if it had only lost its connection.
 //!
-//! The slots tell what is counted now. The ledger has what they do not tell: which workload a slot was reported
-//! as, whatever its process is called by the time the next agent asks; what slots had counted that were given back since; which
+//! The slots tell what is counted now. The ledger has what they do not tell: which half a slot was reported
+//! as part of, whatever its process is called by the time the next agent asks; what slots had counted that were given back since; which
 //! halves a batch has retired that may not have arrived; and up to which number batches were built. From all that
 //! the next agent puts its report together, with totals, and the aggregator takes of them what it lacks.
 //!
@@ -22,10 +22,9 @@ use std::{
     sync::Arc,
 };
 
-use common::{COUNTERS, HistogramKind, kernel};
-use topology::model::{HalfKey, Role, Workload};
+use common::{COUNTERS, HistogramKind};
+use topology::model::{HalfKey, Workload};
 
-use crate::addresses::scoped;
 use past::Replay;
 pub use past::{Kept, Past};
 use record::Record;
@@ -36,6 +35,9 @@ pub const LEDGER_VERSION: u64 = 1;
 
 /// Left free in an area by everything but retirements, which cannot be put off.
 const RESERVED: usize = 64 << 10;
+
+/// More than the note of a slot takes.
+const ROOMY: usize = 4 << 10;
 
 /// A half of the report.
 pub type Key = HalfKey<Arc<Workload>>;
@@ -60,7 +62,7 @@ pub enum LedgerError {
 /// Whom and what a ledger is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// [`kernel::SCHEMA_VERSION`] of the programs.
+    /// [`common::kernel::SCHEMA_VERSION`] of the programs.
     pub schema: u64,
     /// Of the kernel maps.
     pub generation: u64,
@@ -106,8 +108,8 @@ impl Values {
 pub struct Link {
     /// Id of the owner.
     pub owner: u64,
-    /// The workload that it was taken for.
-    pub workload: Arc<Workload>,
+    /// The half that it counts for.
+    pub half: Key,
 }
 
 /// Losses of the agent itself, which count on over its restarts.
@@ -246,18 +248,22 @@ impl Ledger {
         })
     }
 
-    /// A slot is about to be reported as this workload's. Returns whether that is noted.
-    pub fn link(&mut self, slot: u32, owner: u64, workload: &Arc<Workload>) -> bool {
-        let known = self.links.get(&slot);
-        if known.is_some_and(|known| known.owner == owner && known.workload == *workload) {
-            return true;
+    /// Whether one more slot can be noted.
+    pub fn has_room(&mut self) -> bool {
+        self.make_room(ROOMY + RESERVED)
+    }
+
+    /// A slot is reported as part of this half, from the next batch on.
+    pub fn link(&mut self, slot: u32, owner: u64, half: &Key) {
+        if self.links.get(&slot).is_some_and(|known| known.owner == owner && known.half == *half) {
+            return;
         }
-        let note = Record::Linked { slot, owner, workload: workload.as_ref() };
-        if !self.append(&note, RESERVED) {
-            return false;
+        let note = Record::Linked { slot, owner, half: record::borrowed(half) };
+        if self.append(&note, RESERVED) {
+            self.links.insert(slot, Link { owner, half: half.clone() });
+        } else {
+            self.give_up();
         }
-        self.links.insert(slot, Link { owner, workload: Arc::clone(workload) });
-        true
     }
 
     /// A slot is about to be given back that has counted this. Returns whether that is noted; then it has to be cleared, and
@@ -265,28 +271,24 @@ impl Ledger {
     pub fn fold(
         &mut self,
         slot: u32,
-        key: &kernel::HalfKey,
         counters: &[u64; COUNTERS],
         buckets: &[(HistogramKind, u16, u64)],
     ) -> bool {
         // One that was never reported has nothing to be kept.
-        let Some(half) = self.links.get(&slot).and_then(|link| half(key, &link.workload)) else {
-            return true;
-        };
-        let stored =
-            buckets.iter().map(|(kind, bucket, count)| (kind.index() as u8, *bucket, *count));
-        let (borrowed, counters) = (record::borrowed(&half), *counters);
+        let Some(half) = self.links.get(&slot).map(|link| link.half.clone()) else { return true };
+        let stored = buckets.iter();
+        let stored = stored.map(|(kind, bucket, count)| (kind.index() as u8, *bucket, *count));
         let note = Record::Folded {
             slot: Some(slot),
-            half: borrowed,
-            counters,
+            half: record::borrowed(&half),
+            counters: *counters,
             buckets: stored.collect(),
         };
         if !self.append(&note, RESERVED) {
             return false;
         }
         self.links.remove(&slot);
-        self.live.entry(half).or_default().add(&counters, buckets.iter().copied());
+        self.live.entry(half).or_default().add(counters, buckets.iter().copied());
         true
     }
 
@@ -316,10 +318,15 @@ impl Ledger {
             let values = self.live.remove(half).unwrap_or_default();
             self.retired.push_back((seq, half.clone(), values));
             if !noted {
-                self.store.set(Word::Broken, 1);
-                tracing::warn!("the ledger is full: the next agent has to begin anew");
+                self.give_up();
             }
         }
+    }
+
+    /// A note is missing.
+    fn give_up(&mut self) {
+        self.store.set(Word::Broken, 1);
+        tracing::warn!("the ledger is full: the next agent has to begin anew");
     }
 
     /// Batches up to this one are taken over.
@@ -377,23 +384,6 @@ impl std::fmt::Debug for Ledger {
         let (area, len) = store::split(self.active);
         f.debug_struct("Ledger").field("area", &area).field("len", &len).finish_non_exhaustive()
     }
-}
-
-/// The half that a slot with this key counts for.
-fn half(key: &kernel::HalfKey, workload: &Arc<Workload>) -> Option<Key> {
-    let role = match key.role {
-        kernel::role::CLIENT => Role::Client,
-        kernel::role::SERVER => Role::Server,
-        _ => return None,
-    };
-    Some(HalfKey {
-        workload: Arc::clone(workload),
-        local: scoped(key.local, key.netns_cookie),
-        peer: scoped(key.peer, key.netns_cookie),
-        server_port: key.server_port,
-        client_port: key.client_port,
-        role,
-    })
 }
 
 #[cfg(test)]

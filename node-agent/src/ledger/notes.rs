@@ -15,14 +15,19 @@ impl Ledger {
     /// Appends a note, unless less than `reserved` bytes would be left. Returns whether it is there.
     pub(super) fn append(&mut self, note: &Record<&Workload>, reserved: usize) -> bool {
         let Some(frame) = note.frame() else { return false };
-        if self.put(&frame, reserved) {
+        self.make_room(frame.len() + reserved) && self.put(&frame)
+    }
+
+    /// Whether there is room for so many bytes, which is made if need be.
+    pub(super) fn make_room(&mut self, bytes: usize) -> bool {
+        if self.has(bytes) {
             return true;
         }
         if self.refusing > 0 {
             self.refusing -= 1;
             return false;
         }
-        if self.rewrite() && self.put(&frame, reserved) {
+        if self.rewrite() && self.has(bytes) {
             return true;
         }
         tracing::warn!("the ledger of the pinned programs is full");
@@ -30,12 +35,12 @@ impl Ledger {
         false
     }
 
-    fn put(&mut self, frame: &[u8], reserved: usize) -> bool {
+    fn has(&self, bytes: usize) -> bool {
+        store::split(self.active).1 + bytes <= store::area_bytes(&*self.store)
+    }
+
+    fn put(&mut self, frame: &[u8]) -> bool {
         let (area, len) = store::split(self.active);
-        let size = store::area_bytes(&*self.store);
-        if len + frame.len() + reserved > size {
-            return false;
-        }
         self.store.write(store::area_start(&*self.store, area) + len, frame);
         self.active = store::join(area, len + frame.len());
         self.store.set(Word::Active, self.active);
@@ -52,7 +57,7 @@ impl Ledger {
         let links = self.links.iter().map(|(slot, link)| Record::Linked {
             slot: *slot,
             owner: link.owner,
-            workload: link.workload.as_ref(),
+            half: record::borrowed(&link.half),
         });
         let retired = self.retired.iter().flat_map(|(seq, half, values)| {
             let half = record::borrowed(half);

@@ -24,7 +24,7 @@ pub struct Past {
     pub last_seq: u64,
     /// The last batch that is known to be taken over.
     pub acked: u64,
-    /// Whose the slots were reported as.
+    /// What the slots were reported as part of.
     pub links: HashMap<u32, Link>,
     /// Halves with more than their slots tell.
     pub live: Vec<Kept>,
@@ -65,9 +65,9 @@ impl Replay {
 
     fn take(&mut self, note: Record<Workload>, known: &mut HashSet<Arc<Workload>>) {
         match note {
-            Record::Linked { slot, owner, workload } => {
-                let workload = shared(workload, known);
-                self.links.insert(slot, Link { owner, workload });
+            Record::Linked { slot, owner, half } => {
+                let half = owned(half, known);
+                self.links.insert(slot, Link { owner, half });
             }
             Record::Folded { slot, half, counters, buckets } => {
                 if let Some(slot) = slot {

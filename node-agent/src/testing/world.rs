@@ -18,7 +18,7 @@ use super::{
 use crate::{
     addresses::scoped,
     clock::Moment,
-    ledger::Ledger,
+    ledger::{Ledger, Link},
     queue::{Entry, Found, Queue, Spool},
     report::Report,
     source::SlotChange,
@@ -63,6 +63,8 @@ pub(crate) struct World {
     slots: BTreeMap<u32, Slot>,
     stream: Option<Stream>,
     ledger: Option<Ledger>,
+    /// What the agent before had told of slots.
+    links: HashMap<u32, Link>,
     /// Agents that were killed: names differ from one to the next.
     killed: u32,
 }
@@ -84,6 +86,7 @@ impl World {
             slots: BTreeMap::new(),
             stream: None,
             ledger: None,
+            links: HashMap::new(),
             killed: 0,
         }
     }
@@ -104,8 +107,10 @@ impl World {
         self.report = Report::resume(&past, self.now);
         self.queue = queue.resume(past.last_seq, past.acked, 0);
         self.ledger = Some(ledger);
+        self.links.clone_from(&past.links);
         for (number, slot) in &mut self.slots {
-            assert_eq!(past.links.get(number).map(|link| &link.workload), slot.workload.as_ref());
+            let link = past.links.get(number);
+            assert_eq!(link.map(|link| &link.half.workload), slot.workload.as_ref());
             // All of it is told again.
             slot.seen = Default::default();
         }
@@ -151,9 +156,6 @@ impl World {
                 }
             };
             let workload = slot.workload.get_or_insert_with(name);
-            if let Some(ledger) = &mut self.ledger {
-                assert!(ledger.link(*number, owner, workload));
-            }
             let mut counters = [0; COUNTERS];
             let sent = slot.counted.0 - slot.seen.0;
             counters[Counter::BytesSent.index()] = sent;
@@ -170,7 +172,14 @@ impl World {
                 users: 0,
                 buckets: &buckets,
             };
-            self.report.absorb_as(&change, workload, self.now);
+            match self.links.remove(number) {
+                Some(link) => self.report.absorb_into(&change, &link.half, self.now),
+                None => self.report.absorb_as(&change, workload, self.now),
+            }
+            if let Some(ledger) = &mut self.ledger {
+                assert!(ledger.has_room());
+                ledger.link(*number, owner, &self.report.half_of_slot(*number, key).unwrap());
+            }
             let truth = self.truth.entry(Key {
                 workload: Workload::clone(workload),
                 local: scoped(key.local, 1),
@@ -214,7 +223,7 @@ impl World {
         let buckets: Vec<_> =
             buckets.map(|(bucket, count)| (HistogramKind::Rtt, *bucket, *count)).collect();
         if let Some(ledger) = &mut self.ledger {
-            assert!(ledger.fold(number, &slot.key, &counters, &buckets));
+            assert!(ledger.fold(number, &counters, &buckets));
         }
         true
     }
