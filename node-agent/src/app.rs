@@ -90,7 +90,10 @@ where
     let mut result = Ok(());
     if uplink.is_some() {
         tokio::select! {
-            () = &mut shutdown => tracing::info!("stopping"),
+            () = &mut shutdown => match &config.pin_dir {
+                Some(dir) => tracing::info!(dir = %dir.display(), "stopping; programs count on"),
+                None => tracing::info!("stopping"),
+            },
             ended = &mut collector => {
                 result = ended.unwrap_or(Ok(())).and(Err(anyhow::anyhow!("the collector ended")));
             }

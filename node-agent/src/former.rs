@@ -29,16 +29,14 @@ pub fn last_report(
             users: 0,
             buckets: &slot.buckets,
         });
-        let link = former.past.links.get(&slot.slot).filter(|link| link.owner == slot.key.owner);
-        let workload = match link {
-            Some(link) => link.workload.clone(),
-            None => owners.workload(slot.key.owner, now, |_| slot.owner),
-        };
-        let folded = match link {
-            Some(link) => link.folded,
-            None => report.folds(&slot.key, &workload),
-        };
-        report.absorb_as(&change.change(), &workload, (folded, link.is_some()), now);
+        let change = change.change();
+        match former.past.links.get(&slot.slot).filter(|link| link.owner == slot.key.owner) {
+            Some(link) => report.absorb_into(&change, &link.half, now),
+            None => {
+                let workload = owners.workload(slot.key.owner, now, |_| slot.owner);
+                report.absorb_as(&change, &workload, now);
+            }
+        }
     }
     let losses = former.losses.iter().map(|(cause, count)| ((*cause).to_owned(), *count));
     report.set_status(v1::NodeStatus {

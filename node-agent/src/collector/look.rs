@@ -12,7 +12,6 @@ use topology::model::{Address, Scope, Tuple, Workload};
 use super::Collector;
 use crate::{
     addresses::scoped,
-    ledger::Link,
     report::{Absorbed, DeferredChange},
     source::{PortSharing, RetireOutcome, Source},
 };
@@ -57,24 +56,24 @@ impl<S: Source> Collector<S> {
         });
         for change in deferred {
             let (slot, owner) = (change.slot(), change.owner());
-            // What has been told as one workload's is not to be told as another's.
-            let before = self.links.remove(&slot).filter(|link| link.owner == owner);
-            let same = before.is_some();
-            let link = match before {
-                Some(link) => link,
-                None => {
-                    let workload = self.workload(owner, now);
-                    let folded = self.report.folds(change.change().key, &workload);
-                    Link { owner, workload, folded }
-                }
-            };
-            let (workload, folded) = (Arc::clone(&link.workload), link.folded);
-            let ledger = self.source.ledger();
-            if ledger.is_some_and(|ledger| !ledger.link(slot, link)) {
+            if self.source.ledger().is_some_and(|ledger| !ledger.has_room()) {
                 self.report.refuse(&change.change());
                 continue;
             }
-            self.report.absorb_as(&change.change(), &workload, (folded, same), now);
+            let change = change.change();
+            // What has been told as part of one half is not to be told as part of another.
+            match self.links.remove(&slot).filter(|link| link.owner == owner) {
+                Some(link) => self.report.absorb_into(&change, &link.half, now),
+                None => {
+                    let workload = self.workload(owner, now);
+                    self.report.absorb_as(&change, &workload, now);
+                }
+            }
+            if let Some(ledger) = self.source.ledger()
+                && let Some(half) = self.report.half_of_slot(slot, change.key)
+            {
+                ledger.link(slot, owner, &half);
+            }
         }
         self.metrics.halves.set(self.report.halves() as i64);
     }

@@ -106,7 +106,8 @@ impl<S: Source> Collector<S> {
         };
         let links = past.map(|past| past.links).unwrap_or_default();
         for link in links.values() {
-            owners.recall(link.owner, &link.workload, now);
+            let known = source.owner(link.owner);
+            owners.recall(link.owner, &link.half.workload, known, now);
         }
         Self {
             source,

@@ -331,7 +331,7 @@ impl Slots {
             return true;
         };
         let buckets = self.buckets_of(slot);
-        if !ledger.fold(slot, &self.key(slot), &seen, &buckets) {
+        if !ledger.fold(slot, &seen, &buckets) {
             return false;
         }
         let chunks = self.chunks_of_slot.remove(&slot).unwrap_or_default();

@@ -1,8 +1,8 @@
 //! What an agent with `--pin-dir` leaves to the next one beside the counters of the kernel, so that the next can go on with
 //! the same session as if it had only lost its connection.
 //!
-//! The slots tell what is counted now. The ledger has what they do not tell: which workload a slot was reported
-//! as, whatever its process is called by the time the next agent asks; what slots had counted that were given back since; which
+//! The slots tell what is counted now. The ledger has what they do not tell: which half a slot was reported
+//! as part of, whatever its process is called by the time the next agent asks; what slots had counted that were given back since; which
 //! halves a batch has retired that may not have arrived; and up to which number batches were built. From all that
 //! the next agent puts its report together, with totals, and the aggregator takes of them what it lacks.
 //!
@@ -12,6 +12,7 @@
 //!
 //! **Full**: a slot that cannot be noted is not reported (`report_full`), one that cannot be folded is not given back.
 
+mod notes;
 mod past;
 mod record;
 mod store;
@@ -21,10 +22,9 @@ use std::{
     sync::Arc,
 };
 
-use common::{COUNTERS, HistogramKind, kernel};
-use topology::model::{HalfKey, Role, Workload};
+use common::{COUNTERS, HistogramKind};
+use topology::model::{HalfKey, Workload};
 
-use crate::addresses::scoped;
 use past::Replay;
 pub use past::{Kept, Past};
 use record::Record;
@@ -36,8 +36,8 @@ pub const LEDGER_VERSION: u64 = 2;
 /// Left free in an area by everything but retirements, which cannot be put off.
 const RESERVED: usize = 64 << 10;
 
-/// Once what matters fills nearly a whole area, notes are refused this often before it is looked at again.
-const PATIENCE: u32 = 4_096;
+/// More than the note of a slot takes.
+const ROOMY: usize = 4 << 10;
 
 /// A half of the report.
 pub type Key = HalfKey<Arc<Workload>>;
@@ -62,7 +62,7 @@ pub enum LedgerError {
 /// Whom and what a ledger is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// [`kernel::SCHEMA_VERSION`] of the programs.
+    /// [`common::kernel::SCHEMA_VERSION`] of the programs.
     pub schema: u64,
     /// Of the kernel maps.
     pub generation: u64,
@@ -108,10 +108,8 @@ impl Values {
 pub struct Link {
     /// Id of the owner.
     pub owner: u64,
-    /// The workload that it was taken for.
-    pub workload: Arc<Workload>,
-    /// It counts with others for which there is no room.
-    pub folded: bool,
+    /// The half that it counts for.
+    pub half: Key,
 }
 
 /// Losses of the agent itself, which count on over its restarts.
@@ -262,18 +260,22 @@ impl Ledger {
         })
     }
 
-    /// A slot is about to be reported as this workload's. Returns whether that is noted.
-    pub fn link(&mut self, slot: u32, link: Link) -> bool {
-        if self.links.get(&slot) == Some(&link) {
-            return true;
+    /// Whether one more slot can be noted.
+    pub fn has_room(&mut self) -> bool {
+        self.make_room(ROOMY + RESERVED)
+    }
+
+    /// A slot is reported as part of this half, from the next batch on.
+    pub fn link(&mut self, slot: u32, owner: u64, half: &Key) {
+        if self.links.get(&slot).is_some_and(|known| known.owner == owner && known.half == *half) {
+            return;
         }
-        let Link { owner, ref workload, folded } = link;
-        let note = Record::Linked { slot, owner, workload: workload.as_ref(), folded };
-        if !self.append(&note, RESERVED) {
-            return false;
+        let note = Record::Linked { slot, owner, half: record::borrowed(half) };
+        if self.append(&note, RESERVED) {
+            self.links.insert(slot, Link { owner, half: half.clone() });
+        } else {
+            self.give_up();
         }
-        self.links.insert(slot, link);
-        true
     }
 
     /// A slot is about to be given back that has counted this. Returns whether that is noted; then it has to be cleared, and
@@ -281,28 +283,24 @@ impl Ledger {
     pub fn fold(
         &mut self,
         slot: u32,
-        key: &kernel::HalfKey,
         counters: &[u64; COUNTERS],
         buckets: &[(HistogramKind, u16, u64)],
     ) -> bool {
         // One that was never reported has nothing to be kept.
-        let Some(half) = self.links.get(&slot).and_then(|link| half(key, link)) else {
-            return true;
-        };
-        let stored =
-            buckets.iter().map(|(kind, bucket, count)| (kind.index() as u8, *bucket, *count));
-        let (borrowed, counters) = (record::borrowed(&half), *counters);
+        let Some(half) = self.links.get(&slot).map(|link| link.half.clone()) else { return true };
+        let stored = buckets.iter();
+        let stored = stored.map(|(kind, bucket, count)| (kind.index() as u8, *bucket, *count));
         let note = Record::Folded {
             slot: Some(slot),
-            half: borrowed,
-            counters,
+            half: record::borrowed(&half),
+            counters: *counters,
             buckets: stored.collect(),
         };
         if !self.append(&note, RESERVED) {
             return false;
         }
         self.links.remove(&slot);
-        self.live.entry(half).or_default().add(&counters, buckets.iter().copied());
+        self.live.entry(half).or_default().add(counters, buckets.iter().copied());
         true
     }
 
@@ -332,10 +330,15 @@ impl Ledger {
             let values = self.live.remove(half).unwrap_or_default();
             self.retired.push_back((seq, half.clone(), values));
             if !noted {
-                self.store.set(Word::Broken, 1);
-                tracing::warn!("the ledger is full: the next agent has to begin anew");
+                self.give_up();
             }
         }
+    }
+
+    /// A note is missing.
+    fn give_up(&mut self) {
+        self.store.set(Word::Broken, 1);
+        tracing::warn!("the ledger is full: the next agent has to begin anew");
     }
 
     /// Batches up to this one are taken over.
@@ -386,70 +389,6 @@ impl Ledger {
         self.store.set(Word::HintsIgnored, ignored);
         self.store.set(Word::HintsSeen, all);
     }
-
-    /// Appends a note, unless less than `reserved` bytes would be left. Returns whether it is there.
-    fn append(&mut self, note: &Record<&Workload>, reserved: usize) -> bool {
-        let Some(frame) = note.frame() else { return false };
-        if self.put(&frame, reserved) {
-            return true;
-        }
-        if self.refusing > 0 {
-            self.refusing -= 1;
-            return false;
-        }
-        if self.rewrite() && self.put(&frame, reserved) {
-            return true;
-        }
-        tracing::warn!("the ledger of the pinned programs is full");
-        self.refusing = PATIENCE;
-        false
-    }
-
-    fn put(&mut self, frame: &[u8], reserved: usize) -> bool {
-        let (area, len) = store::split(self.active);
-        let size = store::area_bytes(&*self.store);
-        if len + frame.len() + reserved > size {
-            return false;
-        }
-        self.store.write(store::area_start(&*self.store, area) + len, frame);
-        self.active = store::join(area, len + frame.len());
-        self.store.set(Word::Active, self.active);
-        true
-    }
-
-    /// Writes what still matters into the other area. Returns whether it fits.
-    fn rewrite(&mut self) -> bool {
-        let (area, _) = store::split(self.active);
-        let other = 1 - area;
-        let (start, size) =
-            (store::area_start(&*self.store, other), store::area_bytes(&*self.store));
-        let mut len = 0;
-        let links = self.links.iter().map(|(slot, link)| Record::Linked {
-            slot: *slot,
-            owner: link.owner,
-            workload: link.workload.as_ref(),
-            folded: link.folded,
-        });
-        let retired = self.retired.iter().flat_map(|(seq, half, values)| {
-            let half = record::borrowed(half);
-            [record::folded(half, values), Record::Retired { seq: *seq, half }]
-        });
-        let live = self.live.iter();
-        let live = live.map(|(half, values)| record::folded(record::borrowed(half), values));
-        for note in retired.chain(live).chain(links) {
-            let Some(frame) = note.frame() else { return false };
-            if len + frame.len() > size {
-                return false;
-            }
-            self.store.write(start + len, &frame);
-            len += frame.len();
-        }
-        self.active = store::join(other, len);
-        self.store.set(Word::Active, self.active);
-        // Whoever folds clears before the next note, so nothing is left to be cleared.
-        self.cleared();
-        true
-    }
 }
 
 impl std::fmt::Debug for Ledger {
@@ -457,26 +396,6 @@ impl std::fmt::Debug for Ledger {
         let (area, len) = store::split(self.active);
         f.debug_struct("Ledger").field("area", &area).field("len", &len).finish_non_exhaustive()
     }
-}
-
-/// The half that a slot with this key counts for.
-fn half(key: &kernel::HalfKey, link: &Link) -> Option<Key> {
-    let role = match key.role {
-        kernel::role::CLIENT => Role::Client,
-        kernel::role::SERVER => Role::Server,
-        _ => return None,
-    };
-    let many = HalfKey::folded(Arc::clone(&link.workload), role);
-    if link.folded {
-        return Some(many);
-    }
-    Some(HalfKey {
-        local: scoped(key.local, key.netns_cookie),
-        peer: scoped(key.peer, key.netns_cookie),
-        server_port: key.server_port,
-        client_port: key.client_port,
-        ..many
-    })
 }
 
 #[cfg(test)]

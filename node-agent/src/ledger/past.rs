@@ -26,7 +26,7 @@ pub struct Past {
     pub acked: u64,
     /// How many processes have gone on with the session, this one included.
     pub processes: u64,
-    /// Whose the slots were reported as.
+    /// What the slots were reported as part of.
     pub links: HashMap<u32, Link>,
     /// Halves with more than their slots tell.
     pub live: Vec<Kept>,
@@ -67,9 +67,9 @@ impl Replay {
 
     fn take(&mut self, note: Record<Workload>, known: &mut HashSet<Arc<Workload>>) {
         match note {
-            Record::Linked { slot, owner, workload, folded } => {
-                let workload = shared(workload, known);
-                self.links.insert(slot, Link { owner, workload, folded });
+            Record::Linked { slot, owner, half } => {
+                let half = owned(half, known);
+                self.links.insert(slot, Link { owner, half });
             }
             Record::Folded { slot, half, counters, buckets } => {
                 if let Some(slot) = slot {

@@ -12,8 +12,8 @@ pub(super) const FRAME_BYTES: usize = 8;
 /// A note; with borrowed workloads to be written, with owned ones as it is read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Record<W> {
-    /// A slot is reported as this workload's; with `folded`, as one of many for which there is no room.
-    Linked { slot: u32, owner: u64, workload: W, folded: bool },
+    /// A slot is reported as part of this half.
+    Linked { slot: u32, owner: u64, half: HalfKey<W> },
     /// A half has counted this in a slot that is given back, or in several of them.
     Folded {
         slot: Option<u32>,

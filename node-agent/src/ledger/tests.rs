@@ -1,14 +1,22 @@
 use proptest::prelude::*;
+use topology::model::{Address, Role, Scope};
 
 use super::*;
 use crate::testing::{
-    client_key,
     ledger::{IDENTITY, begun},
     world::workload,
 };
 
-fn link(owner: u64, workload: &Arc<Workload>) -> Link {
-    Link { owner, workload: Arc::clone(workload), folded: false }
+fn key(name: &str) -> Key {
+    let address = |ip: &str| Address { ip: ip.parse().unwrap(), scope: Scope::Global };
+    HalfKey {
+        workload: workload(name),
+        local: address("10.0.0.1"),
+        peer: address("10.0.0.2"),
+        server_port: 80,
+        client_port: 0,
+        role: Role::Client,
+    }
 }
 
 fn counters(value: u64) -> [u64; COUNTERS] {
@@ -26,7 +34,7 @@ type State = (
 fn state(past: &Past) -> State {
     let name = |key: &Key| format!("{} {}", key.workload.name, key.server_port);
     let links = past.links.iter();
-    let links = links.map(|(slot, link)| (*slot, (link.owner, link.workload.name.clone())));
+    let links = links.map(|(slot, link)| (*slot, (link.owner, link.half.workload.name.clone())));
     let live = past.live.iter().filter(|(_, values)| *values != Values::default());
     let live =
         live.map(|(key, values)| (name(key), (values.counters.to_vec(), values.buckets.len())));
@@ -53,14 +61,15 @@ impl Ledger {
 #[test]
 fn what_is_noted_is_there_for_the_next() {
     let (shared, mut ledger) = begun(64 << 10 << 1 << 1);
-    let (web, job) = (workload("web"), workload("job"));
+    let (web, job) = (key("web"), key("job"));
     assert!(ledger.past().is_none(), "there was nobody before");
-    assert!(ledger.link(3, link(7, &web)) && ledger.link(4, link(8, &job)));
-    let key = client_key(8, "10.0.0.2", 80);
+    ledger.link(3, 7, &web);
+    ledger.link(4, 8, &job);
     let bucket = (HistogramKind::Rtt, 5, 9);
-    assert!(ledger.fold(4, &key, &counters(1), &[bucket]));
+    assert!(ledger.fold(4, &counters(1), &[bucket]));
     ledger.cleared();
-    assert!(ledger.link(4, link(8, &job)) && ledger.fold(4, &key, &counters(2), &[bucket]));
+    ledger.link(4, 8, &job);
+    assert!(ledger.fold(4, &counters(2), &[bucket]));
     ledger.built(12, &[]);
 
     let mut next = shared.open();
@@ -71,7 +80,7 @@ fn what_is_noted_is_there_for_the_next() {
     let past = next.past().unwrap();
     assert_eq!(past.links.keys().copied().collect::<Vec<_>>(), [3]);
     let (half, values) = past.live[0].clone();
-    assert_eq!((values.counters, half.workload), (counters(3), job));
+    assert_eq!((values.counters, half), (counters(3), job));
     assert_eq!(values.buckets[&(HistogramKind::Rtt, 5)], 18);
     assert_eq!((past.last_seq, past.retired.len()), (12, 0));
 
@@ -93,7 +102,7 @@ fn one_that_is_not_finished_or_not_of_this_version_is_refused() {
     ledger.store.set(Word::Version, 99);
     assert!(matches!(Ledger::open(ledger.store), Err(LedgerError::Version(99))));
     let (shared, mut ledger) = begun(RESERVED * 4);
-    ledger.link(1, link(1, &workload("web")));
+    ledger.link(1, 1, &key("web"));
     shared.clone().write(HEAD_BYTES + 12, &[0xff]);
     let opened = Ledger::open(Box::new(shared));
     assert!(matches!(opened, Err(LedgerError::Damaged(0))));
@@ -101,16 +110,17 @@ fn one_that_is_not_finished_or_not_of_this_version_is_refused() {
 
 #[test]
 fn when_it_is_full_notes_are_refused_and_nothing_is_lost() {
-    let (shared, mut ledger) = begun((RESERVED + 4_096) * 2);
+    let (shared, mut ledger) = begun((RESERVED + ROOMY + 4_096) * 2);
     let mut slots = 0..;
-    let noted =
-        slots.by_ref().take_while(|slot| ledger.link(*slot, link(1, &workload("web")))).count();
-    assert!(noted > 100, "{noted}");
-    let key = client_key(1, "10.0.0.2", 80);
-    assert!(!ledger.fold(0, &key, &counters(1), &[]), "a slot that cannot be noted stays");
+    while ledger.has_room() {
+        ledger.link(slots.next().unwrap(), 1, &key("web"));
+    }
+    assert!(slots.start > 50, "{slots:?}");
+    let buckets = [(HistogramKind::Rtt, 500, u64::MAX); 1_000];
+    assert!(!ledger.fold(0, &counters(1), &buckets), "a slot that cannot be noted stays");
     assert_eq!(ledger.state(), state(&shared.open().past().unwrap()));
     // Retirements have room of their own.
-    ledger.built(1, &[half(&key, &link(1, &workload("web"))).unwrap()]);
+    ledger.built(1, &[key("web")]);
     assert_eq!(shared.open().past().unwrap().retired.len(), 1);
 }
 
@@ -151,21 +161,19 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn take(ledger: &mut Ledger, step: &Step) {
-    let key = client_key(1, "10.0.0.2", 80);
     match step {
         // A slot is one's until it is folded.
         Step::Link(slot, _) if ledger.links.contains_key(slot) => {}
         Step::Link(slot, name) => {
-            ledger.link(*slot, link(1, &workload(&format!("workload-{name}"))));
+            ledger.link(*slot, 1, &key(&format!("workload-{name}")));
         }
         Step::Fold(slot, value) => {
-            if ledger.fold(*slot, &key, &counters(*value), &[(HistogramKind::Rtt, 1, *value)]) {
+            if ledger.fold(*slot, &counters(*value), &[(HistogramKind::Rtt, 1, *value)]) {
                 ledger.cleared();
             }
         }
         Step::Build(retired) => {
-            let retired = retired.map(|name| workload(&format!("workload-{name}")));
-            let retired = retired.and_then(|workload| half(&key, &link(1, &workload)));
+            let retired = retired.map(|name| key(&format!("workload-{name}")));
             let seq = ledger.store.get(Word::LastSeq) + 1;
             ledger.built(seq, retired.as_slice());
         }
@@ -183,7 +191,7 @@ proptest! {
         stores in 0_usize..250,
         room in 0_usize..3_000,
     ) {
-        let (shared, mut ledger) = begun((RESERVED + 200 + room) * 2);
+        let (shared, mut ledger) = begun((RESERVED + 3_000 + room) * 2);
         let mut known = vec![ledger.state()];
         shared.die_after(stores);
         for step in &steps {

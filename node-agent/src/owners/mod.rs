@@ -101,10 +101,7 @@ impl Owners {
         }
         // Not remembered: the kernel may know it the next time.
         let Some(owner) = lookup(id) else { return Arc::clone(&self.host) };
-        if owner.tgid != 0 && self.members.len() < MEMBERS_NOTED {
-            let network_namespace = owner.netns_cookie;
-            self.members.push(NamespaceMember { network_namespace, tgid: owner.tgid });
-        }
+        self.note_member(&owner);
         let named = self.name(&owner, now);
         let workload = self.instance(named);
         let remembered =
@@ -113,13 +110,27 @@ impl Owners {
         workload
     }
 
-    /// An earlier process of the agent took this owner for this workload.
-    pub fn recall(&mut self, id: u64, workload: &Arc<Workload>, now: Instant) {
+    /// An earlier process of the agent took this owner for this workload; `known` is what the kernel says of it.
+    pub fn recall(
+        &mut self,
+        id: u64,
+        workload: &Arc<Workload>,
+        known: Option<Owner>,
+        now: Instant,
+    ) {
         if id == 0 || *workload == self.host || self.remembered.contains_key(&id) {
             return;
         }
+        known.iter().for_each(|owner| self.note_member(owner));
         let workload = self.instance(Some(Workload::clone(workload)));
-        self.remember(id, Remembered { workload, asked: now, in_kernel: None }, now);
+        self.remember(id, Remembered { workload, asked: now, in_kernel: known }, now);
+    }
+
+    fn note_member(&mut self, owner: &Owner) {
+        if owner.tgid != 0 && self.members.len() < MEMBERS_NOTED {
+            let network_namespace = owner.netns_cookie;
+            self.members.push(NamespaceMember { network_namespace, tgid: owner.tgid });
+        }
     }
 
     /// How many owners the kernel remembers, as far as is known here.

@@ -53,6 +53,20 @@ fn a_process_has_the_name_of_its_script_and_is_remembered() {
 }
 
 #[test]
+fn a_name_that_an_earlier_agent_gave_stays() {
+    let Some(setup) = Setup::new() else { return };
+    let (mut owners, now) = (setup.owners(), Instant::now());
+    let named = Arc::new(workload(WorkloadKind::Process, "former.py"));
+    owners.recall(9, &named, Some(setup.owner()), now);
+    assert_eq!(owners.take_members(), [NamespaceMember { network_namespace: 5, tgid: TGID }]);
+    assert_eq!(owners.in_kernel(), 1);
+    assert_eq!(owners.workload(9, now, |_| unreachable!("it is remembered")), named);
+    // What could not be named may be by now.
+    owners.recall(10, &Arc::clone(&owners.host), None, now);
+    assert_eq!(owners.workload(10, now, |_| Some(setup.owner())).name, "shop.py");
+}
+
+#[test]
 fn the_kernel_forgets_who_is_gone_and_unused() {
     let Some(setup) = Setup::new() else { return };
     let (mut owners, now) = (setup.owners(), Instant::now());

@@ -60,11 +60,6 @@ impl<T: Clone + Eq + Hash> Interner<T> {
         id
     }
 
-    /// Id of a value, if it has one.
-    pub(super) fn id(&self, value: &T) -> Option<u32> {
-        self.ids.get(value).copied()
-    }
-
     /// One reference less; batches up to `last` may have used it.
     pub(super) fn release(&mut self, id: u32, last: u64) {
         let Some(entry) = self.entry(id) else { return };

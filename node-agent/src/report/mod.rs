@@ -176,34 +176,12 @@ impl Report {
         Absorbed::Yes
     }
 
-    /// Whether what a slot counts is told with others of this workload, because there is no room for its half.
-    pub fn folds(&mut self, key: &kernel::HalfKey, workload: &Arc<Workload>) -> bool {
-        if key.is_folded() {
-            return true;
-        }
-        if !self.halves.is_full() {
-            return false;
-        }
-        let workload = self.workloads.id(workload);
-        let half = workload.and_then(|workload| half_key(key, workload));
-        let known = half.is_some_and(|half| self.halves.by_key(&half).is_some());
-        self.folded = self.folded.saturating_add(u64::from(!known));
-        !known
-    }
-
-    /// Adds what a slot gained, for the workload of its owner; with `folded`, together with others of that. A half that
-    /// the process before had told already is the `same`.
-    pub fn absorb_as(
-        &mut self,
-        change: &SlotChange<'_>,
-        workload: &Arc<Workload>,
-        (folded, same): (bool, bool),
-        now: Instant,
-    ) {
+    /// Adds what a slot gained, for the workload of its owner.
+    pub fn absorb_as(&mut self, change: &SlotChange<'_>, workload: &Arc<Workload>, now: Instant) {
         if self.absorb(change, now) == Absorbed::Yes {
             return;
         }
-        let Some(half) = self.half_of(change.key, workload, (folded, same), now) else {
+        let Some(half) = self.half_of(change.key, workload, now) else {
             return self.refuse(change);
         };
         let before = self.slots.link(change.slot, *change.key, half, now);
@@ -220,17 +198,29 @@ impl Report {
         &mut self,
         key: &kernel::HalfKey,
         workload: &Arc<Workload>,
-        (folded, same): (bool, bool),
         now: Instant,
     ) -> Option<u32> {
-        let workload = self.workloads.acquire(workload);
-        let Some(mut key) = half_key(key, workload) else {
-            let last = self.last_seq();
-            self.workloads.release(workload, last);
-            return None;
+        let role = match key.role {
+            role::CLIENT => Role::Client,
+            role::SERVER => Role::Server,
+            _ => return None,
         };
-        if folded {
-            key = HalfKey::folded(workload, key.role);
+        let workload = self.workloads.acquire(workload);
+        let many = HalfKey::folded(workload, role);
+        let mut key = if key.is_folded() {
+            many
+        } else {
+            HalfKey {
+                local: scoped(key.local, key.netns_cookie),
+                peer: scoped(key.peer, key.netns_cookie),
+                server_port: key.server_port,
+                client_port: key.client_port,
+                ..many
+            }
+        };
+        if !key.is_folded() && self.halves.is_full() && self.halves.by_key(&key).is_none() {
+            self.folded = self.folded.saturating_add(1);
+            key = many;
         }
         let known = self.halves.by_key(&key);
         if known.is_some() || self.halves.is_overfull() {
@@ -239,8 +229,7 @@ impl Report {
             return known;
         }
         let (local, peer) = (self.addresses.acquire(&key.local), self.addresses.acquire(&key.peer));
-        let half = Half::new(key, local, peer, now);
-        Some(if same { self.halves.insert_known(half) } else { self.halves.insert(half) })
+        Some(self.halves.insert(Half::new(key, local, peer, now)))
     }
 
     fn count_slots(&mut self, linked: u32, before: Option<u32>) {
@@ -398,23 +387,6 @@ impl Report {
     pub fn refused(&self) -> u64 {
         self.refused
     }
-}
-
-/// The half of its own that a slot's key stands for; `None` for a role that is none.
-fn half_key(key: &kernel::HalfKey, workload: u32) -> Option<HalfKey<u32>> {
-    let role = match key.role {
-        role::CLIENT => Role::Client,
-        role::SERVER => Role::Server,
-        _ => return None,
-    };
-    Some(HalfKey {
-        workload,
-        local: scoped(key.local, key.netns_cookie),
-        peer: scoped(key.peer, key.netns_cookie),
-        server_port: key.server_port,
-        client_port: key.client_port,
-        role,
-    })
 }
 
 /// Connections and failed attempts in these increments.

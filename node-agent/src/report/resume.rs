@@ -2,10 +2,14 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
+use common::kernel;
 use topology::model::HalfKey;
 
 use super::{Report, half::Half, halves::Retiring};
-use crate::ledger::{Key, Past, Values};
+use crate::{
+    ledger::{Key, Past, Values},
+    source::SlotChange,
+};
 
 impl Report {
     /// The report as the process before left it, but for what slots count: that comes with the first look. No batch
@@ -55,14 +59,39 @@ impl Report {
         half
     }
 
+    /// Adds what a slot gained, as part of the half that it was reported as before.
+    pub fn absorb_into(&mut self, change: &SlotChange<'_>, half: &Key, now: Instant) {
+        let fresh = self.kept(half, &Values::default(), now);
+        let id = match self.halves.by_key(&fresh.key) {
+            Some(id) => {
+                let last = self.last_seq();
+                self.workloads.release(fresh.key.workload, last);
+                self.addresses.release(fresh.local, last);
+                self.addresses.release(fresh.peer, last);
+                id
+            }
+            None => self.halves.insert_known(fresh),
+        };
+        let before = self.slots.link(change.slot, *change.key, id, now);
+        self.count_slots(id, before);
+        self.add(id, change, now);
+    }
+
+    /// The half that a slot counts for.
+    #[must_use]
+    pub fn half_of_slot(&self, slot: u32, key: &kernel::HalfKey) -> Option<Key> {
+        self.half_key(self.halves.get(self.slots.half(slot, key)?)?)
+    }
+
     /// Halves that the batch with this number retires.
     #[must_use]
     pub fn retired_by(&self, seq: u64) -> Vec<Key> {
-        let key = |half: &Half| {
-            let workload = Arc::clone(self.workloads.get(half.key.workload)?);
-            let HalfKey { local, peer, server_port, client_port, role, .. } = half.key;
-            Some(HalfKey { workload, local, peer, server_port, client_port, role })
-        };
-        self.halves.retired_by(seq).filter_map(key).collect()
+        self.halves.retired_by(seq).filter_map(|half| self.half_key(half)).collect()
+    }
+
+    fn half_key(&self, half: &Half) -> Option<Key> {
+        let workload = Arc::clone(self.workloads.get(half.key.workload)?);
+        let HalfKey { local, peer, server_port, client_port, role, .. } = half.key;
+        Some(HalfKey { workload, local, peer, server_port, client_port, role })
     }
 }

@@ -120,7 +120,7 @@ fn a_half_that_comes_again_is_another_one() {
     let mut births = Vec::new();
     for _ in 0..3 {
         let change = SlotChange { slot: 1, key: &key, counters: &counters, users: 0, buckets: &[] };
-        report.absorb_as(&change, &name, (false, false), now);
+        report.absorb_as(&change, &name, now);
         let batch = report.build().unwrap();
         let kind = SectionKind::Definitions as u32;
         let section = batch.sections.into_iter().find(|section| section.kind == kind).unwrap();
@@ -161,11 +161,11 @@ fn a_role_or_slot_that_does_not_exist_takes_no_memory() {
     let key = client_key(1, "10.0.0.2", 80);
     let change =
         SlotChange { slot: u32::MAX, key: &key, counters: &[0; COUNTERS], users: 0, buckets: &[] };
-    report.absorb_as(&change, &workload("x"), (false, false), now);
+    report.absorb_as(&change, &workload("x"), now);
     assert!(report.quiet_slots(now + IDLE, IDLE).is_empty());
     let key = kernel::HalfKey { role: 9, ..key };
     let change = SlotChange { slot: 0, key: &key, ..change };
-    report.absorb_as(&change, &workload("x"), (false, false), now);
+    report.absorb_as(&change, &workload("x"), now);
     assert_eq!(report.refused(), 1);
 }
 

@@ -65,6 +65,8 @@ pub(crate) struct World {
     slots: BTreeMap<u32, Slot>,
     stream: Option<Stream>,
     ledger: Option<Ledger>,
+    /// What the agent before had told of slots.
+    links: HashMap<u32, Link>,
     /// Agents that were killed: names differ from one to the next.
     killed: u32,
 }
@@ -91,6 +93,7 @@ impl World {
             slots: BTreeMap::new(),
             stream: None,
             ledger: None,
+            links: HashMap::new(),
             killed: 0,
         }
     }
@@ -111,8 +114,10 @@ impl World {
         self.report = Report::resume(&past, MOST_HALVES, self.now);
         self.queue = queue.resume(past.last_seq, past.acked, 0);
         self.ledger = Some(ledger);
+        self.links.clone_from(&past.links);
         for (number, slot) in &mut self.slots {
-            assert_eq!(past.links.get(number).map(|link| &link.workload), slot.workload.as_ref());
+            let link = past.links.get(number);
+            assert_eq!(link.map(|link| &link.half.workload), slot.workload.as_ref());
             // All of it is told again.
             slot.seen = Default::default();
         }
@@ -157,13 +162,7 @@ impl World {
                     workload(&format!("{name} {}", self.killed))
                 }
             };
-            let same = slot.workload.is_some();
             let workload = slot.workload.get_or_insert_with(name);
-            let folded = self.report.folds(&slot.key, workload);
-            if let Some(ledger) = &mut self.ledger {
-                let link = Link { owner, workload: Arc::clone(workload), folded };
-                assert!(ledger.link(*number, link));
-            }
             let mut counters = [0; COUNTERS];
             let sent = slot.counted.0 - slot.seen.0;
             counters[Counter::BytesSent.index()] = sent;
@@ -180,7 +179,14 @@ impl World {
                 users: 0,
                 buckets: &buckets,
             };
-            self.report.absorb_as(&change, workload, (folded, same), self.now);
+            match self.links.remove(number) {
+                Some(link) => self.report.absorb_into(&change, &link.half, self.now),
+                None => self.report.absorb_as(&change, workload, self.now),
+            }
+            if let Some(ledger) = &mut self.ledger {
+                assert!(ledger.has_room());
+                ledger.link(*number, owner, &self.report.half_of_slot(*number, key).unwrap());
+            }
             let truth = self.truth.entry(Key {
                 workload: Workload::clone(workload),
                 local: scoped(key.local, 1),
@@ -224,7 +230,7 @@ impl World {
         let buckets: Vec<_> =
             buckets.map(|(bucket, count)| (HistogramKind::Rtt, *bucket, *count)).collect();
         if let Some(ledger) = &mut self.ledger {
-            assert!(ledger.fold(number, &slot.key, &counters, &buckets));
+            assert!(ledger.fold(number, &counters, &buckets));
         }
         true
     }

@@ -12,7 +12,7 @@ use std::{
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use testbed::{
     binaries,
-    fleet::{Fleet, KernelObjects},
+    fleet::{AGENT_HTTP, Fleet, KernelObjects, get},
     lab::Host,
     traffic::{Command, Ending, Peer},
     truth::{Truth, collect},
@@ -23,11 +23,18 @@ use crate::{
     world::{INTERVAL, SETTLED, Unstarted, World, unstarted},
 };
 
+/// A minute after a slot was last used it is given back, in two steps.
+const GIVE_BACK: Duration = Duration::from_secs(120);
+
 /// How long the kernel may take to free what nobody uses any more.
 const FREE_LIMIT: Duration = Duration::from_secs(10);
 
 /// A BPF file system of the test's own: what is pinned there goes with it.
-struct Bpffs(PathBuf);
+struct Bpffs {
+    folder: PathBuf,
+    /// The second host's agent has a spool.
+    spool: Option<String>,
+}
 
 impl Bpffs {
     fn mount() -> Self {
@@ -35,18 +42,30 @@ impl Bpffs {
         fs::create_dir_all(&folder).unwrap();
         let none: Option<&str> = None;
         mount(Some("bpf"), &folder, Some("bpf"), MsFlags::empty(), none).unwrap();
-        Self(folder)
+        Self { folder, spool: None }
     }
 
     fn of(&self, host: &Host) -> String {
-        self.0.join(host.name()).to_str().unwrap().to_owned()
+        self.folder.join(host.name()).to_str().unwrap().to_owned()
+    }
+
+    /// Starts agents on the first two hosts.
+    fn start_agents(&self, fleet: &mut Fleet, hosts: &[Host]) {
+        for (host, spool) in hosts.iter().zip([None, self.spool.as_deref()]) {
+            let dir = self.of(host);
+            let spool = spool.map(|spool| ["--spool-dir", spool]);
+            let args = ["--pin-dir", &dir];
+            fleet
+                .add_agent_with(host, &[&args[..], spool.as_ref().map_or(&[], |s| &s[..])].concat())
+                .unwrap();
+        }
     }
 }
 
 impl Drop for Bpffs {
     fn drop(&mut self) {
-        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
-        let _ = fs::remove_dir(&self.0);
+        let _ = umount2(&self.folder, MntFlags::MNT_DETACH);
+        let _ = fs::remove_dir(&self.folder);
     }
 }
 
@@ -55,15 +74,17 @@ impl Drop for Bpffs {
 fn world(unstarted: Unstarted, pins: &Bpffs) -> World {
     let Unstarted { hosts, lab, alone } = unstarted;
     let mut fleet = Fleet::start(&lab, INTERVAL).unwrap();
-    for host in &hosts[..2] {
-        fleet.add_agent_with(host, &["--pin-dir", &pins.of(host)]).unwrap();
-    }
+    pins.start_agents(&mut fleet, &hosts[..2]);
     World { fleet, hosts, lab, _alone: alone }
 }
 
 fn start_agents(world: &mut World, pins: &Bpffs) {
+    pins.start_agents(&mut world.fleet, &world.hosts[..2]);
+}
+
+fn kill_agents(world: &mut World) {
     for host in &world.hosts[..2] {
-        world.fleet.add_agent_with(host, &["--pin-dir", &pins.of(host)]).unwrap();
+        world.fleet.kill_agent(host).unwrap();
     }
 }
 
@@ -142,14 +163,12 @@ fn agents_that_are_killed_lose_nothing() {
     talk.go_on(&world);
     let truth = talk.truth(&world);
     world.must_become(&truth);
-    for round in 0..4 {
+    for round in 0..kills() {
         let before = counters(&world.fleet);
         // Just before the end, so that some of it is read and not sent, or sent and not acknowledged.
         talk.go_on(&world);
-        let [one, two, _] = &world.hosts;
-        for host in [one, two] {
-            world.fleet.kill_agent(host).unwrap();
-        }
+        thread::sleep(Duration::from_millis(u64::from(round) * 61 % 250));
+        kill_agents(&mut world);
         talk.go_on(&world);
         if round == 1 {
             // Longer than the agents' interval and than an edge takes to settle.
@@ -162,17 +181,105 @@ fn agents_that_are_killed_lose_nothing() {
         world.must_become_within(SETTLED, &truth);
         must_not_have_fallen(&before, &counters(&world.fleet));
     }
-    // An owner that came and went while nobody looked.
+    // An owner that was named and goes while nobody looks, and one that only is there then. What the first one's command
+    // would give as a name is cut off.
     let [one, two, _] = &world.hosts;
+    let target = (two.ipv4(), 5_432).into();
+    let mut named = one.peer("named-by-its-program").unwrap();
+    named.burst(burst(target, 5, exchange(1, 300, 400))).unwrap();
+    let Talk { web, db, .. } = &mut talk;
+    let truth = collect(&mut [web, db, &mut named], |address| world.name_of(address)).unwrap();
+    world.must_become_within(SETTLED, &truth);
+    let mut brief = one.peer("brief").unwrap();
     for host in [one, two] {
         world.fleet.kill_agent(host).unwrap();
     }
-    let mut brief = one.peer("brief").unwrap();
-    brief.burst(burst((two.ipv4(), 5_432).into(), 5, exchange(1, 300, 400))).unwrap();
+    named.burst(burst(target, 2, exchange(1, 30, 40))).unwrap();
+    brief.burst(burst(target, 5, exchange(1, 300, 400))).unwrap();
     let Talk { web, db, .. } = &mut talk;
-    let truth = collect(&mut [web, db, &mut brief], |address| world.name_of(address)).unwrap();
-    drop(brief);
+    let mut peers = [web, db, &mut named, &mut brief];
+    let truth = collect(&mut peers, |address| world.name_of(address)).unwrap();
+    drop((named, brief));
     start_agents(&mut world, &pins);
+    world.must_become_within(SETTLED, &truth);
+    world.stop();
+}
+
+/// How often agents are killed: `WEFT_KILLS`, or a few times.
+fn kills() -> u32 {
+    std::env::var("WEFT_KILLS").ok().and_then(|times| times.parse().ok()).unwrap_or(4)
+}
+
+/// What a slot had counted that was given back is in the ledger alone.
+#[test]
+fn what_was_given_back_stays_counted() {
+    let Some(unstarted) = unstarted() else { return };
+    let pins = Bpffs::mount();
+    let mut world = world(unstarted, &pins);
+    let mut db = world.hosts[1].peer("db").unwrap();
+    let target = db.listen(world.hosts[1].ipv4(), 5_432).unwrap();
+    // Each process has a slot of its own, and all are one half.
+    let mut jobs: Vec<Peer> = (0..3).map(|_| world.hosts[0].peer("job").unwrap()).collect();
+    let mut reports = Vec::new();
+    for job in &mut jobs[..2] {
+        job.burst(burst(target, 5, exchange(1, 700, 900))).unwrap();
+        reports.push(("job".to_owned(), job.report().unwrap()));
+    }
+    let mut must_show = |world: &World, last: &mut Peer, limit| {
+        let mut reports = reports.clone();
+        reports.push(("job".to_owned(), last.report().unwrap()));
+        reports.push(("db".to_owned(), db.report().unwrap()));
+        let truth = testbed::truth::truth(&reports, |address| world.name_of(address)).unwrap();
+        world.must_become_within(limit, &truth);
+    };
+    must_show(&world, &mut jobs[2], SETTLED);
+    let used = "weft_agent_slots_used ";
+    let given_back = world.fleet.wait("slots that are given back", GIVE_BACK, |_| {
+        // The half goes on.
+        jobs[2].burst(burst(target, 1, exchange(1, 70, 90))).unwrap();
+        let url = format!("http://{AGENT_HTTP}/metrics");
+        let metrics = get(world.hosts[0].namespace(), &url).unwrap().body;
+        let line = metrics.lines().find_map(|line| line.strip_prefix(used)).map(str::to_owned);
+        thread::sleep(Duration::from_secs(1));
+        if line.as_deref() == Some("1") { Ok(()) } else { Err(format!("used: {line:?}")) }
+    });
+    given_back.unwrap();
+    for _ in 0..2 {
+        kill_agents(&mut world);
+        jobs[2].burst(burst(target, 2, exchange(1, 50, 60))).unwrap();
+        start_agents(&mut world, &pins);
+        must_show(&world, &mut jobs[2], SETTLED);
+    }
+    world.stop();
+}
+
+/// Sockets of a namespace in which the agent does not live are looked at through a pinned iterator, too.
+#[test]
+fn a_connection_of_another_namespace_that_only_receives_is_caught_up_with() {
+    let Some(unstarted) = unstarted() else { return };
+    let pins = Bpffs::mount();
+    let mut world = world(unstarted, &pins);
+    let [one, two, _] = &world.hosts;
+    let network = one.add_network().unwrap();
+    let mut hears = one.peer_at("hears", Some("shop.service"), &network).unwrap();
+    let mut db = two.peer("db").unwrap();
+    let push = db.listen(two.ipv4(), 5_433).unwrap();
+    hears.open(open("hear", push, 2)).unwrap();
+    let mut push = |bytes| {
+        db.ask(&Command::Push { address: push, bytes }).unwrap();
+        hears.ask(&Command::Receive { group: "hear".into(), bytes }).unwrap();
+    };
+    push(7_000);
+    kill_agents(&mut world);
+    push(70_000);
+    start_agents(&mut world, &pins);
+    push(100_000);
+    // The unit is what the socket's owner is called.
+    let reports = vec![
+        ("shop.service".to_owned(), hears.report().unwrap()),
+        ("db".to_owned(), db.report().unwrap()),
+    ];
+    let truth = testbed::truth::truth(&reports, |address| world.name_of(address)).unwrap();
     world.must_become_within(SETTLED, &truth);
     world.stop();
 }
@@ -287,7 +394,9 @@ const SCHEMA: usize = 2;
 #[test]
 fn what_another_schema_has_counted_is_read_out() {
     let Some(unstarted) = unstarted() else { return };
-    let pins = Bpffs::mount();
+    let spool = unstarted.lab.folder().join("spool").to_str().unwrap().to_owned();
+    let mut pins = Bpffs::mount();
+    pins.spool = Some(spool);
     let mut world = world(unstarted, &pins);
     let mut talk = Talk::begin(&world);
     talk.go_on(&world);
@@ -295,12 +404,9 @@ fn what_another_schema_has_counted_is_read_out() {
     world.must_become(&truth);
     for round in 0..2 {
         talk.go_on(&world);
-        let [one, two, _] = &world.hosts;
-        for host in [one, two] {
-            world.fleet.kill_agent(host).unwrap();
-        }
+        kill_agents(&mut world);
         talk.go_on(&world);
-        for host in [one, two] {
+        for host in &world.hosts[..2] {
             set_word(&pins.of(host), SCHEMA, 1_000 + round);
         }
         let truth = talk.truth(&world);

@@ -12,8 +12,8 @@ step() {
     shift
     echo "-- $what"
     "$@" && return
-    # The last answers of the aggregator, for whoever reads the console.
-    cat /tmp/nodes /tmp/topology 2>/dev/null
+    # What the agent said and the aggregator answered last, for whoever reads the console.
+    cat /tmp/agent.log /tmp/nodes /tmp/topology 2>/dev/null
     tell failed
     echo "$what" >&3
     exit 1
