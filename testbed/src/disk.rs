@@ -11,8 +11,11 @@ use std::{
 pub struct Disk {
     image: PathBuf,
     mounted: PathBuf,
-    frozen: bool,
 }
+
+/// A disk that hangs.
+#[derive(Debug)]
+pub struct Frozen<'a>(&'a Disk);
 
 impl Disk {
     /// Makes one in a folder, with room for some 10 MB.
@@ -24,7 +27,7 @@ impl Disk {
         std::fs::create_dir_all(&mounted)?;
         std::fs::File::create(&image)?.set_len(16 << 20)?;
         run("mkfs.ext4", &[Path::new("-q"), Path::new("-F"), &image])?;
-        let disk = Self { image, mounted, frozen: false };
+        let disk = Self { image, mounted };
         disk.mount()?;
         Ok(disk)
     }
@@ -40,24 +43,14 @@ impl Disk {
         run("mount", &[Path::new("-o"), options, &self.image, &self.mounted])
     }
 
-    /// Whatever is written hangs from now on.
+    /// Whatever is written hangs for as long as what is returned lives. A program that hangs cannot be killed: it has to
+    /// be dropped before the program is, also by a test that fails.
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn freeze(&mut self) -> io::Result<()> {
+    pub fn freeze(&self) -> io::Result<Frozen<'_>> {
         run("fsfreeze", &[Path::new("-f"), &self.mounted])?;
-        self.frozen = true;
-        Ok(())
-    }
-
-    /// What hung goes on.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    pub fn thaw(&mut self) -> io::Result<()> {
-        run("fsfreeze", &[Path::new("-u"), &self.mounted])?;
-        self.frozen = false;
-        Ok(())
+        Ok(Frozen(self))
     }
 
     /// An error of the disk is found: the file system is read-only from now on, also for files that are open.
@@ -97,11 +90,15 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        if self.frozen {
-            let _ = self.thaw();
-        }
         // Not needed any more, whoever still has files open in it.
         let _ = run("umount", &[Path::new("-l"), &self.mounted]);
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        // What hung goes on.
+        let _ = run("fsfreeze", &[Path::new("-u"), &self.0.mounted]);
     }
 }
 

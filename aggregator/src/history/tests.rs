@@ -112,6 +112,20 @@ fn another_state_or_a_broken_file_starts_afresh() {
 }
 
 #[test]
+fn a_file_that_is_cut_off_anywhere_can_be_gone_on_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("history.redb");
+    drop(Database::open(folder.path(), 7, PLENTY).unwrap());
+    let whole = std::fs::read(&path).unwrap();
+    for length in [0, 1, 100, 4096, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        let (database, _) = Database::open(folder.path(), 7, PLENTY).unwrap();
+        let mut numbers = database.numbers().unwrap();
+        database.write(&step(0, vec![edge("db", 1, 0)]), &mut numbers).unwrap();
+    }
+}
+
+#[test]
 fn open_connections_are_those_of_the_last_step() {
     let mut written = Written::new(PLENTY);
     written.write(&step(0, vec![edge("db", 5, 3), edge("cache", 1, 1)]));

@@ -54,9 +54,9 @@ async fn report_in_vain(agent: &mut Agent) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_hangs_holds_back_acknowledgements_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(mut disk) = disk(folder.path()) else { return };
+    let Some(disk) = disk(folder.path()) else { return };
     let (program, mut a, mut b) = on_a_disk(folder.path(), &disk).await;
-    disk.freeze().unwrap();
+    let frozen = disk.freeze().unwrap();
     let (first, second) = (report_in_vain(&mut a).await, report_in_vain(&mut b).await);
     let stalled = "weft_aggregator_journal_stalled";
     eventually(async || program.series(stalled).await.filter(|value| *value == 1.0)).await;
@@ -65,7 +65,7 @@ async fn a_disk_that_hangs_holds_back_acknowledgements_and_nothing_else() {
     assert_eq!(answer.await.unwrap(), Some(7.0));
     // Those who wait are told that the aggregator lives.
     assert!(a.acknowledged().await.unwrap() < first);
-    disk.thaw().unwrap();
+    drop(frozen);
     while a.acknowledged().await.unwrap() < first {}
     while b.acknowledged().await.unwrap() < second {}
     assert_eq!(program.series(stalled).await, Some(0.0));

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use proto::v1::{Role, Section, SectionKind};
+use proto::v1::{HalfDefinition, Role, Section, SectionKind};
 use tokio::time::{Instant, timeout};
 
 use crate::{
@@ -46,11 +46,14 @@ impl Drop for Limited {
     }
 }
 
-/// Halves that nobody has told of before.
+/// Halves that nobody has told of before: connections of few edges, so that answers stay short.
 fn news(batch: u32) -> Section {
     const HALVES: u32 = 2000;
     let first = 10 + batch * HALVES;
-    let halves = (first..first + HALVES).map(|id| half(id, 1, Role::Client, 1 + id % 60_000));
+    let halves = (first..first + HALVES).map(|id| {
+        let (server_port, client_port) = (6000 + id / 50_000, 1 + id % 50_000);
+        HalfDefinition { client_port, ..half(id, 1, Role::Client, server_port) }
+    });
     section(SectionKind::Definitions, &definitions(vec![workload(1, "web")], halves.collect()))
 }
 

@@ -209,14 +209,14 @@ fn disk() -> Option<(tempfile::TempDir, testbed::disk::Disk)> {
 
 #[test]
 fn a_disk_that_hangs_delays_what_it_is_to_hold_and_costs_nothing() {
-    let Some((_dir, mut disk)) = disk() else { return };
+    let Some((_dir, disk)) = disk() else { return };
     let mut world = World::with(2_000, Some(spool(disk.path(), 1 << 20)));
     for _ in 0..50 {
         world.gain(0, 0, 80, 100);
         world.build();
     }
-    disk.freeze().unwrap();
     std::thread::scope(|scope| {
+        let frozen = disk.freeze().unwrap();
         let writing = scope.spawn(|| {
             for _ in 0..50 {
                 world.gain(0, 0, 80, 100);
@@ -225,7 +225,7 @@ fn a_disk_that_hangs_delays_what_it_is_to_hold_and_costs_nothing() {
         });
         std::thread::sleep(std::time::Duration::from_millis(1_500));
         assert!(!writing.is_finished(), "it waits");
-        disk.thaw().unwrap();
+        drop(frozen);
         writing.join().unwrap();
     });
     let state = world.queue.state();
