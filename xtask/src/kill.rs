@@ -7,16 +7,29 @@ mod counters;
 mod real;
 
 use anyhow::Result;
+use testbed::environment;
 
-use crate::{load, options::Kill};
+use crate::{
+    load,
+    options::{Agents, Kill},
+    terminal::loud,
+};
 
 /// Kills as often as asked, with every kind of agents that was asked for.
 ///
 /// # Errors
 /// When a total is not what was sent in the end, or a counter fell on the way.
 pub fn run_all(options: &Kill) -> Result<()> {
-    if options.real {
-        real::run(options)?;
+    if options.only != Some(Agents::Simulated) {
+        match environment::check() {
+            Err(reason) if options.only.is_none() => {
+                loud(&format!("SKIPPED: real agents ({reason})"))
+            }
+            _ => real::run(options)?,
+        }
     }
-    load::kill(options)
+    if options.only != Some(Agents::Real) {
+        load::kill(options)?;
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::matrix;
 
@@ -105,12 +105,13 @@ pub struct Kill {
     /// How often.
     #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u32).range(1..))]
     pub times: u32,
-    /// First with real agents and real traffic between two hosts (needs root).
-    #[arg(long)]
-    pub real: bool,
+    /// Only one kind of agents: real ones with real traffic between two hosts (needs root), or a fleet of simulated
+    /// ones. First the one, then the other without.
+    #[arg(long, value_name = "KIND")]
+    pub only: Option<Agents>,
     /// Further arguments for real agents, such as --pin-dir=/sys/fs/bpf/NODE; NODE is their host's name. With any, they
-    /// are killed, too.
-    #[arg(long, value_name = "ARGUMENT", requires = "real", allow_hyphen_values = true)]
+    /// are killed, too: what an agent has not sent is lost with it unless something else keeps it.
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
     pub agent_argument: Vec<String>,
     /// Leave reports and plots there.
     #[arg(long, value_name = "DIR", default_value = "target/kill")]
@@ -118,6 +119,15 @@ pub struct Kill {
     /// Another fleet, and other moments.
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+}
+
+/// Kinds of agents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Agents {
+    /// `weft-agent`, with the kernel's programs.
+    Real,
+    /// Those of the load tester.
+    Simulated,
 }
 
 /// Options of the fuzzing.

@@ -11,8 +11,9 @@ use anyhow::{Context, Result, ensure};
 use super::{folder, package};
 use crate::terminal::say;
 
-/// Bytes of inputs that are kept for a target.
+/// Bytes of inputs that are kept for a target, and how many there may be.
 const KEPT_BYTES: u64 = 24_000;
+const KEPT_INPUTS: usize = 128;
 
 /// The folder of kept inputs.
 pub(super) fn kept(target: &str) -> PathBuf {
@@ -58,7 +59,7 @@ pub(super) fn keep(runner: &Path, target: &str) -> Result<()> {
     let (mut bytes, mut count) = (0, 0);
     for (length, path) in inputs {
         bytes += length;
-        if bytes > KEPT_BYTES {
+        if bytes > KEPT_BYTES || count == KEPT_INPUTS {
             break;
         }
         count += 1;
