@@ -88,7 +88,7 @@ impl Pair {
 
 proptest! {
     #[test]
-    fn both_ways_come_to_the_same(events in proptest::collection::vec(event(), 1..80)) {
+    fn both_ways_come_to_the_same(events in proptest::collection::vec(event(), 1..40)) {
         let (mut short, mut long) = (Pair::new(false), Pair::new(true));
         for event in &events {
             short.apply(event);
