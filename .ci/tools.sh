@@ -11,6 +11,8 @@ packages=(
     rustc-web libstd-rust-web-dev-bpf "llvm-$LLVM-dev" libzstd-dev
     # hosts made of namespaces, what is left of them, disks that fail, and other kernels
     iproute2 nftables procps e2fsprogs mount bpftool qemu-system-x86 busybox-static
+    # instruction counts
+    valgrind
     # checks
     build-essential pkg-config git ca-certificates openssl shellcheck systemd python3-venv
 )

@@ -76,7 +76,7 @@ impl Fleet {
             let (local, peer) = (address(side as u32), address(1 - side as u32));
             let role = roles[side];
             let key = HalfKey { workload, local, peer, server_port: 80, client_port: 0, role };
-            self.graph.open_half(ends[side], key, self.now).unwrap()
+            self.graph.open_half(ends[side], key, 0, self.now).unwrap()
         });
         self.links.push(halves);
     }
@@ -112,7 +112,7 @@ impl Fleet {
     fn tick(&mut self) {
         self.now = self.now.plus(Duration::from_secs(1));
         self.graph.tick(self.now);
-        drop(self.graph.take_ended_steps());
+        drop(self.graph.take_steps());
     }
 }
 

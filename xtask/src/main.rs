@@ -1,6 +1,7 @@
 //! Every recurring command of this repository: `cargo xtask --help`.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod bpf;
 mod demo;
 mod fuzz;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let result = match Options::parse().command {
         Command::Demo(options) => demo::run_all(&options),
         Command::Test(options) => test::run_all(&options),
+        Command::Bench(options) => bench::run_all(&options),
         Command::Bpf { check: true } => bpf::check(&workspace()),
         Command::Bpf { check: false } => bpf::build(&workspace()),
         Command::Lint => lint::run_all(),

@@ -28,6 +28,8 @@ pub enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Run the benchmarks of hot paths: time, and instructions where valgrind is installed.
+    Bench(Bench),
     /// Format, clippy and licence checks, as in CI.
     Lint,
     /// Write down what the programs are made of: CycloneDX files in target/sbom.
@@ -63,6 +65,19 @@ pub struct Demo {
 pub struct Test {
     /// Only tests whose name contains this.
     pub filter: Option<String>,
+}
+
+/// Options of the benchmarks.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Only cases whose name contains one of these.
+    pub only: Vec<String>,
+    /// Fail where more instructions are needed than were kept.
+    #[arg(long, conflicts_with = "keep")]
+    pub check: bool,
+    /// Keep the counts: what is needed from now on.
+    #[arg(long)]
+    pub keep: bool,
 }
 
 /// Options of the kernel matrix.

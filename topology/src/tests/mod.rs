@@ -6,6 +6,7 @@ mod joining;
 mod late;
 mod lives;
 mod naming;
+mod pairs;
 mod properties;
 mod renaming;
 mod restarts;
