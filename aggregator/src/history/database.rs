@@ -6,17 +6,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use redb::{ReadableDatabase, ReadableTable, Table, WriteTransaction};
+use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 use thiserror::Error;
 use topology::{
-    EdgeTotals, EndedStep, Entry, Given, GivenSteps, Id, Lost, Older, PROTOCOL, Seen, SeenBy,
-    StepEdge, Timestamp, ViewEdge, ViewNode, Window,
+    EdgeTotals, EndedStep, Entry, Given, GivenSteps, Id, Older, PROTOCOL, Seen, SeenBy, StepEdge,
+    Timestamp, ViewEdge, ViewNode, Window,
 };
 
 use super::{
     late,
+    steps::Steps,
     table::{self, EDGES, Edge, META, SERVICES, STEPS, Service, StepBytes, VERSION},
-    tiers::{self, SHARES, TIERS},
+    tiers::{self, TIERS},
 };
 use crate::clock;
 
@@ -198,7 +199,7 @@ impl Database {
     #[cfg(test)]
     pub(super) fn bytes(&self, tier: usize) -> Result<u64, HistoryError> {
         let meta = self.database.begin_read()?.open_table(META)?;
-        Ok(meta.get(bytes_of(tier).as_str())?.map_or(0, |bytes| bytes.value()))
+        Ok(meta.get(super::steps::bytes_of(tier).as_str())?.map_or(0, |bytes| bytes.value()))
     }
 
     /// What is stored of a window, in steps that end by `limit`.
@@ -358,127 +359,4 @@ impl Numbers {
         self.edges.insert(edge.id, number);
         Ok(number)
     }
-}
-
-/// The steps, while they are written.
-pub(super) struct Steps<'a> {
-    pub(super) table: Table<'a, (u8, u64), &'static [u8]>,
-    /// Bytes of each tier.
-    bytes: [u64; TIERS.len()],
-    /// Bytes that were put in.
-    written: u64,
-}
-
-impl<'a> Steps<'a> {
-    fn open(writing: &'a WriteTransaction) -> Result<Self, HistoryError> {
-        let meta = writing.open_table(META)?;
-        let mut bytes = [0; TIERS.len()];
-        for (tier, bytes) in bytes.iter_mut().enumerate() {
-            *bytes = meta.get(bytes_of(tier).as_str())?.map_or(0, |bytes| bytes.value());
-        }
-        drop(meta);
-        Ok(Self { table: writing.open_table(STEPS)?, bytes, written: 0 })
-    }
-
-    fn close(self, writing: &WriteTransaction) -> Result<u64, HistoryError> {
-        let Self { table, bytes, written } = self;
-        drop(table);
-        let mut meta = writing.open_table(META)?;
-        for (tier, bytes) in bytes.into_iter().enumerate() {
-            meta.insert(bytes_of(tier).as_str(), bytes)?;
-        }
-        Ok(written)
-    }
-
-    /// Puts in a step. The first of a period has the period before merged.
-    fn put(&mut self, tier: usize, from: Timestamp, bytes: &[u8]) -> Result<(), HistoryError> {
-        let key = (tier as u8, from.unix_ns());
-        let before = self.table.range((key.0, 0)..key)?.next_back().transpose()?;
-        let before = before.map(|(key, _)| Timestamp::from_unix_ns(key.value().1));
-        if let Some(before) = before.and_then(|before| tiers::period(tier, before))
-            && from >= before.to
-        {
-            let (from, bytes) = self.merge(tier, before)?;
-            self.put(tier + 1, from, &bytes)?;
-        }
-        self.replace(tier, from, bytes)
-    }
-
-    /// Puts in a step, or another one in its place.
-    pub(super) fn replace(
-        &mut self,
-        tier: usize,
-        from: Timestamp,
-        bytes: &[u8],
-    ) -> Result<(), HistoryError> {
-        let key = (tier as u8, from.unix_ns());
-        let replaced = self.table.insert(key, bytes)?.map_or(0, |old| old.value().len());
-        self.bytes[tier] = (self.bytes[tier] + bytes.len() as u64).saturating_sub(replaced as u64);
-        self.written += bytes.len() as u64;
-        Ok(())
-    }
-
-    /// Removes the steps of a tier that begin in a stretch.
-    pub(super) fn remove(&mut self, tier: usize, stretch: Window) -> Result<(), HistoryError> {
-        let mut removed = 0;
-        let keys = (tier as u8, stretch.from.unix_ns())..(tier as u8, stretch.to.unix_ns());
-        self.table.retain_in(keys, |_, bytes| {
-            removed += bytes.len() as u64;
-            false
-        })?;
-        self.bytes[tier] = self.bytes[tier].saturating_sub(removed);
-        Ok(())
-    }
-
-    /// All that a period has as one step of the next tier, and its begin.
-    pub(super) fn merge(
-        &self,
-        tier: usize,
-        period: Window,
-    ) -> Result<(Timestamp, Vec<u8>), HistoryError> {
-        let mut sums: BTreeMap<u32, (EdgeTotals, Seen, u64)> = BTreeMap::new();
-        let (mut lost, mut extent) = (Lost::default(), None::<Window>);
-        let mut entry = Entry::default();
-        let keys = (tier as u8, period.from.unix_ns())..(tier as u8, period.to.unix_ns());
-        for row in self.table.range(keys)? {
-            let (key, bytes) = row?;
-            let mut step = StepBytes::read(key.value().1, bytes.value())?;
-            lost.merge(step.lost);
-            let from = extent.map_or(step.window.from, |extent| extent.from);
-            extent = Some(Window { from, to: step.window.to });
-            // Whatever the last step does not mention is closed.
-            sums.values_mut().for_each(|(_, _, open)| *open = 0);
-            while step.next(&mut entry) {
-                let (totals, seen, open) = sums.entry(entry.index as u32).or_default();
-                totals.merge(&entry.totals);
-                seen.merge(entry.seen);
-                *open = entry.open;
-            }
-        }
-        let extent = extent.unwrap_or(period);
-        let packed =
-            sums.iter().map(|(number, (totals, seen, open))| (*number, totals, *seen, *open));
-        Ok((extent.from, table::pack(extent.to, lost, packed)?))
-    }
-
-    /// Removes the oldest steps of each tier until it is within its share, always a whole period of the next.
-    fn make_room(&mut self, max_bytes: u64) -> Result<(), HistoryError> {
-        for (tier, share) in SHARES.into_iter().enumerate() {
-            while self.bytes[tier] > max_bytes / 100 * share {
-                let all = (tier as u8, 0)..=(tier as u8, u64::MAX);
-                let Some(first) = self.table.range(all)?.next().transpose()? else { break };
-                let from = Timestamp::from_unix_ns(first.0.value().1);
-                drop(first);
-                let until =
-                    tiers::period(tier, from).map_or(from.unix_ns(), |p| p.to.unix_ns() - 1);
-                let to = Timestamp::from_unix_ns(until + 1);
-                self.remove(tier, Window { from: Timestamp::default(), to })?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn bytes_of(tier: usize) -> String {
-    format!("bytes.{tier}")
 }

@@ -7,7 +7,8 @@ use redb::ReadableTable;
 use topology::{EdgeTotals, EndedStep, Entry, Lost, Seen, StepEdge, Timestamp, Window};
 
 use super::{
-    database::{HistoryError, Steps},
+    database::HistoryError,
+    steps::Steps,
     table::{self, StepBytes},
     tiers::{self, TIERS},
 };

@@ -121,7 +121,8 @@ fn a_file_that_is_cut_off_anywhere_can_be_gone_on_without() {
         std::fs::write(&path, &whole[..length]).unwrap();
         let (database, _) = Database::open(folder.path(), 7, PLENTY).unwrap();
         let mut numbers = database.numbers().unwrap();
-        database.write(&step(0, vec![edge("db", 1, 0)]), &mut numbers).unwrap();
+        let steps = GivenSteps::Ended(step(0, vec![edge("db", 1, 0)]));
+        database.write(&Given { number: 1, steps }, &mut numbers).unwrap();
     }
 }
 

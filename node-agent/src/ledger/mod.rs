@@ -113,8 +113,9 @@ pub struct Link {
 }
 
 /// Losses of the agent itself, which count on over its restarts.
-const CARRIED: [(&str, Word); 4] = [
+const CARRIED: [(&str, Word); 5] = [
     ("report_full", Word::ReportFull),
+    ("report_folded", Word::ReportFolded),
     ("resolution_folded", Word::Folded),
     ("resolution_folded_seconds", Word::FoldedSeconds),
     ("spool_unreadable", Word::SpoolUnreadable),

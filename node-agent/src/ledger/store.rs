@@ -61,6 +61,8 @@ pub enum Word {
     MaxHalves = 22,
     /// How many processes had the session.
     Processes = 23,
+    /// The loss `report_folded`.
+    ReportFolded = 24,
 }
 
 /// Bytes that outlive the process. Each word is stored at once, and stores are seen in their order.
