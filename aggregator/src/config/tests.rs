@@ -176,3 +176,25 @@ proptest! {
         let _ = resolve(&[], &[], Some(&file));
     }
 }
+
+#[test]
+fn an_expiry_has_a_number_and_a_unit() {
+    let seconds = |text| super::values::idle_expiry(text).map(|time| time.as_secs());
+    for (text, expected) in [("30s", 30), ("90s", 90), ("10m", 600), ("1h", 3_600)] {
+        assert_eq!(seconds(text), Ok(expected));
+    }
+    for wrong in [
+        "",
+        "s",
+        "29s",
+        "0h",
+        "60",
+        "1d",
+        "-1h",
+        "1 h",
+        "99999999999999999999h",
+        "9999999999999999999h",
+    ] {
+        assert!(seconds(wrong).is_err(), "{wrong}");
+    }
+}

@@ -116,6 +116,12 @@ impl fmt::Display for Differences {
             writeln!(f, "  and {} more", self.count - self.told.len() as u64)?;
         }
         let Some((expected, got)) = &self.sums else { return Ok(()) };
+        if expected == got {
+            return writeln!(
+                f,
+                "over all edges every sum is exact: nothing is lost or doubled, it lies on other edges"
+            );
+        }
         writeln!(f, "over all edges:")?;
         for number in Number::ALL {
             let (expected, got) = (expected[number as usize], got[number as usize]);

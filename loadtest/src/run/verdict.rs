@@ -22,6 +22,10 @@ use crate::{
 /// Between two looks, so that looking does not keep the aggregator from getting there.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// What one side alone has counted is taken after 5 to 10 s, and edges settle after 10: what is too high will not get
+/// better, but until then much else is too low.
+const SETTLED: Duration = Duration::from_secs(20);
+
 /// What was found.
 #[derive(Default)]
 pub struct Verdict {
@@ -184,7 +188,8 @@ async fn look(
                 b.cpu_seconds - a.cpu_seconds
             };
             let cpu_seconds = before.zip(server.usage()).map(cpu);
-            if fetched.value.is_empty() || fetched.value.above > 0 || late {
+            let settled = begin.elapsed() >= SETTLED;
+            if fetched.value.is_empty() || (fetched.value.above > 0 && settled) || late {
                 return Ok(Found { fetched, cpu_seconds });
             }
         }
