@@ -21,9 +21,8 @@ use crate::clock;
 
 const FILE: &str = "history.redb";
 
-/// Memory for pages of the file, in bytes. Whatever is written stays in there until it is full: more would look like
-/// growth for half an hour, and what is read again is in the system's cache as well.
-const CACHE: usize = 4 << 20;
+/// Memory for pages of the file, in bytes.
+const CACHE: usize = 16 << 20;
 
 /// Why the history cannot be written or read.
 #[derive(Debug, Error)]
