@@ -26,9 +26,8 @@ const FILE: &str = "history.redb";
 /// Name of the number of the last that was written.
 const GIVEN: &str = "given";
 
-/// Memory for pages of the file, in bytes. Whatever is written stays in there until it is full: more would look like
-/// growth for half an hour, and what is read again is in the system's cache as well.
-const CACHE: usize = 4 << 20;
+/// Memory for pages of the file, in bytes.
+const CACHE: usize = 16 << 20;
 
 /// Why the history cannot be written or read.
 #[derive(Debug, Error)]
