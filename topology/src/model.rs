@@ -77,6 +77,14 @@ pub struct Address {
     pub scope: Scope,
 }
 
+impl Address {
+    /// Whether it means the same to all of the fleet.
+    #[must_use]
+    pub fn is_global(&self) -> bool {
+        self.scope == Scope::Global && !self.ip.to_canonical().is_loopback()
+    }
+}
+
 /// Which side of a connection a half is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Role {

@@ -5,6 +5,7 @@ pub(crate) mod told;
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -197,6 +198,12 @@ impl Node {
     #[must_use]
     pub const fn certificate_expires_unix_s(&self) -> Option<i64> {
         self.certificate_expires_unix_s
+    }
+
+    /// Whether the node may be about to tell what happened some time ago: it has not caught up, or has been gone for
+    /// less than `gone_for`.
+    pub(crate) fn lags(&self, now: Timestamp, gone_for: Duration) -> bool {
+        if self.connected() { self.told.lags() } else { now.since(self.left_at) < gone_for }
     }
 
     pub(crate) fn heard(&mut self, now: Timestamp, skew_seconds: Option<f64>) {

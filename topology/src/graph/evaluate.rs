@@ -135,7 +135,8 @@ impl Graph {
             return next;
         }
         let both = !sides.clients.is_empty() && !sides.servers.is_empty();
-        let old = now.since(link.first_seen) >= self.config.settle_after;
+        let old = now.since(link.first_seen) >= self.config.settle_after
+            && !self.lacks_a_late_side(link, &sides, now);
         let settles = !link.settled && (old || (both && !sides.asking));
         link.settled |= settles;
         if !link.settled {
@@ -151,6 +152,23 @@ impl Graph {
         }
         Self::settle_late(link, waiting, undivided || sides.asking);
         Next { again: waiting || undivided || sides.asking || folds, ..next }
+    }
+
+    /// Whether nobody has told of one side, and it is that of a host which has not caught up: it may be about to tell
+    /// who is there, and edges to somebody else would stay.
+    fn lacks_a_late_side(&self, link: &Link, sides: &Sides, now: Timestamp) -> bool {
+        let patience = self.config.node_return;
+        let place = match (sides.clients.is_empty(), sides.servers.is_empty()) {
+            (true, false) => link.key.client,
+            (false, true) => link.key.server,
+            _ => return false,
+        };
+        now.since(link.first_seen) < patience
+            && self
+                .evidence
+                .host_of(place)
+                .and_then(|host| self.nodes.get(host))
+                .is_some_and(|host| host.lags(now, patience))
     }
 
     /// Splits what servers counted for several clients together, and tells whether there is more.

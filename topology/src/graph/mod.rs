@@ -106,7 +106,11 @@ impl Graph {
         if let Some(ix) = rebooted {
             // Cookies mean nothing across boots, and nothing of the old one still listens.
             self.set_listeners(ix, []);
-            self.set_addresses(ix, Vec::new());
+            // What the fleet knows it by it most likely still has, and will say.
+            let addresses = self.nodes.get(ix).map(|node| node.addresses.clone());
+            let mut addresses = addresses.unwrap_or_default();
+            addresses.retain(|own| own.address.is_global());
+            self.set_addresses(ix, addresses);
             self.set_host_namespace(ix, None);
         }
         let services = &mut self.services;

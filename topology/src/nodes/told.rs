@@ -70,6 +70,8 @@ pub(crate) struct Told {
     epoch: u32,
     /// The stream has not told yet what happened before it began.
     behind: bool,
+    /// The last batch came late: others may wait behind it.
+    late: bool,
     /// In order of time.
     holes: VecDeque<(Timestamp, Timestamp, HoleReason)>,
     forgotten: u64,
@@ -115,7 +117,13 @@ impl Told {
         }
         self.until = Some(until.max(moment));
         self.epoch = epoch;
-        self.behind &= now.since(moment) >= SLACK.saturating_mul(2);
+        self.late = now.since(moment) >= SLACK.saturating_mul(2);
+        self.behind &= self.late;
+    }
+
+    /// Whether there is more to come of what has happened already.
+    pub(crate) const fn lags(&self) -> bool {
+        self.until.is_some() && (self.behind || self.late)
     }
 
     fn hole(&mut self, from: Timestamp, to: Timestamp, reason: HoleReason) {

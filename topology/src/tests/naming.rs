@@ -127,7 +127,7 @@ fn a_reboot_leaves_no_listener_behind() {
     let old = world.connect("b", incarnation(1, 1, 1)).unwrap();
     world.graph.node_disconnected(old, world.now);
     world.connect("b", incarnation(2, 1, 1)).unwrap();
-    assert_eq!(world.edges()[0].1, format!("external {B}"));
+    assert_eq!(world.edges()[0].1, "host b");
 }
 
 #[test]

@@ -201,3 +201,67 @@ fn an_open_connection_keeps_an_idle_edge() {
     assert_eq!((edge.connections_open, edge.totals.is_zero()), (1, true));
     assert_eq!(edge.seen_by, SeenBy::Client);
 }
+
+/// Client half on `a` towards `b`, which has told everything up to now.
+fn towards_b() -> (World, NodeIx, HalfIx) {
+    let mut world = World::new();
+    let (a, b) = (world.node("a", A), world.node("b", B));
+    world.graph.node_told(b, world.now, Stretch::Next, world.now);
+    world.pass(30);
+    let client = world.client(a, "web", global(A), global(B), 80);
+    world.exchange(client, 1, 2);
+    (world, b, client)
+}
+
+#[test]
+fn a_side_that_its_host_is_late_to_tell_of_is_waited_for() {
+    let (mut world, b, _) = towards_b();
+    // It tells of ten seconds ago: there is more to come.
+    let moment = world.now.minus(std::time::Duration::from_secs(10));
+    world.graph.node_told(b, moment, Stretch::Next, world.now);
+    world.pass(20);
+    assert!(world.edge().pending && world.series().is_empty());
+    let server = world.server(b, "api", global(B), global(A), 80);
+    world.exchange(server, 2, 1);
+    world.pass(3);
+    assert_eq!(world.edges(), [row("web", "api", 80, 1, 1, 2)]);
+    assert_eq!(world.series().len(), 1);
+}
+
+#[test]
+fn nobody_is_waited_for_without_end() {
+    let (mut world, b, _) = towards_b();
+    world.graph.node_told(b, world.now, Stretch::Next, world.now);
+    world.pass(11);
+    assert_eq!(world.edges(), [row("web", "host b", 80, 1, 1, 2)], "it is not late");
+
+    let (mut world, b, _) = towards_b();
+    let moment = world.now.minus(std::time::Duration::from_secs(10));
+    world.graph.node_told(b, moment, Stretch::Next, world.now);
+    world.pass(59);
+    assert!(world.edge().pending);
+    world.pass(2);
+    assert_eq!(world.edges(), [row("web", "host b", 80, 1, 1, 2)]);
+}
+
+#[test]
+fn a_host_that_was_restarted_still_has_its_address() {
+    let mut world = World::new();
+    let a = world.node("a", A);
+    let before = world.connect("b", incarnation(1, 1, 1)).unwrap();
+    let b = before.node;
+    let address = model::NodeAddress { address: global(B), network_namespace: ROOT };
+    world.graph.set_addresses(b, vec![address]);
+    world.graph.node_told(b, world.now, Stretch::Next, world.now);
+    world.pass(30);
+    world.graph.node_disconnected(before, world.now);
+    world.connect("b", incarnation(2, 1, 2)).unwrap();
+    let client = world.client(a, "web", global(A), global(B), 80);
+    world.exchange(client, 1, 2);
+    world.pass(20);
+    assert!(world.edge().pending, "it has not caught up");
+    let server = world.server(b, "api", global(B), global(A), 80);
+    world.exchange(server, 2, 1);
+    world.pass(3);
+    assert_eq!(world.edges(), [row("web", "api", 80, 1, 1, 2)]);
+}

@@ -225,6 +225,16 @@ impl Evidence {
         self.users.get(&place).and_then(Seen::sole)
     }
 
+    /// The host that a place is on, as far as that is known.
+    pub(crate) fn host_of(&self, place: Place) -> Option<NodeIx> {
+        match place {
+            Place::Namespace { node, .. }
+            | Place::Network { node, .. }
+            | Place::Unchosen { node } => Some(node),
+            Place::Global(_) | Place::Other => self.host(place).map(|(node, _)| node),
+        }
+    }
+
     /// The node that announced an address, with the network namespace; `None` when several did:
     /// then it is no address of the whole fleet.
     fn host(&self, place: Place) -> Option<(NodeIx, u64)> {
