@@ -218,6 +218,10 @@ impl Core {
         if self.graph.is_current(connection) {
             self.record(&Entry::Disconnected { connection }, &[], at);
             self.graph.node_disconnected(connection, at);
+            // No batch uses its ids any more: what only they refer to may be forgotten.
+            if let Some(agent) = self.agents.get_mut(connection.node.index()) {
+                Arc::make_mut(agent).tables = Tables::default();
+            }
         }
     }
 

@@ -142,5 +142,4 @@ pub static RUNQUEUE: PerCpuArray<[u64; BUCKETS_POW2]> = PerCpuArray::with_max_en
 /// What a pinned agent leaves to the next one beside the counters; no program uses it. 4,096 bytes, 2,049: 8 MiB, but
 /// one page when nothing is pinned.
 #[map(name = "ledger")]
-pub static LEDGER: Array<[u8; LEDGER_PAGE]> =
-    Array::with_max_entries(LEDGER_PAGES, BPF_F_MMAPABLE);
+pub static LEDGER: Array<[u8; LEDGER_PAGE]> = Array::with_max_entries(LEDGER_PAGES, BPF_F_MMAPABLE);

@@ -104,7 +104,10 @@ impl Answers {
     ) -> Body {
         let rest = Rest::Some { pieces: Box::new(pieces), _turn: turn };
         let taken = Arc::new(Taken(Mutex::new(rest)));
-        self.taken().push((Instant::now(), Arc::downgrade(&taken)));
+        let mut all = self.taken();
+        all.retain(|(_, taken)| taken.strong_count() > 0);
+        all.push((Instant::now(), Arc::downgrade(&taken)));
+        drop(all);
         let pieces = std::iter::from_fn(move || taken.rest().next());
         Body::from_stream(tokio_stream::iter(pieces))
     }

@@ -48,6 +48,9 @@ const PATIENCE: Patience = Patience {
 /// How long running requests may go on once the aggregator stops.
 const DRAIN: Duration = Duration::from_secs(3);
 
+/// How long an answer may go on that was begun before new certificates, or before the end.
+const LAST_ANSWER: Duration = Duration::from_secs(30);
+
 /// How long a connection may still be used once there are new certificates.
 const AFTER_CHANGE: Duration = Duration::from_secs(1);
 
@@ -214,7 +217,8 @@ impl Reader {
             () = changed => {}
         }
         connection.as_mut().graceful_shutdown();
-        let _ = connection.await;
+        // A stream of changes has no end of its own.
+        let _ = timeout(LAST_ANSWER, connection).await;
     }
 }
 

@@ -56,13 +56,14 @@ impl<S: Source> Collector<S> {
         });
         for change in deferred {
             let (slot, owner) = (change.slot(), change.owner());
-            if self.source.ledger().is_some_and(|ledger| !ledger.has_room()) {
+            // What has been told as part of one half is not to be told as part of another; it takes no room.
+            let before = self.links.remove(&slot).filter(|link| link.owner == owner);
+            if before.is_none() && self.source.ledger().is_some_and(|ledger| !ledger.has_room()) {
                 self.report.refuse(&change.change());
                 continue;
             }
             let change = change.change();
-            // What has been told as part of one half is not to be told as part of another.
-            match self.links.remove(&slot).filter(|link| link.owner == owner) {
+            match before {
                 Some(link) => self.report.absorb_into(&change, &link.half, now),
                 None => {
                     let workload = self.workload(owner, now);

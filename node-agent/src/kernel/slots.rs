@@ -150,7 +150,8 @@ impl Slots {
     /// How full the slots are.
     #[must_use]
     pub fn usage(&self) -> SlotUse {
-        SlotUse { used: u32::try_from(self.seen.len()).unwrap_or(SLOTS), capacity: self.most }
+        let used = self.seen.keys().filter(|slot| **slot >= SPARE_SLOTS).count();
+        SlotUse { used: u32::try_from(used).unwrap_or(SLOTS), capacity: self.most }
     }
 
     /// Network namespaces in which connections are open right now, each with an owner who has one there.

@@ -272,9 +272,9 @@ impl Ledger {
             return;
         }
         let note = Record::Linked { slot, owner, half: record::borrowed(half) };
-        if self.append(&note, RESERVED) {
-            self.links.insert(slot, Link { owner, half: half.clone() });
-        } else {
+        let noted = self.append(&note, RESERVED);
+        self.links.insert(slot, Link { owner, half: half.clone() });
+        if !noted {
             self.give_up();
         }
     }

@@ -75,6 +75,8 @@ impl Ledger {
         }
         self.active = store::join(other, len);
         self.store.set(Word::Active, self.active);
+        // All that there is to note is noted, whatever could not be before.
+        self.store.set(Word::Broken, 0);
         // Whoever folds clears before the next note, so nothing is left to be cleared.
         self.cleared();
         true

@@ -25,6 +25,8 @@ pub struct Leftover {
     files: Vec<(PathBuf, u64)>,
     /// Where there are no files.
     batches: Vec<v1::Batch>,
+    /// When those ended.
+    ended: Moment,
     shared: Arc<Leftovers>,
 }
 
@@ -54,7 +56,8 @@ pub fn find(dir: &Path, own: &v1::Hello, shared: &Arc<Leftovers>) -> Vec<Leftove
             Some(leftover) => leftover.files.push((path, bytes)),
             None => {
                 let (files, shared) = (vec![(path, bytes)], Arc::clone(shared));
-                leftovers.push(Leftover { hello, files, batches: Vec::new(), shared });
+                let (batches, ended) = (Vec::new(), Moment::default());
+                leftovers.push(Leftover { hello, files, batches, ended, shared });
             }
         }
     }
@@ -108,7 +111,8 @@ impl Leftover {
     /// Batches of an earlier session, from a preface on, that are in no file.
     #[must_use]
     pub fn in_memory(hello: v1::Hello, batches: Vec<v1::Batch>, shared: &Arc<Leftovers>) -> Self {
-        Self { hello, files: Vec::new(), batches, shared: Arc::clone(shared) }
+        let ended = Moment::now();
+        Self { hello, files: Vec::new(), batches, ended, shared: Arc::clone(shared) }
     }
 
     /// Opens a stream of that session.
@@ -125,7 +129,7 @@ impl Leftover {
             files: self.files.iter().map(|(path, _)| path.as_path()).collect(),
             reader: None,
             preface: self.batches.clone().into(),
-            preface_ended: Moment::default(),
+            preface_ended: self.ended,
             last: None,
             same_boot: self.hello.boot_id == own.boot_id,
         }

@@ -120,13 +120,8 @@ impl Half {
 
     /// Is defined again. When it was ended by its agent, or is a later half of its ends than the one before, whose
     /// end was told to somebody else, its totals begin at 0.
-    pub(crate) fn defined(&mut self, mut by: Definition) {
-        let known = self.by;
-        if by.birth == 0 && known.session == by.session {
-            // An agent that goes on where another was killed does not know the number.
-            by.birth = known.birth;
-        }
-        self.by = by;
+    pub(crate) fn defined(&mut self, by: Definition) {
+        let known = std::mem::replace(&mut self.by, by);
         let later = known.session == by.session && known.birth > 0 && by.birth > known.birth;
         if self.ended.take().is_some_and(|end| end.by_agent) || later {
             self.before = Some(Box::new((self.counters, self.histograms.clone())));

@@ -164,12 +164,14 @@ impl Graph {
         listeners: impl IntoIterator<Item = Listener<WorkloadIx>>,
     ) {
         let Some(node) = self.nodes.get(ix) else { return };
-        let new: HashSet<_> = listeners.into_iter().collect();
+        let listeners: Vec<_> = listeners.into_iter().collect();
+        let new: HashSet<_> = listeners.iter().copied().collect();
         let gone: Vec<_> = node.listeners.difference(&new).copied().collect();
         for listener in gone {
             self.listener_closed(ix, listener);
         }
-        for listener in new {
+        // In the order in which they were told: where there are too many, the same ones stay when the journal is replayed.
+        for listener in listeners {
             self.listener_opened(ix, listener);
         }
     }

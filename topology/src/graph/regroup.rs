@@ -1,10 +1,13 @@
 //! Names that are learned late, and rules that change: what is known goes on under the new name.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::Graph;
 use crate::{
-    count::half::{HalfIx, Whose},
+    count::{
+        half::{HalfIx, Whose},
+        link::{LinkIx, Rest},
+    },
     model::{Listener, Role, Workload},
     nodes::NodeIx,
     who::{
@@ -28,11 +31,14 @@ impl Graph {
         if self.nodes.get(node).is_none() {
             return;
         }
-        let mut news = false;
         for (container, called) in names {
-            news |= self.services.names.set(node, &container, called);
+            self.services.names.set(node, &container, called);
         }
-        if news {
+    }
+
+    /// Takes in what runtimes have said since the last tick.
+    pub(super) fn take_names(&mut self) {
+        for node in self.services.names.take_news() {
             self.regroup(Some(node));
         }
     }
@@ -73,13 +79,14 @@ impl Graph {
     fn move_halves(&mut self, node: NodeIx, moved: &Moved) {
         let Some(node) = self.nodes.get(node) else { return };
         let halves: Vec<HalfIx> = node.halves.clone();
+        let mut links = BTreeSet::new();
         for ix in halves {
             let Some(half) = self.halves.get_mut(ix) else { continue };
             let Some((old, new)) = moved.get(&half.id.2.workload).copied() else { continue };
             half.service = new;
             let served = (half.role() == Role::Server).then_some(half.id.2.server_port);
             let (place, link, ended) = (half.place, half.link, half.ended.is_some());
-            let is_client = half.role() == Role::Client;
+            let role = half.role();
             if !ended {
                 self.evidence.half(place, served, old, Change::Ends);
             }
@@ -89,22 +96,30 @@ impl Graph {
                 self.evidence.half(place, served, new, Change::Ends);
             }
             self.halves.mark(ix);
-            if is_client {
-                self.move_answers(link, old, new);
-            }
+            links.insert((link, role, old, new));
+        }
+        for (link, role, old, new) in links {
+            self.move_shares(link, role, old, new);
         }
     }
 
-    /// Connections that were a client's are so under its new name, unless another one still has the old one.
-    fn move_answers(&mut self, link: crate::count::link::LinkIx, old: ServiceIx, new: ServiceIx) {
-        let Some(link) = self.links.get(link) else { return };
+    /// What is known of a link to be one service's is so under its new name, unless somebody on that side still has the
+    /// old one.
+    fn move_shares(&mut self, ix: LinkIx, role: Role, old: ServiceIx, new: ServiceIx) {
+        let Some(link) = self.links.get(ix) else { return };
         let halves = link.halves.clone();
         let remains = |ix: &HalfIx| {
-            self.halves
-                .get(*ix)
-                .is_some_and(|half| half.role() == Role::Client && half.service == old)
+            self.halves.get(*ix).is_some_and(|half| half.role() == role && half.service == old)
         };
-        if halves.iter().any(remains) {
+        let rest = |rest: &Rest| rest.role == role && rest.service == old;
+        if halves.iter().any(remains) || link.rests.iter().any(rest) {
+            return;
+        }
+        if let Some(split) = self.links.get_mut(ix).and_then(|link| link.split.as_mut()) {
+            let name = |side, service| if side == role && service == old { new } else { service };
+            split.rename(|client| name(Role::Client, client), |server| name(Role::Server, server));
+        }
+        if role == Role::Server {
             return;
         }
         for ix in halves {

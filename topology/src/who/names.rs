@@ -1,6 +1,6 @@
 //! What others than the kernel call workloads: the runtimes of containers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,18 +10,25 @@ use crate::{
 };
 
 /// Names kept for a node. A host runs a few hundred containers at most; those that were named first are forgotten first.
-const MOST: usize = 8192;
+const MOST: usize = 2048;
+
+/// Bytes of labels that are kept of one.
+const LABELS: usize = 2048;
 
 /// What the names of workloads stand for, as their nodes have learned it.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Names {
     nodes: BTreeMap<NodeIx, Named>,
+    /// Nodes of which something was learned that is not taken in yet.
+    news: BTreeSet<NodeIx>,
 }
 
 #[derive(Clone, Default, Serialize, Deserialize)]
 struct Named {
-    /// By kind and name of the workload as the kernel tells it.
-    workloads: BTreeMap<(WorkloadKind, String), (u64, Workload)>,
+    /// By the name of the container as the kernel tells it; each with its number in `order`.
+    containers: BTreeMap<String, (u64, Workload)>,
+    /// In the order in which they were named last.
+    order: BTreeMap<u64, String>,
     /// How many names were ever given.
     given: u64,
 }
@@ -29,33 +36,42 @@ struct Named {
 impl Names {
     /// What a workload of a node is called.
     pub(crate) fn get<'a>(&'a self, node: NodeIx, workload: &'a Workload) -> &'a Workload {
-        // Nothing but containers is named by others, and looking for a name costs one.
         if workload.kind != WorkloadKind::Container {
             return workload;
         }
-        let named = self.nodes.get(&node).and_then(|named| {
-            let key = (workload.kind, workload.name.clone());
-            named.workloads.get(&key)
-        });
+        let named = self.nodes.get(&node).and_then(|named| named.containers.get(&workload.name));
         named.map_or(workload, |(_, named)| named)
     }
 
-    /// Names a workload; returns whether that is news.
-    pub(crate) fn set(&mut self, node: NodeIx, name: &str, called: Workload) -> bool {
+    /// Names a container.
+    pub(crate) fn set(&mut self, node: NodeIx, name: &str, mut called: Workload) {
+        let mut room = LABELS;
+        called.labels.retain(|key, value| {
+            let fits = key.len() + value.len() <= room;
+            room -= if fits { key.len() + value.len() } else { 0 };
+            fits
+        });
         let named = self.nodes.entry(node).or_default();
-        let key = (WorkloadKind::Container, name.to_owned());
-        if named.workloads.get(&key).is_some_and(|(_, known)| *known == called) {
-            return false;
+        if named.containers.get(name).is_some_and(|(_, known)| *known == called) {
+            return;
         }
         named.given += 1;
-        named.workloads.insert(key, (named.given, called));
-        if named.workloads.len() > MOST {
-            let oldest = named.workloads.iter().min_by_key(|(_, (given, _))| *given);
-            if let Some(key) = oldest.map(|(key, _)| key.clone()) {
-                named.workloads.remove(&key);
-            }
+        named.order.insert(named.given, name.to_owned());
+        let before = named.containers.insert(name.to_owned(), (named.given, called));
+        if let Some((number, _)) = before {
+            named.order.remove(&number);
         }
-        true
+        if named.order.len() > MOST
+            && let Some((_, oldest)) = named.order.pop_first()
+        {
+            named.containers.remove(&oldest);
+        }
+        self.news.insert(node);
+    }
+
+    /// Takes the nodes of which something was learned since the last time.
+    pub(crate) fn take_news(&mut self) -> BTreeSet<NodeIx> {
+        std::mem::take(&mut self.news)
     }
 
     /// The node is gone for good.

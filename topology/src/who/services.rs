@@ -318,7 +318,9 @@ impl Services {
     /// one that is new, that is the same one with another name.
     pub(crate) fn regroup(&mut self, of: Option<NodeIx>) -> Regrouped {
         let mut regrouped = Regrouped::default();
-        let mut moving: BTreeMap<ServiceIx, Vec<(WorkloadIx, ServiceKey)>> = BTreeMap::new();
+        // In the order of their first workloads: which number a service has may differ when the journal is replayed.
+        let mut moving: Vec<(ServiceIx, Vec<(WorkloadIx, ServiceKey)>)> = Vec::new();
+        let mut at: HashMap<ServiceIx, usize> = HashMap::new();
         for (ix, entry) in self.workloads.iter() {
             let workload = &entry.key.1;
             let own = [WorkloadKind::Host, WorkloadKind::External, WorkloadKind::Other];
@@ -332,7 +334,11 @@ impl Services {
                 .is_some_and(|service| service.rank() == (kind, namespace.as_str(), name.as_str()));
             if !stays {
                 let key = (kind, namespace.into(), name.into());
-                moving.entry(entry.service).or_default().push((WorkloadIx(ix), key));
+                let at = *at.entry(entry.service).or_insert_with(|| {
+                    moving.push((entry.service, Vec::new()));
+                    moving.len() - 1
+                });
+                moving[at].1.push((WorkloadIx(ix), key));
             }
         }
         for (old, workloads) in moving {
