@@ -50,13 +50,20 @@ pub fn of(key: &HalfKey, now: u64) -> u32 {
     if let Some(number) = unsafe { HALVES.get(key) } {
         return *number;
     }
-    take(key, now)
+    match take(key, now) {
+        // Not from within: older kernels allow 512 bytes for the stacks of all calls together.
+        NONE_FREE => fold(key, now),
+        number => number,
+    }
 }
+
+/// No slot is free; not the number of one.
+const NONE_FREE: u32 = NO_SLOT - 1;
 
 #[inline(never)]
 fn take(key: &HalfKey, now: u64) -> u32 {
     let Ok(Some(number)) = FREE_SLOTS.pop() else {
-        return fold(key, now);
+        return NONE_FREE;
     };
     let Some(slot) = SLOTS.get_ptr_mut(number) else {
         return NO_SLOT;

@@ -98,8 +98,19 @@ impl Kernel {
             .any(|program| program.name == "walk_tcp" && program.state == ProgramState::Attached);
         // Without the iterator, events have to keep live sockets up to date, which is decided before loading.
         let mut kernel = if first.walk && !walks {
+            let tried = first.programs.clone();
             drop(first);
-            Self::load_with(cgroup, max_halves, false, pins.as_ref())?
+            let mut second = Self::load_with(cgroup, max_halves, false, pins.as_ref())?;
+            // Why they did not load is known of the first try only.
+            for program in &mut second.programs {
+                if let Some(before) = tried.iter().find(|before| before.name == program.name)
+                    && before.state == ProgramState::Failed
+                    && program.state == ProgramState::Failed
+                {
+                    program.reason.clone_from(&before.reason);
+                }
+            }
+            second
         } else {
             first
         };
