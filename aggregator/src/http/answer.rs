@@ -155,10 +155,15 @@ pub(super) async fn document<T: Serialize>(
     window: Window,
     make: impl FnOnce(View) -> T + Send + 'static,
 ) -> Result<Response, Problem> {
-    let made = blocking(Arc::clone(&shared), move |shared| {
-        let view = shared.view(window, shared.now());
-        serde_json::to_vec(&make(view))
-    });
+    json(shared, move |shared| make(shared.view(window, shared.now()))).await
+}
+
+/// A document, made where that may block; a large one keeps its turn until it is taken.
+pub(super) async fn json<T: Serialize>(
+    shared: Arc<Shared>,
+    make: impl FnOnce(&Shared) -> T + Send + 'static,
+) -> Result<Response, Problem> {
+    let made = blocking(Arc::clone(&shared), move |shared| serde_json::to_vec(&make(shared)));
     let (body, turn) = made.await?;
     let body = body.map_err(|_| Problem::internal("the answer could not be written"))?;
     let kind = [(header::CONTENT_TYPE, "application/json")];

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::{Extension, Query, State},
-    http::header,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use serde::{Deserialize, Serialize};
 use topology::{EdgeChange, Reason, Thresholds, View, Window, diff, nodes_of};
@@ -128,14 +127,12 @@ pub(super) async fn topology_diff(
     let thresholds = query.thresholds()?;
     let selection = part.diffable()?;
     let limit = part.limit()?.unwrap_or(DEFAULT_LIMIT);
-    let body = answer::blocking(shared, move |shared| {
+    answer::json(shared, move |shared| {
         let [before, after] = [base, window]
             .map(|window| restrict(shared.view(window, now), &grant).select(&selection));
-        serde_json::to_vec(&Diff::of(before, after, thresholds, limit))
-    });
-    let (body, _turn) = body.await?;
-    let body = body.map_err(|_| Problem::internal("the answer could not be written"))?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+        Diff::of(before, after, thresholds, limit)
+    })
+    .await
 }
 
 impl DiffQuery {
