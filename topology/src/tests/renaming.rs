@@ -179,6 +179,30 @@ fn rules_can_change_at_any_time() {
     assert_eq!(all, 111);
 }
 
+#[test]
+fn what_was_split_for_a_client_goes_with_it() {
+    let mut world = World::new();
+    let (a, b) = (world.node("a", A), world.node("b", B));
+    let job = || container("job", &[]);
+    world.graph.name_containers(a, [(WEB_2.to_owned(), job())]);
+    half_of(&mut world, a, WEB_2, (Role::Client, "10.0.9.9", B));
+    let moving = half_of(&mut world, a, WEB, (Role::Client, A, B));
+    let other = world.client(a, "web", global(A), global(B), 80);
+    let whole = world.server(b, "db", global(B), global(A), 80);
+    let single = world.half(b, "cache", Role::Server, global(B), global(A), 80, 7);
+    move_bytes(&mut world, moving, whole, 600);
+    move_bytes(&mut world, other, whole, 400);
+    move_bytes(&mut world, other, single, 100);
+    world.pass(40);
+    let sum = |world: &World| published(world).iter().map(|series| series.1).sum::<u64>();
+    assert_eq!(sum(&world), 1100);
+    world.graph.name_containers(a, [(WEB.to_owned(), job())]);
+    world.pass(1);
+    move_bytes(&mut world, moving, whole, 600);
+    world.pass(90);
+    assert_eq!(sum(&world), 1700);
+}
+
 /// What happens to a client of several containers, in any order.
 #[derive(Clone, Copy, Debug)]
 enum Step {
