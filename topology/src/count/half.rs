@@ -32,6 +32,16 @@ pub(crate) type HalfId = (NodeIx, u32, HalfKey<WorkloadIx>);
 /// Values of all counters and histograms.
 pub(crate) type Counts = ([u64; COUNTERS], [Histogram; HISTOGRAMS]);
 
+/// What is being told again of a folded half. It counts with the last batch of a preface's number: until then, all of it
+/// may come once more.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Again {
+    /// By those that are live, and by those that have ended.
+    pub(crate) all: Counts,
+    /// By those that have ended.
+    pub(crate) ended: Counts,
+}
+
 /// One side's view of an edge.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Half {
@@ -143,7 +153,7 @@ pub(crate) struct Halves {
     pub(crate) changed: Vec<HalfIx>,
     pub(crate) stale_records: u64,
     /// What is being told again of folded halves.
-    pub(crate) told: BTreeMap<HalfIx, Box<Counts>>,
+    pub(crate) told: BTreeMap<HalfIx, Box<Again>>,
     /// Whose they are.
     #[serde(skip)]
     pub(crate) shares: Shares,
@@ -197,11 +207,10 @@ impl Halves {
         self.halves.len()
     }
 
-    /// What is being told again of a node's folded halves.
-    pub(crate) fn told_of(&self, node: NodeIx) -> impl Iterator<Item = (HalfIx, &Counts)> {
-        let of_node = move |ix: HalfIx| self.get(ix).is_some_and(|half| half.node() == node);
-        let told = self.told.iter().filter(move |(ix, _)| of_node(**ix));
-        told.map(|(ix, told)| (*ix, told.as_ref()))
+    /// Folded halves of a node of which something is being told again.
+    pub(crate) fn told_of(&self, node: NodeIx) -> Vec<HalfIx> {
+        let of_node = |ix: &&HalfIx| self.get(**ix).is_some_and(|half| half.node() == node);
+        self.told.keys().filter(of_node).copied().collect()
     }
 
     pub(crate) fn find(&self, id: &HalfId) -> Option<HalfIx> {
@@ -284,6 +293,11 @@ impl Halves {
         for (kind, bucket, count) in samples {
             half.histograms[kind.index()].add(*bucket, *count);
         }
+    }
+
+    /// What a half had counted before its totals began again or, of a folded one, what those had that ended.
+    pub(crate) fn before_mut(&mut self, ix: HalfIx) -> Option<&mut Counts> {
+        Some(self.get_mut(ix)?.before.get_or_insert_default())
     }
 
     pub(crate) fn set_total(&mut self, ix: HalfIx, counter: Counter, total: u64) {

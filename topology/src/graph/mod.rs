@@ -116,6 +116,7 @@ impl Graph {
         let services = &mut self.services;
         let host = |ix| services.host(ix, name);
         let connection = self.nodes.connect(name, incarnation, facts, now, host);
+        self.end_telling(connection.node);
         self.share_out();
         self.leave_older_lives(connection.node, now);
         Ok(connection)
