@@ -42,6 +42,9 @@ const RESET_FOR: Duration = Duration::from_millis(400);
 /// How long the graph may take to show it all in the end.
 const SHOW_LIMIT: Duration = Duration::from_secs(120);
 
+/// Losses of time resolution, which are none of numbers.
+const RESOLUTION: &str = "cause=\"resolution_folded";
+
 /// Between two bursts: connections are remembered one by one.
 const REST: Duration = Duration::from_millis(40);
 
@@ -151,8 +154,11 @@ fn play(options: &Kill, seed: u64) -> Result<(Happened, Truth)> {
         ensure!(!late, "/metrics tells {told} connections of {connections}");
         thread::sleep(INTERVAL);
     }
-    let lost = happened.counters.sum("weft_node_losses_total");
-    ensure!(lost == 0.0, "{lost} losses are told");
+    // Batches that were in the memory of an agent that was killed: their numbers are in its next report.
+    let lost = happened.counters.family("weft_node_losses_total");
+    let lost: Vec<_> =
+        lost.filter(|(series, value)| *value > 0.0 && !series.contains(RESOLUTION)).collect();
+    ensure!(lost.is_empty(), "losses are told: {lost:?}");
     drop((web, db));
     fleet.stop()?;
     Ok((happened, truth))
