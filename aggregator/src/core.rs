@@ -297,6 +297,7 @@ impl Core {
                 let stretch = match agent.applied {
                     0 if seq == 1 => Stretch::First { interval: agent.interval },
                     applied if preface && seq > applied + 1 => Stretch::Folded,
+                    _ if preface => Stretch::Alone { interval: agent.interval },
                     _ => Stretch::Next,
                 };
                 self.graph.node_told(node, moment, stretch, at);

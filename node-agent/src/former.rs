@@ -31,7 +31,7 @@ pub fn last_report(
         });
         let change = change.change();
         match former.past.links.get(&slot.slot).filter(|link| link.owner == slot.key.owner) {
-            Some(link) => report.absorb_into(&change, &link.half, now),
+            Some(link) => report.absorb_into(&change, link, now),
             None => {
                 let workload = owners.workload(slot.key.owner, now, |_| slot.owner);
                 report.absorb_as(&change, &workload, now);
@@ -44,9 +44,8 @@ pub fn last_report(
         losses: losses.collect(),
         ..v1::NodeStatus::default()
     });
-    report.start();
-    let mut batches = report.preface(former.past.last_seq, std::iter::empty());
-    batches.extend(std::iter::from_fn(|| report.build()));
+    let seq = report.pass_over();
+    let batches = report.preface(seq, std::iter::empty());
     let hello = v1::Hello {
         generation: former.identity.generation,
         session: former.identity.session,

@@ -64,16 +64,16 @@ impl<S: Source> Collector<S> {
             }
             let change = change.change();
             match before {
-                Some(link) => self.report.absorb_into(&change, &link.half, now),
+                Some(link) => self.report.absorb_into(&change, &link, now),
                 None => {
                     let workload = self.workload(owner, now);
                     self.report.absorb_as(&change, &workload, now);
                 }
             }
             if let Some(ledger) = self.source.ledger()
-                && let Some(half) = self.report.half_of_slot(slot, change.key)
+                && let Some(link) = self.report.link_of_slot(slot, change.key)
             {
-                ledger.link(slot, owner, &half);
+                ledger.link(slot, link);
             }
         }
         self.metrics.halves.set(self.report.halves() as i64);

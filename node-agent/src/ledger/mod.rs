@@ -31,7 +31,7 @@ use record::Record;
 pub use store::{HEAD_BYTES, Memory, Store, Word};
 
 /// Version of everything in this folder. Incremented with every change.
-pub const LEDGER_VERSION: u64 = 2;
+pub const LEDGER_VERSION: u64 = 3;
 
 /// Left free in an area by everything but retirements, which cannot be put off.
 const RESERVED: usize = 64 << 10;
@@ -81,6 +81,8 @@ pub struct Identity {
 /// What a half had counted in slots that were given back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Values {
+    /// Which half it is of all there were in the session.
+    pub birth: u64,
     /// By [`common::Counter`].
     pub counters: [u64; COUNTERS],
     /// By kind and bucket.
@@ -90,9 +92,11 @@ pub struct Values {
 impl Values {
     fn add(
         &mut self,
+        birth: u64,
         counters: &[u64; COUNTERS],
         buckets: impl IntoIterator<Item = (HistogramKind, u16, u64)>,
     ) {
+        self.birth = birth;
         for (sum, value) in self.counters.iter_mut().zip(counters) {
             *sum = sum.saturating_add(*value);
         }
@@ -110,6 +114,8 @@ pub struct Link {
     pub owner: u64,
     /// The half that it counts for.
     pub half: Key,
+    /// Which half that is of all there were in the session.
+    pub birth: u64,
 }
 
 /// Losses of the agent itself, which count on over its restarts.
@@ -267,13 +273,15 @@ impl Ledger {
     }
 
     /// A slot is reported as part of this half, from the next batch on.
-    pub fn link(&mut self, slot: u32, owner: u64, half: &Key) {
-        if self.links.get(&slot).is_some_and(|known| known.owner == owner && known.half == *half) {
+    pub fn link(&mut self, slot: u32, link: Link) {
+        if self.links.get(&slot) == Some(&link) {
             return;
         }
-        let note = Record::Linked { slot, owner, half: record::borrowed(half) };
+        let Link { owner, half, birth } = &link;
+        let (owner, birth) = (*owner, *birth);
+        let note = Record::Linked { slot, owner, half: record::borrowed(half), birth };
         let noted = self.append(&note, RESERVED);
-        self.links.insert(slot, Link { owner, half: half.clone() });
+        self.links.insert(slot, link);
         if !noted {
             self.give_up();
         }
@@ -288,12 +296,13 @@ impl Ledger {
         buckets: &[(HistogramKind, u16, u64)],
     ) -> bool {
         // One that was never reported has nothing to be kept.
-        let Some(half) = self.links.get(&slot).map(|link| link.half.clone()) else { return true };
+        let Some(Link { half, birth, .. }) = self.links.get(&slot).cloned() else { return true };
         let stored = buckets.iter();
         let stored = stored.map(|(kind, bucket, count)| (kind.index() as u8, *bucket, *count));
         let note = Record::Folded {
             slot: Some(slot),
             half: record::borrowed(&half),
+            birth,
             counters: *counters,
             buckets: stored.collect(),
         };
@@ -301,7 +310,7 @@ impl Ledger {
             return false;
         }
         self.links.remove(&slot);
-        self.live.entry(half).or_default().add(counters, buckets.iter().copied());
+        self.live.entry(half).or_default().add(birth, counters, buckets.iter().copied());
         true
     }
 

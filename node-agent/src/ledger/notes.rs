@@ -58,6 +58,7 @@ impl Ledger {
             slot: *slot,
             owner: link.owner,
             half: record::borrowed(&link.half),
+            birth: link.birth,
         });
         let retired = self.retired.iter().flat_map(|(seq, half, values)| {
             let half = record::borrowed(half);

@@ -92,10 +92,8 @@ impl Halves {
         self.insert_known(half)
     }
 
-    /// Adds a half that the process before had, too: it is no later one, whatever its number was, and one that comes
-    /// after it is.
-    pub(super) fn insert_known(&mut self, mut half: Half) -> u32 {
-        half.birth = half.birth.max(1);
+    /// Adds a half that the process before had, too, by the number that it had there.
+    pub(super) fn insert_known(&mut self, half: Half) -> u32 {
         let key = half.key;
         let id = self.insert_retired(half);
         self.by_key.insert(key, id);

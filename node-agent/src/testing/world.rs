@@ -122,6 +122,11 @@ impl World {
             slot.seen = Default::default();
         }
         self.look();
+        let seq = self.report.pass_over();
+        if let Some(ledger) = &mut self.ledger {
+            ledger.built(seq, &[]);
+        }
+        self.queue.pass_over(seq, Moment::now());
     }
 
     /// Something is counted, and seen. Owners 0..3 are two workloads only: their halves meet.
@@ -180,12 +185,12 @@ impl World {
                 buckets: &buckets,
             };
             match self.links.remove(number) {
-                Some(link) => self.report.absorb_into(&change, &link.half, self.now),
+                Some(link) => self.report.absorb_into(&change, &link, self.now),
                 None => self.report.absorb_as(&change, workload, self.now),
             }
             if let Some(ledger) = &mut self.ledger {
                 assert!(ledger.has_room());
-                ledger.link(*number, owner, &self.report.half_of_slot(*number, key).unwrap());
+                ledger.link(*number, self.report.link_of_slot(*number, key).unwrap());
             }
             let truth = self.truth.entry(Key {
                 workload: Workload::clone(workload),
@@ -336,6 +341,9 @@ impl World {
                 assert_eq!(counted, *expected, "{key:?} {value:?}");
             }
         }
+        let sent = |values: &Values| values[&Value::Counter(Counter::BytesSent)];
+        let all: u64 = self.truth.values().map(sent).sum();
+        assert_eq!(self.receiver.folding.bytes, all, "also where halves are not kept apart");
         for (key, values) in &self.receiver.counted {
             assert!(self.truth.contains_key(key) || zeros(values), "{key:?} never was");
         }
