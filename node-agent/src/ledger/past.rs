@@ -59,7 +59,7 @@ impl Replay {
         let read = each(store, |note| {
             last = match note {
                 Record::Folded { slot, .. } => slot,
-                Record::Linked { .. } | Record::Retired { .. } => None,
+                Record::Linked { .. } | Record::Alike { .. } | Record::Retired { .. } => None,
             };
         });
         read.ok().and(last)
@@ -70,6 +70,11 @@ impl Replay {
             Record::Linked { slot, owner, half, birth } => {
                 let half = owned(half, known);
                 self.links.insert(slot, Link { owner, half, birth });
+            }
+            Record::Alike { slot, owner, like } => {
+                if let Some(link) = self.links.get(&like).cloned() {
+                    self.links.insert(slot, Link { owner, ..link });
+                }
             }
             Record::Folded { slot, half, birth, counters, buckets } => {
                 if let Some(slot) = slot {

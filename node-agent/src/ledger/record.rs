@@ -14,6 +14,8 @@ pub(super) const FRAME_BYTES: usize = 8;
 pub(super) enum Record<W> {
     /// A slot is reported as part of this half.
     Linked { slot: u32, owner: u64, half: HalfKey<W>, birth: u64 },
+    /// A slot is reported as part of the same half as another one.
+    Alike { slot: u32, owner: u64, like: u32 },
     /// A half has counted this in a slot that is given back, or in several of them.
     Folded {
         slot: Option<u32>,

@@ -107,7 +107,7 @@ fn one_that_is_not_finished_or_not_of_this_version_is_refused() {
     ledger.finish();
     ledger.store.set(Word::Version, 99);
     assert!(matches!(Ledger::open(ledger.store), Err(LedgerError::Version(99))));
-    let (shared, mut ledger) = begun(RESERVED * 4);
+    let (shared, mut ledger) = begun(1 << 20);
     ledger.link(1, linked(1, &key("web"), 1));
     shared.clone().write(HEAD_BYTES + 12, &[0xff]);
     let opened = Ledger::open(Box::new(shared));
@@ -116,18 +116,39 @@ fn one_that_is_not_finished_or_not_of_this_version_is_refused() {
 
 #[test]
 fn when_it_is_full_notes_are_refused_and_nothing_is_lost() {
-    let (shared, mut ledger) = begun((RESERVED + ROOMY + 4_096) * 2);
+    let (shared, mut ledger) = begun((3 * LEAST + 4_096) * 2);
     let mut slots = 0..;
     while ledger.has_room() {
-        ledger.link(slots.next().unwrap(), linked(1, &key("web"), 1));
+        let slot = slots.next().unwrap();
+        ledger.link(slot, linked(1, &key(&format!("web-{slot}")), 1));
     }
-    assert!(slots.start > 50, "{slots:?}");
-    let buckets = [(HistogramKind::Rtt, 500, u64::MAX); 1_000];
+    let apart = slots.start;
+    assert!((50..200).contains(&apart), "{apart}");
+    assert_eq!(ledger.retirable(), FEW);
+    // A second slot of a half takes little.
+    let before = store::split(ledger.active).1;
+    for slot in slots.by_ref().take(4_000) {
+        assert!(ledger.has_room_for_slot());
+        ledger.link(slot, linked(1, &key("web-0"), 1));
+    }
+    assert!(store::split(ledger.active).1 - before < 4_000 * 24);
+    let buckets = [(HistogramKind::Rtt, 500, u64::MAX); 20_000];
     assert!(!ledger.fold(0, &counters(1), &buckets), "a slot that cannot be noted stays");
     assert_eq!(ledger.state(), state(&shared.open().past().unwrap()));
     // Retirements have room of their own.
-    ledger.built(1, &[key("web")]);
+    ledger.built(1, &[key("web-1")]);
     assert_eq!(shared.open().past().unwrap().retired.len(), 1);
+    assert_eq!((ledger.retirable(), ledger.has_room()), (0, false));
+    // What is given back and taken over makes room.
+    for slot in 2..4_000 {
+        assert!(ledger.fold(slot, &counters(1), &[]));
+        ledger.cleared();
+    }
+    let ended: Vec<_> = (2..apart).map(|slot| key(&format!("web-{slot}"))).collect();
+    ledger.built(2, &ended);
+    ledger.acked(2);
+    assert!(ledger.has_room());
+    assert_eq!(ledger.retirable(), usize::MAX);
 }
 
 #[test]

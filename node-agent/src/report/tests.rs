@@ -133,7 +133,7 @@ fn a_half_that_comes_again_is_another_one() {
         births.extend(definitions.halves.into_iter().map(|half| half.birth));
         report.slot_freed(1);
         now += Duration::from_secs(61);
-        report.expire(now);
+        report.expire(now, usize::MAX);
         report.build().unwrap();
     }
     assert_eq!(births, [1, 2, 3]);
