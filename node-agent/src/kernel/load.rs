@@ -294,6 +294,9 @@ fn look(pins: &Pins, wanted: &Identity) -> Found {
     if identity.cgroup != wanted.cgroup {
         return Found::Readable(ledger, "it is of another cgroup".to_owned());
     }
+    if let Some(why) = programs::detached(pins, wanted.cgroup) {
+        return Found::Readable(ledger, why);
+    }
     Found::Fitting(ledger)
 }
 

@@ -4,6 +4,7 @@
 mod adopt;
 pub(crate) mod btf;
 mod iterators;
+mod links;
 mod listeners;
 mod load;
 mod maps;
