@@ -14,7 +14,7 @@ use crate::{
 /// The batches of a stream of that session, from the preface on. `hello` is this agent's own; also returns the other's.
 #[must_use]
 pub fn last_report(
-    former: &Former,
+    former: &mut Former,
     programs: Vec<v1::Program>,
     owners: &mut Owners,
     hello: &v1::Hello,
@@ -35,6 +35,12 @@ pub fn last_report(
             None => {
                 let workload = owners.workload(slot.key.owner, now, |_| slot.owner);
                 report.absorb_as(&change, &workload, now);
+                // Should this agent be killed, the next one is to call it the same.
+                if former.ledger.has_room_for_slot()
+                    && let Some(link) = report.link_of_slot(slot.slot, &slot.key)
+                {
+                    former.ledger.link(slot.slot, link);
+                }
             }
         }
     }

@@ -1,6 +1,8 @@
 //! Pins that the next agent cannot go on with.
 
-use std::process::Command as Program;
+use std::{fs, process::Command as Program};
+
+use testbed::lab::Host;
 
 use crate::{
     pinned::{Bpffs, Talk, kill_agents, log, start_agents, world},
@@ -59,6 +61,57 @@ fn what_another_schema_has_counted_is_read_out() {
         world.must_become_within(SETTLED, &truth);
     }
     world.stop();
+}
+
+/// Nothing that an agent sends arrives.
+const CUT: &str = "table inet cut {
+    chain out { type filter hook output priority 0; tcp dport 7443 drop; }
+}";
+
+/// What was replaced is told by whoever comes to it, and only then given up.
+#[test]
+fn a_last_report_outlives_agents_that_are_killed() {
+    let Some(unstarted) = unstarted() else { return };
+    let pins = Bpffs::mount();
+    let mut world = world(unstarted, &pins);
+    let mut talk = Talk::begin(&world);
+    talk.go_on(&world);
+    let truth = talk.truth(&world);
+    world.must_become(&truth);
+    kill_agents(&mut world);
+    talk.go_on(&world);
+    for host in &world.hosts[..2] {
+        set_word(&pins.of(host), SCHEMA, 1_000);
+        host.namespace().nft(CUT).unwrap();
+    }
+    let truth = talk.truth(&world);
+    for text in ["read out and replaced", "going on with", "going on with"] {
+        start_agents(&mut world, &pins);
+        let log = log(&mut world, 0);
+        assert!(log.contains(text), "{log}");
+        kill_agents(&mut world);
+    }
+    for host in &world.hosts[..2] {
+        assert_eq!(set_aside(&pins, host), 1);
+        host.namespace().nft("delete table inet cut").unwrap();
+    }
+    start_agents(&mut world, &pins);
+    world.must_become_within(SETTLED, &truth);
+    let gone = world.fleet.wait("what was set aside to go", SETTLED, |_| {
+        let left: usize = world.hosts[..2].iter().map(|host| set_aside(&pins, host)).sum();
+        if left == 0 { Ok(()) } else { Err(format!("{left}")) }
+    });
+    gone.unwrap();
+    talk.go_on(&world);
+    let truth = talk.truth(&world);
+    world.must_become_within(SETTLED, &truth);
+    world.stop();
+}
+
+/// Folders of counts that are not told yet.
+fn set_aside(pins: &Bpffs, host: &Host) -> usize {
+    let entries = fs::read_dir(pins.of(host)).unwrap().flatten();
+    entries.filter(|entry| entry.file_type().unwrap().is_dir()).count()
 }
 
 /// What somebody has detached counts no more, whatever fits otherwise.

@@ -122,6 +122,7 @@ fn play(options: &Kill, seed: u64) -> Result<(Happened, Truth)> {
     let mut fleet = Fleet::start(&lab, INTERVAL)?;
     let hosts = [lab.host("one")?, lab.host("two")?];
     for host in &hosts {
+        detach(host, options)?;
         add_agent(&mut fleet, host, options)?;
     }
     let (mut web, mut db) = (hosts[0].peer("web")?, hosts[1].peer("db")?);
@@ -161,6 +162,9 @@ fn play(options: &Kill, seed: u64) -> Result<(Happened, Truth)> {
     ensure!(lost.is_empty(), "losses are told: {lost:?}");
     drop((web, db));
     fleet.stop()?;
+    for host in &hosts {
+        detach(host, options)?;
+    }
     Ok((happened, truth))
 }
 
@@ -226,6 +230,15 @@ fn add_agent(fleet: &mut Fleet, host: &Host, options: &Kill) -> Result<()> {
     arguments.extend(named);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     fleet.add_agent_with(host, &arguments).with_context(|| format!("agent of {}", host.name()))
+}
+
+/// Removes what agents of a host have pinned, in this run or in one before.
+fn detach(host: &Host, options: &Kill) -> Result<()> {
+    let named = options.agent_argument.iter().map(|text| text.replace("NODE", host.name()));
+    for pins in named.filter(|argument| argument.starts_with("--pin-dir=")) {
+        run_command(Command::new(binaries::find("weft-agent")?).args(["detach", &pins]))?;
+    }
+    Ok(())
 }
 
 impl Happened {
