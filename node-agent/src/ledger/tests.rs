@@ -152,6 +152,27 @@ fn when_it_is_full_notes_are_refused_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_note_that_could_not_be_made_is_made_up_for() {
+    let (shared, mut ledger) = begun((3 * LEAST + 4_096) * 2);
+    ledger.link(1, linked(1, &key("web"), 1));
+    ledger.give_up();
+    let open = || Ledger::open(Box::new(shared.clone()));
+    assert!(matches!(open(), Err(LedgerError::Incomplete)));
+    let mut folded = 0;
+    while open().is_err() {
+        assert!(folded < 10_000, "all is written anew once there is no more room");
+        ledger.link(2, linked(1, &key("job"), 2));
+        assert!(ledger.fold(2, &counters(1), &[]));
+        ledger.cleared();
+        folded += 1;
+    }
+    assert!(folded > 10, "{folded}");
+    let past = open().unwrap().past().unwrap();
+    assert_eq!((past.live[0].1.counters, past.links.len()), (counters(folded), 1));
+    assert_eq!(ledger.state(), state(&past));
+}
+
+#[test]
 fn losses_count_on_over_restarts() {
     let (shared, mut ledger) = begun(RESERVED * 4);
     let mut losses = vec![("report_full", 5)];

@@ -279,6 +279,8 @@ fn a_connection_of_another_namespace_that_only_receives_is_caught_up_with() {
     let mut db = two.peer("db").unwrap();
     let push = db.listen(two.ipv4(), 5_433).unwrap();
     hears.open(open("hear", push, 2)).unwrap();
+    // Who is pushed to is who has been accepted.
+    hears.exchange("hear", exchange(1, 10, 10), Ending::Keep).unwrap();
     let mut push = |bytes| {
         db.ask(&Command::Push { address: push, bytes }).unwrap();
         hears.ask(&Command::Receive { group: "hear".into(), bytes }).unwrap();

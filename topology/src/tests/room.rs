@@ -390,3 +390,21 @@ fn a_workload_without_room_is_other() {
     let kinds: Vec<_> = world.view().nodes.iter().map(|node| node.kind).collect();
     assert!(kinds.contains(&WorkloadKind::Other));
 }
+
+#[test]
+fn of_too_many_listeners_those_told_first_are_known() {
+    let mut world = World::new();
+    let a = world.node("a", A);
+    let workload = world.process(a, "web");
+    let all: Vec<_> = (0..16_400)
+        .map(|number| model::Listener {
+            workload,
+            address: peer(number),
+            network_namespace: ROOT,
+            port: 80,
+        })
+        .collect();
+    world.graph.set_listeners(a, all.clone());
+    let known = &world.graph.node(a).unwrap().listeners;
+    assert_eq!(*known, all[..16_384].iter().copied().collect::<HashSet<_>>());
+}
