@@ -33,6 +33,8 @@ const FREE_LIMIT: Duration = Duration::from_secs(10);
 /// A BPF file system of the test's own: what is pinned there goes with it.
 pub struct Bpffs {
     folder: PathBuf,
+    /// No agent reaches the aggregator.
+    pub cut_off: bool,
     /// The second host's agent has a spool.
     pub spool: Option<String>,
 }
@@ -43,7 +45,7 @@ impl Bpffs {
         fs::create_dir_all(&folder).unwrap();
         let none: Option<&str> = None;
         mount(Some("bpf"), &folder, Some("bpf"), MsFlags::empty(), none).unwrap();
-        Self { folder, spool: None }
+        Self { folder, cut_off: false, spool: None }
     }
 
     pub fn of(&self, host: &Host) -> String {
@@ -56,9 +58,12 @@ impl Bpffs {
             let dir = self.of(host);
             let spool = spool.map(|spool| ["--spool-dir", spool]);
             let args = ["--pin-dir", &dir];
-            fleet
-                .add_agent_with(host, &[&args[..], spool.as_ref().map_or(&[], |s| &s[..])].concat())
-                .unwrap();
+            let args = [&args[..], spool.as_ref().map_or(&[], |s| &s[..])].concat();
+            let started = match self.cut_off {
+                true => fleet.start_agent_with(host, &args),
+                false => fleet.add_agent_with(host, &args),
+            };
+            started.unwrap();
         }
     }
 }

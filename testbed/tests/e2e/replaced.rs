@@ -72,7 +72,7 @@ const CUT: &str = "table inet cut {
 #[test]
 fn a_last_report_outlives_agents_that_are_killed() {
     let Some(unstarted) = unstarted() else { return };
-    let pins = Bpffs::mount();
+    let mut pins = Bpffs::mount();
     let mut world = world(unstarted, &pins);
     let mut talk = Talk::begin(&world);
     talk.go_on(&world);
@@ -85,6 +85,7 @@ fn a_last_report_outlives_agents_that_are_killed() {
         host.namespace().nft(CUT).unwrap();
     }
     let truth = talk.truth(&world);
+    pins.cut_off = true;
     for text in ["read out and replaced", "going on with", "going on with"] {
         start_agents(&mut world, &pins);
         let log = log(&mut world, 0);
@@ -95,6 +96,7 @@ fn a_last_report_outlives_agents_that_are_killed() {
         assert_eq!(set_aside(&pins, host), 1);
         host.namespace().nft("delete table inet cut").unwrap();
     }
+    pins.cut_off = false;
     start_agents(&mut world, &pins);
     world.must_become_within(SETTLED, &truth);
     let gone = world.fleet.wait("what was set aside to go", SETTLED, |_| {
