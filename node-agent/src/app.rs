@@ -1,6 +1,9 @@
 //! The agent as a whole: starts its parts, and stops them in reverse order.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use proto::v1;
@@ -211,8 +214,14 @@ fn queue(
     };
     let mut last_reports = Vec::new();
     while let Some(mut former) = source.take_former() {
-        let programs = source.programs().iter().map(status::wire).collect();
-        let (hello, batches) = former::last_report(&mut former, programs, owners, hello);
+        // Without addresses the host would not be known by them until it tells of itself.
+        let own = Addresses::new(ProcFs::new("/proc")).refresh(Vec::new(), Instant::now());
+        let status = v1::NodeStatus {
+            programs: source.programs().iter().map(status::wire).collect(),
+            addresses: own.unwrap_or_default().iter().map(status::own).collect(),
+            ..v1::NodeStatus::default()
+        };
+        let (hello, batches) = former::last_report(&mut former, status, owners, hello);
         let kept = spool(&hello).is_some_and(|mut spool| spool.keep(&batches));
         let report = Leftover::in_memory(hello, batches, former.folder, &shared);
         if kept {

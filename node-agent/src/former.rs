@@ -11,11 +11,12 @@ use crate::{
     source::{Former, SlotChange},
 };
 
-/// The batches of a stream of that session, from the preface on. `hello` is this agent's own; also returns the other's.
+/// The batches of a stream of that session, from the preface on. `hello` and `status` are this agent's own, but
+/// for what was lost; also returns the other's `hello`.
 #[must_use]
 pub fn last_report(
     former: &mut Former,
-    programs: Vec<v1::Program>,
+    status: v1::NodeStatus,
     owners: &mut Owners,
     hello: &v1::Hello,
 ) -> (v1::Hello, Vec<v1::Batch>) {
@@ -45,11 +46,7 @@ pub fn last_report(
         }
     }
     let losses = former.losses.iter().map(|(cause, count)| ((*cause).to_owned(), *count));
-    report.set_status(v1::NodeStatus {
-        programs,
-        losses: losses.collect(),
-        ..v1::NodeStatus::default()
-    });
+    report.set_status(v1::NodeStatus { losses: losses.collect(), ..status });
     let seq = report.pass_over();
     let batches = report.preface(seq, std::iter::empty());
     let hello = v1::Hello {
