@@ -282,13 +282,12 @@ impl Core {
             tally: Tally::default(),
             late,
         };
-        let outcome = applier.batch(batch, applied.replayed);
+        applier.batch(batch, applied.replayed);
         applied.tally = applier.tally;
         if let Some(late) = applier.late.take() {
             self.graph.end_late(late, at);
         }
         applied.tally.report(&mut self.graph, node);
-        outcome.map_err(|error| Refused::Unreadable(seq, error))?;
         if !more && preface {
             self.graph.conclude_folded(node);
         }

@@ -42,7 +42,8 @@ impl Cells {
     }
 
     fn cells(&self) -> usize {
-        self.bytes.len() / usize::from(self.width)
+        // What a division by 1, 2, 4 or 8 is.
+        self.bytes.len() >> self.width.trailing_zeros()
     }
 
     /// The count of a cell, 0 where there is none.
@@ -61,10 +62,13 @@ impl Cells {
     /// Writes a count that fits.
     #[inline]
     fn set(&mut self, cell: usize, count: u64) {
-        let width = usize::from(self.width);
-        if let Some(to) = self.bytes.get_mut(cell * width..(cell + 1) * width) {
-            to.copy_from_slice(&count.to_le_bytes()[..width]);
-        }
+        let bytes = &mut self.bytes;
+        match self.width {
+            1 => bytes.get_mut(cell).map(|to| *to = count as u8),
+            2 => bytes.as_chunks_mut().0.get_mut(cell).map(|to| *to = (count as u16).to_le_bytes()),
+            4 => bytes.as_chunks_mut().0.get_mut(cell).map(|to| *to = (count as u32).to_le_bytes()),
+            _ => bytes.as_chunks_mut().0.get_mut(cell).map(|to| *to = count.to_le_bytes()),
+        };
     }
 
     /// Where a bucket is; not below the number of cells where it is in none.
