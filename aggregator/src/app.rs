@@ -94,6 +94,7 @@ impl App {
             expected_nodes: config.expected_nodes.clone(),
             steps_kept: STEPS_IN_MEMORY,
             hand_over_steps: true,
+            max_external_peers: config.max_external_peers,
             max_halves: config.budget.max_halves,
             max_series: config.budget.max_series,
             edge_idle_expiry: config.edge_idle_expiry,

@@ -61,5 +61,6 @@ pub use show::{
     step::{EndedStep, Given, GivenSteps, StepEdge},
     view::{SeenBy, View, ViewEdge, ViewNode},
 };
+pub use who::basis::Basis;
 pub use who::rules::{Network, Rules, ServiceRule};
 pub use who::services::{WORKLOAD_BYTES, WorkloadIx};

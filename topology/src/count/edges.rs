@@ -4,7 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::series::{SeriesIx, SeriesTable};
+use super::{
+    externals::Externals,
+    series::{SeriesIx, SeriesTable},
+};
 use crate::{
     base::{
         arena::{Arena, Key},
@@ -14,7 +17,10 @@ use crate::{
     },
     model::WorkloadKind,
     nodes::NodeIx,
-    who::services::{ServiceIx, Services},
+    who::{
+        basis::Basis,
+        services::{ServiceIx, Services},
+    },
 };
 
 pub(crate) type EdgeIx = Key<Edge>;
@@ -29,6 +35,8 @@ pub struct Seen {
     pub client: bool,
     /// The server's.
     pub server: bool,
+    /// By what its ends are known: the best there was.
+    pub by: Basis,
 }
 
 impl Seen {
@@ -36,6 +44,7 @@ impl Seen {
     pub fn merge(&mut self, other: Seen) {
         self.client |= other.client;
         self.server |= other.server;
+        self.by = self.by.min(other.by);
     }
 }
 
@@ -72,6 +81,8 @@ pub(crate) struct Edges {
     /// Links whose edges were folded.
     pub(crate) folded: u64,
     #[serde(skip)]
+    pub(crate) externals: Externals,
+    #[serde(skip)]
     most: usize,
 }
 
@@ -88,13 +99,20 @@ impl Edges {
             running: self.running.clone(),
             series: self.series.stored(),
             folded: self.folded,
+            externals: Externals::default(),
             most: self.most,
         }
     }
 
     /// Finishes what was read back.
-    pub(crate) fn resume(&mut self, most: usize) {
+    pub(crate) fn resume(&mut self, most: usize, services: &Services) {
         self.most = most;
+        for (_, edge) in self.edges.iter() {
+            let (client, server, _) = edge.key;
+            if let (Some(a), Some(b)) = (services.get(client), services.get(server)) {
+                self.externals.add((client, server), a, b);
+            }
+        }
         self.by_key = self.edges.iter().map(|(ix, edge)| (edge.key, ix)).collect();
         self.series.resume(most);
     }
@@ -161,6 +179,7 @@ impl Edges {
                     last_active: now,
                 });
                 self.by_key.insert(key, ix);
+                self.externals.add((key.0, key.1), client, server);
                 ix
             }
         };
@@ -269,6 +288,7 @@ impl Edges {
         for ix in gone {
             if let Some(edge) = self.edges.remove(ix) {
                 self.by_key.remove(&edge.key);
+                self.externals.remove((edge.key.0, edge.key.1));
                 self.series.release(edge.series);
             }
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod agreement;
 pub(crate) mod edges;
+pub(crate) mod externals;
 pub(crate) mod gains;
 pub mod half;
 pub(crate) mod history;

@@ -1,6 +1,6 @@
 //! A tick: links that changed are paired, and what they gained is published.
 
-use super::Graph;
+use super::{Graph, ends::BOTH_FOLDED};
 use crate::{
     base::{
         time::Timestamp,
@@ -12,16 +12,12 @@ use crate::{
         gains::{Change, gains},
         half::Half,
         history::Lost,
-        link::{Link, LinkIx, LinkKey, Row},
+        link::{Link, LinkIx, Row},
         pairing::{Pairing, Pairings, Sides},
     },
     nodes::NodeIx,
     show::step::{EndedStep, Given, GivenSteps, StepEdge},
-    who::{evidence::Answer, place::Place, services::ServiceIx},
 };
-
-/// Both ends of a link's edges are `other`.
-const BOTH_FOLDED: u8 = 2;
 
 /// What is left to do for a link.
 pub(super) struct Next {
@@ -296,7 +292,7 @@ impl Graph {
         let edges = link.rows.iter().filter_map(|row| self.edges.get(row.edge));
         let mut targets: Vec<_> = edges.map(|edge| target(edge.key)).collect();
         for pairing in found {
-            let key = self.edge_key(&link.key, link.folded, sides, &pairing);
+            let (key, seen) = self.edge_of(&link.key, (link.folded, &link.rows), sides, &pairing);
             let at = match targets.iter().position(|target| target.key == key) {
                 Some(at) => at,
                 None if pairing.totals.is_zero() && pairing.open == 0 => continue,
@@ -307,7 +303,7 @@ impl Graph {
             };
             let target = &mut targets[at];
             target.open = target.open.saturating_add(pairing.open);
-            target.seen.merge(pairing.seen());
+            target.seen.merge(seen);
             if target.totals.is_zero() {
                 target.totals = pairing.totals;
             } else {
@@ -315,49 +311,5 @@ impl Graph {
             }
         }
         targets
-    }
-
-    /// The edge of a pairing; a side without a half is found by its address.
-    pub(crate) fn edge_key(
-        &mut self,
-        link: &LinkKey,
-        folded: u8,
-        sides: &Sides,
-        pairing: &Pairing,
-    ) -> EdgeKey {
-        let client = pairing.client.and_then(|at| sides.clients.get(at)).map(|party| party.service);
-        let server = pairing.server.and_then(|at| sides.servers.get(at)).map(|party| party.service);
-        if folded > 0 {
-            let other = self.services.other();
-            return match (client, server) {
-                (Some(client), None) if folded < BOTH_FOLDED => (client, other, 0),
-                (_, Some(server)) if folded < BOTH_FOLDED => (other, server, 0),
-                _ => (other, other, 0),
-            };
-        }
-        (
-            client.unwrap_or_else(|| self.service_at(link.client, None)),
-            server.unwrap_or_else(|| self.service_at(link.server, Some(link.server_port))),
-            link.server_port,
-        )
-    }
-
-    fn service_at(&mut self, place: Place, server_port: Option<u16>) -> ServiceIx {
-        match self.evidence.who(place, server_port) {
-            Answer::Service(service) => service,
-            Answer::Host(node) => match self.nodes.get(node) {
-                Some(node) => node.host,
-                None => self.services.external(place.ip()),
-            },
-            Answer::External(ip) => self.services.external(ip),
-            Answer::Other => self.services.other(),
-        }
-    }
-}
-
-impl Pairing {
-    /// Which sides have a half.
-    pub(crate) const fn seen(&self) -> Seen {
-        Seen { client: self.client.is_some(), server: self.server.is_some() }
     }
 }

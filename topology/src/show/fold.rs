@@ -73,6 +73,7 @@ impl ViewEdge {
             self.server_port = 0;
         }
         self.seen_by = self.seen_by.merge(other.seen_by);
+        self.resolved_by = self.resolved_by.min(other.resolved_by);
         self.pending &= other.pending;
         self.connections_open = self.connections_open.saturating_add(other.connections_open);
         self.totals.merge(&other.totals);

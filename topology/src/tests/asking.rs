@@ -46,6 +46,7 @@ fn view(edges: &[(&str, &str, u16, u64)]) -> View {
             server_port: *server_port,
             protocol: PROTOCOL,
             seen_by: SeenBy::Both,
+            resolved_by: Basis::BothHalves,
             pending: false,
             connections_open: 0,
             totals,

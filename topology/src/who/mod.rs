@@ -1,5 +1,6 @@
 //! Who is who: services, places, and the evidence that leads from one to the other.
 
+pub mod basis;
 pub(crate) mod evidence;
 pub(crate) mod names;
 pub(crate) mod place;
