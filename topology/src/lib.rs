@@ -53,6 +53,7 @@ pub use nodes::{
 pub use show::{
     coverage::Coverage,
     diff::{ChangeKind, EdgeChange, Reason, Subject, Thresholds, diff, nodes_of},
+    explain::{Difference, Explanation, Meeting, SeenOn, Spot},
     older::Older,
     published::Published,
     rank::Rank,

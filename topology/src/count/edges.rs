@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     externals::Externals,
+    half::Half,
     series::{SeriesIx, SeriesTable},
+    witness::{self, Witness},
 };
 use crate::{
     base::{
@@ -15,7 +17,7 @@ use crate::{
         time::Timestamp,
         totals::EdgeTotals,
     },
-    model::WorkloadKind,
+    model::{Role, WorkloadKind},
     nodes::NodeIx,
     who::{
         basis::Basis,
@@ -67,6 +69,8 @@ pub(crate) struct Edge {
     rows: u32,
     /// When it last gained, or last had an open connection.
     pub(crate) last_active: Timestamp,
+    /// Who saw it, of halves that are forgotten.
+    pub(crate) witnesses: Vec<Witness>,
 }
 
 /// Every published edge that a link or a step refers to.
@@ -177,6 +181,7 @@ impl Edges {
                     listed: false,
                     rows: 0,
                     last_active: now,
+                    witnesses: Vec::new(),
                 });
                 self.by_key.insert(key, ix);
                 self.externals.add((key.0, key.1), client, server);
@@ -204,6 +209,20 @@ impl Edges {
             {
                 edge.id = Id::of_edge(client.id, server.id, edge.key.2, PROTOCOL);
             }
+        }
+    }
+
+    /// A half is about to be forgotten that was on a side of an edge, if it was of the service there.
+    pub(crate) fn remember(&mut self, ix: EdgeIx, half: &Half) {
+        let Some(edge) = self.edges.get(ix) else { return };
+        let end = match half.role() {
+            Role::Client => edge.key.0,
+            Role::Server => edge.key.1,
+        };
+        if half.service == end
+            && let Some(edge) = self.edges.get_mut(ix)
+        {
+            witness::add_bounded(&mut edge.witnesses, Witness::of(half));
         }
     }
 

@@ -205,6 +205,11 @@ impl Links {
         self.links.len()
     }
 
+    /// Every link with its place.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (LinkIx, &Link)> {
+        self.links.iter()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Link> {
         self.links.iter().map(|(_, link)| link)
     }

@@ -12,3 +12,4 @@ pub(crate) mod packed;
 pub(crate) mod pairing;
 pub mod series;
 pub(crate) mod split;
+pub(crate) mod witness;

@@ -64,6 +64,7 @@ impl Graph {
         for ix in std::mem::take(&mut self.halves.changed) {
             if let Some(half) = self.halves.get_mut(ix) {
                 half.changed = false;
+                half.changed_at = now;
                 self.links.enqueue(half.link);
             }
         }

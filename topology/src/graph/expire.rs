@@ -143,6 +143,9 @@ impl Graph {
             Whose::Nobody | Whose::Unknown { .. } => None,
         };
         let Some(link) = self.links.get_mut(half.link) else { return };
+        for row in &link.rows {
+            self.edges.remember(row.edge, &half);
+        }
         link.halves.retain(|other| *other != ix);
         if !link.halves.is_empty() {
             link.keep(&half, client);

@@ -2,6 +2,7 @@
 
 pub mod coverage;
 pub mod diff;
+pub mod explain;
 mod fold;
 pub mod older;
 pub mod published;
