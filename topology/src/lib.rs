@@ -54,6 +54,7 @@ pub use show::{
     coverage::Coverage,
     diff::{ChangeKind, EdgeChange, Reason, Subject, Thresholds, diff, nodes_of},
     explain::{Difference, Explanation, Meeting, SeenOn, Spot},
+    group::Grouping,
     older::Older,
     published::Published,
     rank::Rank,

@@ -25,6 +25,8 @@ pub enum WorkloadKind {
     External,
     /// What was folded together to keep an answer small.
     Other,
+    /// All services of a namespace, in an answer that is grouped so.
+    Namespace,
 }
 
 impl WorkloadKind {
@@ -39,6 +41,7 @@ impl WorkloadKind {
             WorkloadKind::Host => "host",
             WorkloadKind::External => "external",
             WorkloadKind::Other => "other",
+            WorkloadKind::Namespace => "namespace",
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use topology::{Focus, Id, Rank, Selection, View};
+use topology::{Focus, Grouping, Id, Rank, Selection, View};
 use utoipa::IntoParams;
 
 use super::{problem::Problem, restrict::restrict};
@@ -30,6 +30,10 @@ pub(super) struct PartQuery {
     node: Option<String>,
     /// Only services whose name contains this, in whatever case, and whom they talk to.
     q: Option<String>,
+    /// What the nodes of the answer are: `service`, or all services of a `namespace` as one. What was asked for above
+    /// is looked for before, what is below after.
+    #[param(inline, value_type = Option<GroupBy>)]
+    group_by: Option<String>,
     /// Only edges that moved at least so many payload bytes per second, over the window.
     #[param(value_type = Option<f64>, minimum = 0)]
     min_rate: Option<String>,
@@ -46,6 +50,15 @@ pub(super) struct PartQuery {
     /// Keeps so many services, the highest ones, and folds the rest into one of kind `other`; totals stay.
     #[param(value_type = Option<u16>, minimum = 1, maximum = 5000)]
     limit: Option<String>,
+}
+
+/// The values of `group_by`, for the description of the API.
+#[derive(utoipa::ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "only described")]
+enum GroupBy {
+    Service,
+    Namespace,
 }
 
 /// The values of `sort`, for the description of the API.
@@ -111,9 +124,21 @@ impl PartQuery {
         }
     }
 
+    fn grouping(&self) -> Result<Grouping, Problem> {
+        match self.group_by.as_deref() {
+            None | Some("service") => Ok(Grouping::Service),
+            Some("namespace") => Ok(Grouping::Namespace),
+            Some(text) => Err(Problem::bad_request(format!(
+                "group_by: {text:?} is not one of service, namespace"
+            ))),
+        }
+    }
+
     /// What of it can be compared over time: a part whose edges do not come and go with their numbers.
     pub(super) fn diffable(&self) -> Result<Selection, Problem> {
-        for (name, text) in [("min_rate", &self.min_rate), ("sort", &self.sort)] {
+        for (name, text) in
+            [("min_rate", &self.min_rate), ("sort", &self.sort), ("group_by", &self.group_by)]
+        {
             if text.is_some() {
                 return Err(Problem::bad_request(format!("{name} does not go with a diff")));
             }
@@ -145,7 +170,11 @@ pub(super) fn number<T: std::str::FromStr>(
 /// A part of the graph.
 pub(super) struct Part {
     grant: Arc<Grant>,
+    /// Of services.
     selection: Selection,
+    grouping: Grouping,
+    /// Of what is shown.
+    shown: Selection,
     rank: Option<Rank>,
     limit: Option<usize>,
 }
@@ -157,9 +186,17 @@ impl Part {
         grant: Arc<Grant>,
         limit: Option<usize>,
     ) -> Result<Self, Problem> {
+        let (mut selection, grouping) = (query.selection()?, query.grouping()?);
+        let mut shown = Selection::default();
+        if grouping != Grouping::Service {
+            shown.min_bytes_per_second = selection.min_bytes_per_second.take();
+            shown.focus = selection.focus.take();
+        }
         Ok(Self {
             grant,
-            selection: query.selection()?,
+            selection,
+            grouping,
+            shown,
             rank: query.rank()?,
             limit: query.limit()?.or(limit),
         })
@@ -167,7 +204,8 @@ impl Part {
 
     /// Leaves out the rest.
     pub(super) fn take(&self, view: View) -> View {
-        let mut view = restrict(view, &self.grant).select(&self.selection);
+        let view = restrict(view, &self.grant).select(&self.selection);
+        let mut view = view.group(self.grouping).select(&self.shown);
         if let Some(limit) = self.limit {
             view = view.fold(limit, self.rank.unwrap_or_default());
         }
@@ -202,6 +240,8 @@ mod tests {
             ("focus", "shop"),
             ("depth", "1"),
             ("sort", "name"),
+            ("group_by", "port"),
+            ("group_by", ""),
             ("limit", "0"),
             ("limit", "5001"),
             ("limit", "many"),
@@ -221,7 +261,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_a_part_or_an_error(
-            name in "namespace|node|q|min_rate|focus|depth|sort|limit",
+            name in "namespace|node|q|group_by|min_rate|focus|depth|sort|limit",
             text: String,
         ) {
             let _ = Part::of(&query(&name, &text), everything(), None);

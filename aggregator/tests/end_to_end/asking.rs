@@ -39,7 +39,15 @@ async fn parts_can_be_asked_for() {
         (nodes, answer.json()["edges"].as_array().unwrap().len())
     };
     let web = edge["source"].as_str().unwrap();
-    for query in ["q=WE", "node=a", "namespace=", "min_rate=0.1", "sort=rtt", "limit=2"] {
+    for query in [
+        "q=WE",
+        "node=a",
+        "namespace=",
+        "min_rate=0.1",
+        "sort=rtt",
+        "limit=2",
+        "group_by=namespace",
+    ] {
         assert_eq!(edges(query).await, (2, 1), "{query}");
     }
     assert_eq!(edges(&format!("focus={web}&depth=3")).await, (2, 1));

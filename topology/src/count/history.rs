@@ -287,6 +287,11 @@ impl History {
             return Snapped { window: Window { from: now, to: now }, running: true };
         };
         let reaches = asked.to > running.from || asked.to >= now;
+        if !reaches && asked.from >= asked.to {
+            // Nothing was asked for, and the first step begins anywhere: what is snapped outward would have it.
+            let nothing = Window { from: asked.to, to: asked.to };
+            return Snapped { window: nothing, running: false };
+        }
         let to = if reaches { now } else { asked.to.ceil(self.step).min(now) };
         let from = asked.from.floor(self.step).min(to);
         // Before the history begins there is nothing that could be in the window.

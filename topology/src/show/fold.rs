@@ -68,7 +68,7 @@ impl View {
 
 impl ViewEdge {
     /// Adds up two edges of the same ends.
-    fn fold_in(&mut self, other: &ViewEdge) {
+    pub(super) fn fold_in(&mut self, other: &ViewEdge) {
         if self.server_port != other.server_port {
             self.server_port = 0;
         }

@@ -4,6 +4,7 @@ pub mod coverage;
 pub mod diff;
 pub mod explain;
 mod fold;
+pub mod group;
 pub mod older;
 pub mod published;
 pub mod rank;
