@@ -102,12 +102,13 @@ impl App {
         };
         let history_max_bytes = config.history_max_bytes;
         let settings = Settings { dir: &config.data_dir, graph, history_max_bytes };
-        let rules = rules::read(config.rules.as_deref())?;
+        let (rules, zones) = rules::read(config.rules.as_deref())?;
         let opened =
             Store::open(&settings, clock::Host, metrics.store.clone(), metrics.history.clone());
         let (mut core, store, clock) = opened?;
         core.set_rules(rules, clock.now());
         let shared = Shared::new(core, store, clock, metrics, &config);
+        shared.set_zones(zones);
         Ok(Self {
             agents,
             readers,

@@ -373,6 +373,15 @@ impl Core {
         view.with_older(older, asked)
     }
 
+    /// The graph between workloads on their hosts, over a window of time that is in memory.
+    pub(crate) fn view_finer(&mut self, window: Window, now: Timestamp) -> View {
+        self.record(&Entry::Tick, &[], now);
+        self.forget_workloads(now);
+        let view = self.graph.view_finer(window, now);
+        self.hand_over();
+        view
+    }
+
     /// Why an edge is there, as far as that is in memory. Nothing that is counted changes with it.
     pub fn explain(&mut self, edge: Id, now: Timestamp) -> Option<Explanation> {
         self.graph.explain(edge, now)

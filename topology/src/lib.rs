@@ -66,3 +66,4 @@ pub use show::{
 pub use who::basis::Basis;
 pub use who::rules::{Network, Rules, ServiceRule};
 pub use who::services::{WORKLOAD_BYTES, WorkloadIx};
+pub use who::zones::Zones;

@@ -27,6 +27,10 @@ pub enum WorkloadKind {
     Other,
     /// All services of a namespace, in an answer that is grouped so.
     Namespace,
+    /// All workloads of a host, in an answer that is grouped so.
+    Node,
+    /// All workloads of a zone, in an answer that is grouped so.
+    Zone,
 }
 
 impl WorkloadKind {
@@ -42,6 +46,8 @@ impl WorkloadKind {
             WorkloadKind::External => "external",
             WorkloadKind::Other => "other",
             WorkloadKind::Namespace => "namespace",
+            WorkloadKind::Node => "node",
+            WorkloadKind::Zone => "zone",
         }
     }
 }

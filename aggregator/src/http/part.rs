@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use topology::{Focus, Grouping, Id, Rank, Selection, View};
+use topology::{Focus, Grouping, Id, Rank, Selection, View, Window, Zones};
 use utoipa::IntoParams;
 
 use super::{problem::Problem, restrict::restrict};
-use crate::config::Grant;
+use crate::{config::Grant, state::Shared};
 
 /// Most nodes of an answer that is asked for with a limit.
 const MAX_LIMIT: usize = 5000;
@@ -30,8 +30,9 @@ pub(super) struct PartQuery {
     node: Option<String>,
     /// Only services whose name contains this, in whatever case, and whom they talk to.
     q: Option<String>,
-    /// What the nodes of the answer are: `service`, or all services of a `namespace` as one. What was asked for above
-    /// is looked for before, what is below after.
+    /// What the nodes of the answer are: services, or all of a `namespace`, `node` (a host) or `zone` as one; or each
+    /// `workload` on each host for itself. `node`, `zone` and `workload` go back for some minutes only:
+    /// `coverage.history_from` says how far. What was asked for above is looked for before, what is below after.
     #[param(inline, value_type = Option<GroupBy>)]
     group_by: Option<String>,
     /// Only edges that moved at least so many payload bytes per second, over the window.
@@ -59,6 +60,9 @@ pub(super) struct PartQuery {
 enum GroupBy {
     Service,
     Namespace,
+    Node,
+    Zone,
+    Workload,
 }
 
 /// The values of `sort`, for the description of the API.
@@ -128,8 +132,11 @@ impl PartQuery {
         match self.group_by.as_deref() {
             None | Some("service") => Ok(Grouping::Service),
             Some("namespace") => Ok(Grouping::Namespace),
+            Some("node") => Ok(Grouping::Node),
+            Some("zone") => Ok(Grouping::Zone),
+            Some("workload") => Ok(Grouping::Workload),
             Some(text) => Err(Problem::bad_request(format!(
-                "group_by: {text:?} is not one of service, namespace"
+                "group_by: {text:?} is not one of service, namespace, node, zone, workload"
             ))),
         }
     }
@@ -202,10 +209,35 @@ impl Part {
         })
     }
 
+    /// The same of a stream of changes, which has services alone to go by.
+    pub(super) fn of_services(
+        query: &PartQuery,
+        grant: Arc<Grant>,
+        limit: Option<usize>,
+    ) -> Result<Self, Problem> {
+        let part = Self::of(query, grant, limit)?;
+        if part.grouping.is_finer() {
+            let detail = "group_by: a stream has services and namespaces only";
+            return Err(Problem::bad_request(detail));
+        }
+        Ok(part)
+    }
+
+    /// The part of the graph over a window, as of now.
+    pub(super) fn view(&self, shared: &Shared, window: Window) -> View {
+        let now = shared.now();
+        let view = if self.grouping.is_finer() {
+            shared.view_finer(window, now)
+        } else {
+            shared.view(window, now)
+        };
+        self.take(view, &shared.zones())
+    }
+
     /// Leaves out the rest.
-    pub(super) fn take(&self, view: View) -> View {
+    pub(super) fn take(&self, view: View, zones: &Zones) -> View {
         let view = restrict(view, &self.grant).select(&self.selection);
-        let mut view = view.group(self.grouping).select(&self.shown);
+        let mut view = view.group(self.grouping, zones).select(&self.shown);
         if let Some(limit) = self.limit {
             view = view.fold(limit, self.rank.unwrap_or_default());
         }

@@ -171,6 +171,8 @@ async fn a_restricted_token_sees_its_namespaces_and_their_other_ends() {
         assert_eq!(names("all", path).await, (all, 2), "{path}");
         let some = BTreeSet::from(["10.0.0.2", "web"].map(str::to_owned));
         assert_eq!(names("some", path).await, (some, 1), "{path}");
+        let path = format!("{path}?group_by=workload");
+        assert_eq!(names("some", &path).await.1, 1, "{path}");
     }
 }
 

@@ -88,6 +88,43 @@ async fn what_changed_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn hosts_zones_and_workloads_can_be_the_nodes() {
+    let rules = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(rules.path(), "[[zones]]\nnode = \"a*\"\nzone = \"east\"\n").unwrap();
+    let fleet = Fleet::start_with(|config| config.rules = Some(rules.path().to_owned())).await;
+    let (mut a, _) = Agent::connect(&fleet, "a", 1).await;
+    let (mut b, _) = Agent::connect(&fleet, "b", 1).await;
+    a.report(vec![status(), client(), columns(SectionKind::Totals, &[(1, EDGE, &[])])]).await;
+    let values: &[_] = &[(Counter::Connections, 3), (Counter::BytesReceived, 1000)];
+    b.report(vec![status(), server(), columns(SectionKind::Totals, &[(1, values, &[])])]).await;
+    fleet.edge("web", "db", |edge| edge["seen_by"] == "both").await;
+    let names = async |by: &str| {
+        let graph = fleet.get(&format!("/api/v1/topology?group_by={by}")).await.json();
+        let edges = graph["edges"].as_array().unwrap();
+        assert_eq!((edges.len(), &edges[0]["bytes_to_server"]), (1, &1000.into()), "{by}");
+        let name = |end: &str| {
+            let mut nodes = graph["nodes"].as_array().unwrap().iter();
+            let node = nodes.find(|node| node["id"] == edges[0][end]).unwrap();
+            (node["kind"].as_str().unwrap().to_owned(), node["name"].as_str().unwrap().to_owned())
+        };
+        (name("source"), name("target"))
+    };
+    let pair = |kind: &str, client: &str, server: &str| {
+        ((kind.to_owned(), client.to_owned()), (kind.to_owned(), server.to_owned()))
+    };
+    assert_eq!(names("node").await, pair("node", "a", "b"));
+    assert_eq!(names("zone").await, pair("zone", "east", "unknown"));
+    assert_eq!(names("workload").await, pair("process", "web", "db"));
+    // Zones are read again, like the other rules.
+    std::fs::write(rules.path(), "[[zones]]\nnode = \"?\"\nzone = \"west\"\n").unwrap();
+    eventually(async || (names("zone").await == pair("zone", "west", "west")).then_some(())).await;
+    for path in ["topology/stream?group_by=node", "topology/diff?group_by=namespace"] {
+        let answer = fleet.get(&format!("/api/v1/{path}")).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn why_an_edge_is_there_is_told() {
     let (fleet, _a, edge) = fleet().await;
     assert_eq!((&edge["seen_by"], &edge["resolved_by"]), (&"client".into(), &"address".into()));

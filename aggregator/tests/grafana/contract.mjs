@@ -184,12 +184,14 @@ for (const route of [byInfinity, byPlugin]) {
   assert.ok(ten.nodes <= 11 && ten.edges > 0, JSON.stringify(ten));
   const namespaces = await route(`${window}&group_by=namespace`);
   assert.ok(namespaces.nodes >= 1 && namespaces.nodes < 30, JSON.stringify(namespaces));
+  const hosts = await route(`${window}&group_by=node`);
+  assert.ok(hosts.nodes >= 1 && hosts.nodes < 30, JSON.stringify(hosts));
   const around = await route(`${window}&focus=${whole.nodes[0].id}&depth=1`);
   assert.ok(around.nodes >= 1);
 }
 
 // As many services as there are stay readable, and nothing of what they moved is lost.
-for (const part of ["limit=10", "limit=200&sort=rtt", "group_by=namespace"]) {
+for (const part of ["limit=10", "limit=200&sort=rtt", "group_by=namespace", "group_by=node"]) {
   const topology = await get(`${aggregator}/api/v1/topology?${window}&${part}`);
   assert.equal(bytes(topology), bytes(whole), part);
   assert.ok(topology.nodes.length <= 201, part);

@@ -10,6 +10,7 @@ pub(crate) mod late;
 pub(crate) mod link;
 pub(crate) mod packed;
 pub(crate) mod pairing;
+pub(crate) mod parts;
 pub mod series;
 pub(crate) mod split;
 pub(crate) mod witness;

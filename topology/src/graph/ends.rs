@@ -6,16 +6,60 @@ use super::Graph;
 use crate::{
     count::{
         edges::{EdgeKey, Seen},
-        link::{LinkKey, Row},
+        link::{Link, LinkKey, Row},
         pairing::{Pairing, Sides},
+        parts::{End, Ends},
     },
+    model::Role,
     who::{basis::Basis, evidence::Answer, place::Place, services::ServiceIx},
 };
 
 /// Both ends of a link's edges are `other`.
 pub(super) const BOTH_FOLDED: u8 = 2;
 
+/// What is known of a side of a link: of the halves of a service that are live, else of those that were.
+pub(crate) struct Known {
+    role: Role,
+    service: ServiceIx,
+    live: bool,
+    end: End,
+}
+
 impl Graph {
+    /// What is known of the ends of a link.
+    pub(crate) fn known_ends(&self, link: &Link) -> Vec<Known> {
+        let mut known: Vec<Known> = Vec::new();
+        for half in link.halves.iter().filter_map(|ix| self.halves.get(*ix)) {
+            let (role, service, live) = (half.role(), half.service, half.ended.is_none());
+            let end = End { node: Some(half.node()), workload: Some(half.id.2.workload) };
+            match known.iter_mut().find(|known| (known.role, known.service) == (role, service)) {
+                None => known.push(Known { role, service, live, end }),
+                Some(known) if known.live == live => known.end = known.end.or(end),
+                Some(known) if live => (known.live, known.end) = (live, end),
+                Some(_) => {}
+            }
+        }
+        known
+    }
+
+    /// Between whom a pairing is, as finely as it is known.
+    pub(crate) fn ends_of(
+        &self,
+        link: &LinkKey,
+        known: &[Known],
+        sides: &Sides,
+        pairing: &Pairing,
+    ) -> Ends {
+        let end = |role, service: Option<ServiceIx>, place| {
+            let same = |known: &&Known| known.role == role && Some(known.service) == service;
+            let by_place = || End { node: self.evidence.host_of(place), workload: None };
+            known.iter().find(same).map_or_else(by_place, |known| known.end)
+        };
+        let client = pairing.client.and_then(|at| sides.clients.get(at)).map(|party| party.service);
+        let server = pairing.server.and_then(|at| sides.servers.get(at)).map(|party| party.service);
+        (end(Role::Client, client, link.client), end(Role::Server, server, link.server))
+    }
+
     /// The edge of a pairing of a link that has these rows, and who has told of it; a side without a half is found by
     /// its address.
     pub(crate) fn edge_of(

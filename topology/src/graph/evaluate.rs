@@ -14,6 +14,7 @@ use crate::{
         history::Lost,
         link::{Link, LinkIx, Row},
         pairing::{Pairing, Pairings, Sides},
+        parts::Ends,
     },
     nodes::NodeIx,
     show::step::{EndedStep, Given, GivenSteps, StepEdge},
@@ -33,6 +34,8 @@ struct Target {
     totals: EdgeTotals,
     open: u64,
     seen: Seen,
+    /// Between whom; `None` when nobody is at the link any more.
+    ends: Option<Ends>,
 }
 
 /// What each row gains; one that is not there yet has nothing published.
@@ -242,25 +245,29 @@ impl Graph {
             if at <= link.rows.len() {
                 return true;
             }
-            let edge = self.edges.refer(target.key, &self.services, node, now);
+            let ends = target.ends.unwrap_or_default();
+            let edge = self.edges.refer((target.key, ends), &self.services, node, now);
             room &= edge.is_some();
-            let row = |edge| Row { edge, published: EdgeTotals::default(), open: 0 };
+            let row = |edge| Row { edge, published: EdgeTotals::default(), open: 0, part: None };
             link.rows.extend(edge.map(row));
             edge.is_some()
         });
         let gains = gains_of(&link.rows, &targets, &limits);
         for ((row, gain), target) in link.rows.iter_mut().zip(&gains).zip(&targets) {
+            if let Some(ends) = target.ends {
+                self.edges.place(row, ends, now);
+            }
             if !gain.is_zero() {
                 row.published.merge(gain);
                 match &mut link.late {
-                    None => self.edges.gain(row.edge, gain, target.seen, now),
+                    None => self.edges.gain(row, gain, target.seen, now),
                     Some(late) => {
                         self.gain_late(late, row, target.key, gain, target.seen, now);
                     }
                 }
             }
             let was = std::mem::replace(&mut row.open, target.open);
-            self.edges.set_open(row.edge, was, target.open);
+            self.edges.set_open(row, was, target.open);
         }
         room
     }
@@ -288,8 +295,14 @@ impl Graph {
 
     /// What each row is to come to, those that are not there yet last.
     fn targets(&mut self, link: &Link, sides: &Sides, found: Vec<Pairing>) -> Vec<Target> {
-        let target =
-            |key| Target { key, totals: EdgeTotals::default(), open: 0, seen: Seen::default() };
+        let target = |key| Target {
+            key,
+            totals: EdgeTotals::default(),
+            open: 0,
+            seen: Seen::default(),
+            ends: None,
+        };
+        let known = self.known_ends(link);
         let edges = link.rows.iter().filter_map(|row| self.edges.get(row.edge));
         let mut targets: Vec<_> = edges.map(|edge| target(edge.key)).collect();
         for pairing in found {
@@ -305,6 +318,11 @@ impl Graph {
             let target = &mut targets[at];
             target.open = target.open.saturating_add(pairing.open);
             target.seen.merge(seen);
+            let ends = self.ends_of(&link.key, &known, sides, &pairing);
+            target.ends = Some(match target.ends {
+                Some(others) => (others.0.or(ends.0), others.1.or(ends.1)),
+                None => ends,
+            });
             if target.totals.is_zero() {
                 target.totals = pairing.totals;
             } else {

@@ -129,15 +129,15 @@ impl Graph {
     ) {
         let mut before = EdgeTotals::default();
         for (step, part) in late.take((key.0, key.1), gain) {
-            if self.history.gain(step, row.edge, &part, seen) {
+            if self.history.gain(step, row, &part, seen) {
                 before.merge(&part);
-                self.edges.gain_before(row.edge, &part, now);
+                self.edges.gain_before(row, &part, now);
             }
         }
         // What is placed is never more than the gain.
         let rest = gain.less(&before).unwrap_or_default();
         if !rest.is_zero() {
-            self.edges.gain(row.edge, &rest, seen, now);
+            self.edges.gain(row, &rest, seen, now);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The graph: everything tied together.
 
 mod define;
-mod ends;
+pub(crate) mod ends;
 mod evaluate;
 mod expire;
 pub mod late;

@@ -74,10 +74,10 @@ impl Graph {
         if !gain.is_zero() {
             row.published.merge(gain);
             let seen = Seen { client: true, server: true, by: Basis::BothHalves };
-            edges.gain(row.edge, gain, seen, now);
+            edges.gain(row, gain, seen, now);
         }
         let was = std::mem::replace(&mut row.open, open);
-        edges.set_open(row.edge, was, open);
+        edges.set_open(row, was, open);
         Some(lasting != lead)
     }
 }

@@ -3,6 +3,7 @@
 pub mod coverage;
 pub mod diff;
 pub mod explain;
+mod finer;
 mod fold;
 pub mod group;
 pub mod older;

@@ -3,6 +3,7 @@
 mod asking;
 mod explaining;
 mod externals;
+mod finer;
 mod folding;
 mod joining;
 mod late;

@@ -6,3 +6,4 @@ pub(crate) mod names;
 pub(crate) mod place;
 pub mod rules;
 pub mod services;
+pub mod zones;

@@ -202,6 +202,12 @@ impl Services {
         self.workloads.get(ix.0)
     }
 
+    /// What a workload is called.
+    pub(crate) fn workload_called(&self, ix: WorkloadIx) -> Option<&Workload> {
+        let entry = self.workloads.get(ix.0)?;
+        Some(self.names.get(entry.node, &entry.key.1))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.services.len()
     }
