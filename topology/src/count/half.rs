@@ -61,6 +61,8 @@ pub(crate) struct Half {
     pub(crate) place: Place,
     pub(crate) link: LinkIx,
     pub(crate) opened: Timestamp,
+    /// When it last counted something, as of the tick that saw it.
+    pub(crate) changed_at: Timestamp,
     pub(crate) by: Definition,
     pub(crate) ended: Option<End>,
     pub(crate) whose: Whose,
@@ -206,6 +208,7 @@ impl Halves {
     pub(crate) fn set_back(&mut self, now: Timestamp) {
         for half in self.halves.iter_mut() {
             half.opened = half.opened.min(now);
+            half.changed_at = half.changed_at.min(now);
             if let Whose::Unknown { again_at, .. } = &mut half.whose {
                 *again_at = (*again_at).min(now);
             }
@@ -257,6 +260,7 @@ impl Halves {
             place,
             link,
             opened,
+            changed_at: opened,
             by,
             ended: None,
             whose: Whose::Unknown { asked: 0, again_at: opened },

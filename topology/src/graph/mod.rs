@@ -1,6 +1,7 @@
 //! The graph: everything tied together.
 
 mod define;
+pub(crate) mod ends;
 mod evaluate;
 mod expire;
 pub mod late;
