@@ -13,6 +13,7 @@ use super::{
     half::{Half, HalfIx},
     late::Late,
     split::Split,
+    tied::{Tied, extend},
 };
 use crate::{
     base::{
@@ -27,14 +28,14 @@ use crate::{
 pub(crate) type LinkIx = Key<Link>;
 
 /// Client address, server address, server port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct LinkKey {
     pub(crate) client: Place,
     pub(crate) server: Place,
     pub(crate) server_port: u16,
 }
 
-/// The meeting point of the halves of two addresses and a port.
+/// The meeting point of the halves of two addresses and a port, and of what translations make of them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Link {
     pub(crate) key: LinkKey,
@@ -57,6 +58,8 @@ pub(crate) struct Link {
     pub(crate) split: Option<Box<Split>>,
     /// What came late and is not published yet.
     pub(crate) late: Option<Box<Late>>,
+    /// What translations have told of it.
+    pub(crate) tied: Option<Box<Tied>>,
 }
 
 /// What a link has published for an edge.
@@ -75,6 +78,8 @@ pub(crate) struct Rest {
     pub(crate) service: ServiceIx,
     /// Whose connections they were, when that was in question and answered.
     pub(crate) client: Option<ServiceIx>,
+    /// Of a link that is tied: their addresses and port, then what translations made of them.
+    pub(crate) reach: Vec<LinkKey>,
     pub(crate) totals: EdgeTotals,
 }
 
@@ -93,6 +98,7 @@ impl Link {
             folded: 0,
             split: None,
             late: None,
+            tied: None,
         }
     }
 
@@ -109,16 +115,22 @@ impl Link {
     }
 
     /// Keeps what a half has counted after it is forgotten.
-    pub(crate) fn keep(&mut self, half: &Half, client: Option<ServiceIx>) {
+    pub(crate) fn keep(&mut self, ix: HalfIx, half: &Half, client: Option<ServiceIx>) {
         let role = half.role();
+        let reach = self.reach_of(ix, half);
+        self.forget_told(ix);
         let same = |rest: &&mut Rest| {
             (rest.role, rest.service, rest.client) == (role, half.service, client)
+                && rest.reach.first() == reach.first()
         };
         let totals = match self.rests.iter_mut().find(same) {
-            Some(rest) => &mut rest.totals,
+            Some(rest) => {
+                extend(&mut rest.reach, &reach);
+                &mut rest.totals
+            }
             None => {
                 let totals = EdgeTotals::default();
-                self.rests.push(Rest { role, service: half.service, client, totals });
+                self.rests.push(Rest { role, service: half.service, client, reach, totals });
                 match self.rests.last_mut() {
                     Some(rest) => &mut rest.totals,
                     None => return,
@@ -145,9 +157,13 @@ impl Link {
         for mut rest in std::mem::take(&mut self.rests) {
             rest.service = name(rest.role, rest.service);
             rest.client = rest.client.map(|client| name(Role::Client, client));
-            let whose = |rest: &Rest| (rest.role, rest.service, rest.client);
+            let own = |rest: &Rest| rest.reach.first().copied();
+            let whose = |rest: &Rest| (rest.role, rest.service, rest.client, own(rest));
             match rests.iter_mut().find(|known| whose(known) == whose(&rest)) {
-                Some(known) => known.totals.merge(&rest.totals),
+                Some(known) => {
+                    extend(&mut known.reach, &rest.reach);
+                    known.totals.merge(&rest.totals);
+                }
                 None => rests.push(rest),
             }
         }
@@ -163,7 +179,7 @@ impl Link {
 pub(crate) struct Links {
     links: Arena<Link>,
     #[serde(skip)]
-    by_key: HashMap<LinkKey, LinkIx>,
+    pub(super) by_key: HashMap<LinkKey, LinkIx>,
     /// Links to look at in the next tick.
     pub(crate) queue: Vec<LinkIx>,
 }
@@ -176,7 +192,8 @@ impl Links {
 
     /// Finishes what was read back.
     pub(crate) fn resume(&mut self) {
-        self.by_key = self.links.iter().map(|(ix, link)| (link.key, ix)).collect();
+        let keys = self.links.iter().flat_map(|(ix, link)| link.keys().map(move |key| (*key, ix)));
+        self.by_key = keys.collect();
     }
 
     /// The clock was ahead and has been set back: nothing waits for what it said.
@@ -216,7 +233,9 @@ impl Links {
 
     pub(crate) fn remove(&mut self, ix: LinkIx) -> Option<Link> {
         let link = self.links.remove(ix)?;
-        self.by_key.remove(&link.key);
+        for key in link.keys() {
+            self.by_key.remove(key);
+        }
         Some(link)
     }
 

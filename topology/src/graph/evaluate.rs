@@ -1,5 +1,7 @@
 //! A tick: links that changed are paired, and what they gained is published.
 
+use common::HistogramKind;
+
 use super::Graph;
 use crate::{
     base::{
@@ -57,6 +59,43 @@ fn gains_of(
         })
         .collect();
     gains(&changes, limits)
+}
+
+/// Two links were one all the time: what each has published of the same connections by itself is not owed twice.
+fn write_off(rows: &mut [Row], targets: &[Target]) {
+    let targets = || targets.iter().take(rows.len()).map(|target| &target.totals);
+    let all: EdgeTotals = sum(targets());
+    let all_published: EdgeTotals = sum(rows.iter().map(|row| &row.published));
+    let mut cuts: Vec<EdgeTotals> = rows.iter().map(|row| row.published.clone()).collect();
+    for measure in Measure::ALL {
+        let mut owed = all_published.get(measure).saturating_sub(all.get(measure));
+        for (cut, target) in cuts.iter_mut().zip(targets()) {
+            let published = cut.get(measure);
+            let less = published.saturating_sub(target.get(measure)).min(owed);
+            owed -= less;
+            cut.limit(measure, published - less);
+        }
+    }
+    for kind in HistogramKind::ALL {
+        let count = |totals: &EdgeTotals| totals.histogram(kind).count();
+        let mut owed = count(&all_published).saturating_sub(count(&all));
+        for (cut, target) in cuts.iter_mut().zip(targets()) {
+            let beyond = cut.histogram(kind).beyond(target.histogram(kind), owed);
+            owed -= beyond.count();
+            for (bucket, count) in beyond.iter() {
+                cut.histogram_mut(kind).take(bucket, count);
+            }
+        }
+    }
+    for (row, cut) in rows.iter_mut().zip(cuts) {
+        row.published = cut;
+    }
+}
+
+fn sum<'a>(all: impl Iterator<Item = &'a EdgeTotals>) -> EdgeTotals {
+    let mut sum = EdgeTotals::default();
+    all.for_each(|totals| sum.merge(totals));
+    sum
 }
 
 impl Graph {
@@ -135,7 +174,7 @@ impl Graph {
         if link.is_gathering(now) {
             return next;
         }
-        let both = !sides.clients.is_empty() && !sides.servers.is_empty();
+        let both = !sides.clients.is_empty() && !sides.servers.is_empty() && !sides.has_strangers();
         let old = now.since(link.first_seen) >= self.config.settle_after
             && !self.lacks_a_late_side(link, &sides, now);
         let settles = !link.settled && (old || (both && !sides.asking));
@@ -143,6 +182,7 @@ impl Graph {
         if !link.settled {
             return next;
         }
+        link.note_plain(&sides);
         let (lasting, waiting) = self.agree(link, &sides, settles, now);
         let undivided = self.divide(link, &mut sides, now);
         self.trim_late(link, &sides);
@@ -159,22 +199,26 @@ impl Graph {
     /// who is there, and edges to somebody else would stay.
     fn lacks_a_late_side(&self, link: &Link, sides: &Sides, now: Timestamp) -> bool {
         let patience = self.config.node_return;
-        let place = match (sides.clients.is_empty(), sides.servers.is_empty()) {
-            (true, false) => link.key.client,
-            (false, true) => link.key.server,
-            _ => return false,
+        let empty = (sides.clients.is_empty(), sides.servers.is_empty());
+        let lags = |key: &LinkKey| {
+            let place = match empty {
+                (true, false) => key.client,
+                (false, true) => key.server,
+                _ => return false,
+            };
+            let host = self.evidence.host_of(place).and_then(|host| self.nodes.get(host));
+            host.is_some_and(|host| host.lags(now, patience))
         };
-        now.since(link.first_seen) < patience
-            && self
-                .evidence
-                .host_of(place)
-                .and_then(|host| self.nodes.get(host))
-                .is_some_and(|host| host.lags(now, patience))
+        now.since(link.first_seen) < patience && link.keys().any(lags)
     }
 
     /// Splits what servers counted for several clients together, and tells whether there is more.
     fn divide(&self, link: &mut Link, sides: &mut Sides, now: Timestamp) -> bool {
         if sides.wholes.is_empty() {
+            if link.tied.is_some() {
+                // What it said before is published.
+                link.split = None;
+            }
             return false;
         }
         let key = |row: &Row| self.edges.get(row.edge).map(|edge| edge.key);
@@ -251,6 +295,11 @@ impl Graph {
             link.rows.extend(edge.map(row));
             edge.is_some()
         });
+        if let Some(tied) = &mut link.tied
+            && std::mem::take(&mut tied.fresh)
+        {
+            write_off(&mut link.rows, &targets);
+        }
         let gains = gains_of(&link.rows, &targets, &limits);
         for ((row, gain), target) in link.rows.iter_mut().zip(&gains).zip(&targets) {
             if !gain.is_zero() {
@@ -296,7 +345,7 @@ impl Graph {
         let edges = link.rows.iter().filter_map(|row| self.edges.get(row.edge));
         let mut targets: Vec<_> = edges.map(|edge| target(edge.key)).collect();
         for pairing in found {
-            let key = self.edge_key(&link.key, link.folded, sides, &pairing);
+            let key = self.edge_key(link.folded, sides, &pairing);
             let at = match targets.iter().position(|target| target.key == key) {
                 Some(at) => at,
                 None if pairing.totals.is_zero() && pairing.open == 0 => continue,
@@ -318,16 +367,12 @@ impl Graph {
     }
 
     /// The edge of a pairing; a side without a half is found by its address.
-    pub(crate) fn edge_key(
-        &mut self,
-        link: &LinkKey,
-        folded: u8,
-        sides: &Sides,
-        pairing: &Pairing,
-    ) -> EdgeKey {
-        let client = pairing.client.and_then(|at| sides.clients.get(at)).map(|party| party.service);
-        let server = pairing.server.and_then(|at| sides.servers.get(at)).map(|party| party.service);
+    pub(crate) fn edge_key(&mut self, folded: u8, sides: &Sides, pairing: &Pairing) -> EdgeKey {
+        let client = pairing.client.and_then(|at| sides.clients.get(at));
+        let server = pairing.server.and_then(|at| sides.servers.get(at));
         if folded > 0 {
+            let (client, server) =
+                (client.map(|party| party.service), server.map(|party| party.service));
             let other = self.services.other();
             return match (client, server) {
                 (Some(client), None) if folded < BOTH_FOLDED => (client, other, 0),
@@ -335,11 +380,18 @@ impl Graph {
                 _ => (other, other, 0),
             };
         }
-        (
-            client.unwrap_or_else(|| self.service_at(link.client, None)),
-            server.unwrap_or_else(|| self.service_at(link.server, Some(link.server_port))),
-            link.server_port,
-        )
+        match (client, server) {
+            (Some(client), Some(server)) => (client.service, server.service, server.port),
+            (Some(client), None) => {
+                let LinkKey { server, server_port, .. } = client.away;
+                (client.service, self.service_at(server, Some(server_port)), server_port)
+            }
+            (None, Some(server)) => {
+                (self.service_at(server.away.client, None), server.service, server.port)
+            }
+            // No pairing is without both.
+            (None, None) => (self.services.other(), self.services.other(), 0),
+        }
     }
 
     fn service_at(&mut self, place: Place, server_port: Option<u16>) -> ServiceIx {

@@ -145,7 +145,7 @@ impl Graph {
         let Some(link) = self.links.get_mut(half.link) else { return };
         link.halves.retain(|other| *other != ix);
         if !link.halves.is_empty() {
-            link.keep(&half, client);
+            link.keep(ix, &half, client);
             if link.is_crowded() {
                 self.fold_rests(half.link);
             }

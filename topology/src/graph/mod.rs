@@ -11,6 +11,7 @@ pub mod room;
 mod sides;
 mod signals;
 pub mod snapshot;
+mod translate;
 
 use common::{Counter, HistogramKind};
 

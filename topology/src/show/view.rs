@@ -205,10 +205,10 @@ impl Graph {
                 }
                 continue;
             }
-            let (key, folded, mut sides) = (link.key, link.folded, self.sides(link, now));
+            let (folded, mut sides) = (link.folded, self.sides(link, now));
             sides.divide();
             for pairing in sides.pair(&Lead::UNLIMITED).pairings {
-                let key = self.edge_key(&key, folded, &sides, &pairing);
+                let key = self.edge_key(folded, &sides, &pairing);
                 let sum = add(sums, &mut by_key, key, &pairing.totals, pairing.seen());
                 sum.open = sum.open.saturating_add(pairing.open);
             }
