@@ -180,6 +180,9 @@ pub(crate) struct Links {
     links: Arena<Link>,
     #[serde(skip)]
     pub(super) by_key: HashMap<LinkKey, LinkIx>,
+    /// Keys with an address that one side alone takes for its host's own, by what others make of them.
+    #[serde(skip)]
+    pub(super) scoped: HashMap<LinkKey, Vec<LinkKey>>,
     /// Links to look at in the next tick.
     pub(crate) queue: Vec<LinkIx>,
 }
@@ -187,13 +190,15 @@ pub(crate) struct Links {
 impl Links {
     /// What has to be stored; the rest follows from it.
     pub(crate) fn stored(&self) -> Self {
-        Links { links: self.links.clone(), by_key: HashMap::new(), queue: self.queue.clone() }
+        Links { links: self.links.clone(), queue: self.queue.clone(), ..Links::default() }
     }
 
     /// Finishes what was read back.
     pub(crate) fn resume(&mut self) {
         let keys = self.links.iter().flat_map(|(ix, link)| link.keys().map(move |key| (*key, ix)));
         self.by_key = keys.collect();
+        let keys: Vec<LinkKey> = self.by_key.keys().copied().collect();
+        keys.iter().for_each(|key| self.note_scoped(key));
     }
 
     /// The clock was ahead and has been set back: nothing waits for what it said.
@@ -227,14 +232,20 @@ impl Links {
     }
 
     pub(crate) fn meet(&mut self, key: LinkKey, now: Timestamp) -> LinkIx {
-        let links = &mut self.links;
-        *self.by_key.entry(key).or_insert_with(|| links.insert(Link::new(key, now)))
+        if let Some(ix) = self.by_key.get(&key) {
+            return *ix;
+        }
+        let ix = self.links.insert(Link::new(key, now));
+        self.by_key.insert(key, ix);
+        self.note_scoped(&key);
+        ix
     }
 
     pub(crate) fn remove(&mut self, ix: LinkIx) -> Option<Link> {
         let link = self.links.remove(ix)?;
         for key in link.keys() {
             self.by_key.remove(key);
+            self.forget_scoped(key);
         }
         Some(link)
     }

@@ -11,6 +11,7 @@ pub(crate) mod link;
 pub(crate) mod packed;
 pub(crate) mod pairing;
 pub(crate) mod reach;
+mod scoped;
 pub mod series;
 pub(crate) mod split;
 pub(crate) mod tied;

@@ -193,6 +193,7 @@ impl Links {
                 None if full => refused += 1,
                 None => {
                     self.by_key.insert(*key, ix);
+                    self.note_scoped(key);
                     if let Some(link) = self.get_mut(ix) {
                         link.tied_mut().keys.push(*key);
                     }
@@ -224,6 +225,7 @@ impl Links {
         let gone = self.remove(lost)?;
         for key in gone.keys() {
             self.by_key.insert(*key, kept);
+            self.note_scoped(key);
         }
         self.get_mut(kept)?.absorb(gone, edges);
         Some((lost, kept))

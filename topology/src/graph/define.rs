@@ -121,6 +121,7 @@ impl Graph {
         self.links.enqueue(link);
         let served = (key.role == Role::Server).then_some(key.server_port);
         self.evidence.half(place, served, service, Change::Comes);
+        self.tie_scopes(half, now);
         Ok(half)
     }
 

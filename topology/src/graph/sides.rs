@@ -22,7 +22,7 @@ impl Graph {
         let alone = link.tied.is_some() && self.is_one_sided(link);
         for (ix, half) in link.halves.iter().filter_map(|ix| Some((*ix, self.halves.get(*ix)?))) {
             let role = half.role();
-            let meeting = Meeting { own: link.key_of(half), reach: link.reach_of(ix, half) };
+            let meeting = self.meeting(role, link.key_of(half), link.reach_of(ix, half));
             let party = party(sides.of(role), role, half.service, meeting, alone);
             party.totals.add_half(role, &half.counters, &half.histograms);
             party.open = party.open.saturating_add(half.open());
@@ -31,7 +31,7 @@ impl Graph {
         }
         for rest in &link.rests {
             let own = rest.reach.first().copied().unwrap_or(link.key);
-            let meeting = Meeting { own, reach: rest.reach.clone() };
+            let meeting = self.meeting(rest.role, own, rest.reach.clone());
             let party = party(sides.of(rest.role), rest.role, rest.service, meeting, alone);
             party.totals.merge(&rest.totals);
         }
@@ -48,6 +48,24 @@ impl Graph {
         sides
     }
 
+    /// The other side is looked for beyond the translation, where that leads to one place at which somebody is known to
+    /// be: an address that nobody covers is better named as this side has it.
+    fn meeting(&self, role: Role, own: LinkKey, reach: Vec<LinkKey>) -> Meeting {
+        let place = |key: &LinkKey| match role {
+            Role::Client => (key.server, Some(key.server_port)),
+            Role::Server => (key.client, None),
+        };
+        let away = match reach.get(1..) {
+            Some([first, more @ ..]) if more.iter().all(|key| place(key) == place(first)) => {
+                let (away, port) = place(first);
+                let known = !matches!(self.evidence.who(away, port), Answer::External(_));
+                if known { *first } else { own }
+            }
+            _ => own,
+        };
+        Meeting { own, away, reach }
+    }
+
     fn is_one_sided(&self, link: &Link) -> bool {
         let halves = link.halves.iter().filter_map(|ix| self.halves.get(*ix)).map(Half::role);
         let mut roles = halves.chain(link.rests.iter().map(|rest| rest.role));
@@ -59,18 +77,17 @@ impl Graph {
     /// told of it, or as long as no half is known at all that it can have talked to.
     fn find_elsewhere(&self, client: &mut Party, servers: &[Party], meets: bool) {
         let answered = |key: &LinkKey| servers.iter().any(|server| server.reach.contains(key));
+        let who = |key: &LinkKey| self.evidence.who(key.server, Some(key.server_port));
         // A host is nobody in particular: its agent may be about to say who it is.
-        let known = |key: &LinkKey| match self.evidence.who(key.server, Some(key.server_port)) {
-            Answer::Service(_) | Answer::External(_) => true,
-            Answer::Host(_) | Answer::Other => false,
-        };
+        let known = |key: &LinkKey| matches!(who(key), Answer::Service(_) | Answer::External(_));
         let open: Vec<LinkKey> =
             client.led_to.iter().filter(|key| !answered(key) && known(key)).copied().collect();
         client.elsewhere = !open.is_empty() || !meets;
         if let Some(first) = open.first() {
             let ends = |key: &LinkKey| (key.server, key.server_port);
             let same = open.iter().all(|key| ends(key) == ends(first));
-            client.away = if same { *first } else { client.own };
+            let service = matches!(who(first), Answer::Service(_));
+            client.away = if same && service { *first } else { client.own };
         }
     }
 
@@ -123,22 +140,10 @@ impl Graph {
 /// Where somebody's halves meet those of the others.
 struct Meeting {
     own: LinkKey,
-    /// The same and what translations make of it, of a link that is tied.
+    /// Where to look for the other side.
+    away: LinkKey,
+    /// The first and what translations make of it, of a link that is tied.
     reach: Vec<LinkKey>,
-}
-
-impl Meeting {
-    /// Where to look for the other side: beyond the translation, where that leads to one place.
-    fn away(&self, role: Role) -> LinkKey {
-        let place = |key: &LinkKey| match role {
-            Role::Client => (key.server, key.server_port),
-            Role::Server => (key.client, 0),
-        };
-        match self.reach.get(1..) {
-            Some([first, more @ ..]) if more.iter().all(|key| place(key) == place(first)) => *first,
-            _ => self.own,
-        }
-    }
 }
 
 /// The party of a service, to which this is added. When there is nobody on the other side (`alone`), those who look for
@@ -150,20 +155,19 @@ fn party(
     meeting: Meeting,
     alone: bool,
 ) -> &mut Party {
-    let away = meeting.away(role);
     let port = if role == Role::Server { meeting.own.server_port } else { 0 };
     let same = |party: &Party| {
-        (party.service, party.port) == (service, port) && (!alone || party.away == away)
+        (party.service, party.port) == (service, port) && (!alone || party.away == meeting.away)
     };
     let at = parties.iter().position(same).unwrap_or_else(|| {
-        let own = meeting.own;
+        let Meeting { own, away, .. } = meeting;
         parties.push(Party { away, ..Party::new(service, port, own) });
         parties.len() - 1
     });
     let party = &mut parties[at];
     // Whichever came first.
     party.own = party.own.min(meeting.own);
-    party.away = party.away.min(away);
+    party.away = party.away.min(meeting.away);
     if !meeting.reach.is_empty() {
         let told = meeting.reach.get(1..).filter(|told| !told.is_empty());
         extend(&mut party.led_to, told.unwrap_or(&meeting.reach));

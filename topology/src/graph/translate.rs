@@ -25,7 +25,7 @@ impl Graph {
     ) {
         let now = self.see(now);
         let Some(half) = self.halves.get(ix).filter(|half| !half.id.2.is_folded()) else { return };
-        let (node, mut link) = (half.node(), half.link);
+        let (node, link) = (half.node(), half.link);
         let Some(boot) = self.nodes.get(node).map(|node| node.life.boot) else { return };
         let own = self.links.get(link).map(|link| link.key_of(half));
         let place = |address| Place::of(node, boot, address);
@@ -40,6 +40,26 @@ impl Graph {
             .map(key)
             .filter(|key| is_place(key.client) && is_place(key.server) && Some(*key) != own)
             .collect();
+        let other_scopes: Vec<_> =
+            told.iter().flat_map(|key| self.links.counterparts(key)).collect();
+        told.extend(other_scopes);
+        told.retain(|key| Some(*key) != own);
+        self.tie(ix, told, now);
+    }
+
+    /// A half meets those to whom an address that its host takes for its own, or does not, has another scope.
+    pub(super) fn tie_scopes(&mut self, ix: HalfIx, now: Timestamp) {
+        let Some(half) = self.halves.get(ix).filter(|half| !half.id.2.is_folded()) else { return };
+        let Some(key) = self.links.get(half.link).map(|link| link.key_of(half)) else { return };
+        let others = self.links.counterparts(&key);
+        if !others.is_empty() {
+            self.tie(ix, others, now);
+        }
+    }
+
+    fn tie(&mut self, ix: HalfIx, mut told: Vec<LinkKey>, now: Timestamp) {
+        let Some(half) = self.halves.get(ix) else { return };
+        let (node, mut link) = (half.node(), half.link);
         told.sort_unstable();
         told.dedup();
         let known = self.links.told(link, ix);

@@ -137,7 +137,7 @@ fn a_server_that_nobody_covers_is_not_another_one() {
     world.exchange(web, 30, 3);
     world.pass(30);
     let truth =
-        [row("web", "external 192.0.2.7", 8080, 1, 30, 3), row("web", "one", 8080, 1, 100, 10)];
+        [row("web", "external 10.96.0.10", 80, 1, 30, 3), row("web", "one", 8080, 1, 100, 10)];
     assert_eq!(world.edges(), truth);
     world.exchange(web, 5, 5);
     world.exchange(one, 5, 5);
@@ -249,6 +249,96 @@ fn links_do_not_grow_without_end() {
     world.pass(1);
     let node = world.graph.nodes().next().unwrap();
     assert_eq!(node.losses().next(), Some(("aggregator_translations_refused", 44)));
+}
+
+fn local(text: &str) -> model::Address {
+    model::Address { ip: ip(text), scope: model::Scope::Network(7) }
+}
+
+#[test]
+fn routed_addresses_behind_bridges_meet() {
+    for reversed in [false, true] {
+        let mut world = World::new();
+        let (a, b) = (world.node("a", A), world.node("b", B));
+        for client in [!reversed, reversed] {
+            if client {
+                let web = world.client(a, "web", local(POD), global("10.244.1.9"), 80);
+                world.exchange(web, 100, 10);
+            } else {
+                let api = world.server(b, "api", local("10.244.1.9"), global(POD), 80);
+                world.exchange(api, 10, 100);
+            }
+        }
+        world.pass(5);
+        assert_eq!(published(&world), [row("web", "api", 80, 1, 100, 10)]);
+    }
+}
+
+#[test]
+fn a_translation_leads_to_an_address_behind_a_bridge() {
+    for reversed in [false, true] {
+        let mut world = World::new();
+        let (a, b) = (world.node("a", A), world.node("b", B));
+        let web = world.client(a, "web", global(A), global(VIP), 80);
+        world.exchange(web, 100, 10);
+        if reversed {
+            world.tell(web, &[ends(A, "10.244.1.9", 8080)]);
+        }
+        let api = world.server(b, "api", local("10.244.1.9"), global(A), 8080);
+        world.exchange(api, 10, 100);
+        world.tell(web, &[ends(A, "10.244.1.9", 8080)]);
+        world.pass(5);
+        assert_eq!(published(&world), [row("web", "api", 8080, 1, 100, 10)]);
+    }
+}
+
+#[test]
+fn the_same_addresses_on_two_hosts_are_two_places() {
+    let mut world = World::new();
+    let d = world.node("d", D);
+    for (name, address) in [("a", A), ("b", B)] {
+        let node = world.node(name, address);
+        let (web, api) = (format!("web-{name}"), format!("api-{name}"));
+        let client = world.client(node, &web, local("172.17.0.3"), local("172.17.0.2"), 80);
+        let server = world.server(node, &api, local("172.17.0.2"), local("172.17.0.3"), 80);
+        world.exchange(client, 100, 10);
+        world.exchange(server, 10, 100);
+        // To the outside, from the same address.
+        let out = world.client(node, &web, local("172.17.0.3"), global(D), 443);
+        world.exchange(out, 5, 6);
+        world.tell(out, &[ends(address, D, 443)]);
+        let bank = world.server(d, "bank", global(D), global(address), 443);
+        world.exchange(bank, 6, 5);
+    }
+    // Nobody can say which of the two this was.
+    let lost = world.client(d, "lost", global(D), global("172.17.0.2"), 80);
+    world.exchange(lost, 1, 1);
+    world.pass(15);
+    let truth = [
+        row("lost", "external 172.17.0.2", 80, 1, 1, 1),
+        row("web-a", "api-a", 80, 1, 100, 10),
+        row("web-a", "bank", 443, 1, 5, 6),
+        row("web-b", "api-b", 80, 1, 100, 10),
+        row("web-b", "bank", 443, 1, 5, 6),
+    ];
+    assert_eq!(world.edges(), truth);
+}
+
+#[test]
+fn a_refusal_behind_a_bridge_is_its_workloads() {
+    let mut world = World::new();
+    let (a, b) = (world.node("a", A), world.node("b", B));
+    world.graph.set_host_namespace(b, Some(ROOT));
+    let inner = model::NodeAddress { address: local("10.244.1.9"), network_namespace: 77 };
+    let own = model::NodeAddress { address: global(B), network_namespace: ROOT };
+    world.graph.set_addresses(b, vec![own, inner]);
+    let api = world.client(b, "api", local("10.244.1.9"), global("192.0.2.1"), 443);
+    world.exchange(api, 1, 1);
+    let web = world.client(a, "web", global(A), global("10.244.1.9"), 81);
+    world.exchange(web, 1, 1);
+    world.add(web, &[(Counter::FailedRefused, 2)]);
+    world.pass(12);
+    assert_eq!(world.edges()[1], row("web", "api", 81, 1, 1, 1));
 }
 
 /// What is told, in any order.
