@@ -1,7 +1,7 @@
 //! Who is behind a translated address: which halves the kernel translates addresses for, and into what.
 //!
 //! Connection tracking is asked for all translated connections of a network namespace at once, when halves are new or
-//! have new connections, and never about a single one. How long that took says how long the next time has to wait.
+//! have new connections, and never about a single one. What that took says how long the next time has to wait.
 
 pub(crate) mod conntrack;
 mod wanted;
@@ -29,6 +29,9 @@ const REST: u32 = 50;
 
 /// But at least this long.
 const LEAST_REST: Duration = Duration::from_millis(200);
+
+/// And at most this long.
+const MOST_REST: Duration = Duration::from_secs(10);
 
 /// Network namespaces that are asked in besides the host's.
 const NAMESPACES: usize = 256;
@@ -71,7 +74,7 @@ impl Nat {
         if self.not_before.is_some_and(|moment| now < moment) || !report.take_untranslated() {
             return;
         }
-        let began = Instant::now();
+        let before = busy();
         let wanted = Wanted::of(report.ends_of_slots(now));
         let scopes = addresses.scopes();
         let mut found: HashMap<u32, Vec<Ends>> = HashMap::new();
@@ -98,7 +101,9 @@ impl Nat {
         for (half, ends) in found {
             self.misses.refused += report.translate(half, &ends);
         }
-        self.not_before = Some(now + LEAST_REST.max(began.elapsed() * REST));
+        // Of processor time: a busy host is not to make it wait for longer.
+        let took = busy().saturating_sub(before);
+        self.not_before = Some(now + (took * REST).clamp(LEAST_REST, MOST_REST));
     }
 
     fn note(&mut self, read: &io::Result<Read>) {
@@ -147,6 +152,12 @@ impl Nat {
             essential: false,
         }
     }
+}
+
+/// Processor time of the agent so far.
+fn busy() -> Duration {
+    let clock = nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID;
+    nix::time::clock_gettime(clock).map(Duration::from).unwrap_or_default()
 }
 
 fn read(visit: impl FnMut(Entry)) -> io::Result<Read> {

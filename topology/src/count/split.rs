@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     edges::EdgeKey,
     known::Known,
-    pairing::{Cell, Sides, find, find_server},
+    pairing::{Cell, Party, Sides, find, find_server},
 };
 use crate::{
     base::{
@@ -152,6 +152,15 @@ impl Sides {
     /// Servers with something that is in no cell.
     pub(super) fn undivided(&self) -> impl Iterator<Item = usize> {
         (0..).zip(&self.wholes).filter(|(_, whole)| !whole.totals.is_zero()).map(|(at, _)| at)
+    }
+
+    /// Whether clients and servers have told the same in all.
+    pub(super) fn tell_the_same(&self) -> bool {
+        let sum = |parties: &[Party], measure| {
+            parties.iter().map(|party| u128::from(party.totals.get(measure))).sum::<u128>()
+        };
+        let same = |measure| sum(&self.clients, measure) == sum(&self.servers, measure);
+        TELLING.into_iter().all(same)
     }
 
     /// Whether the clients' numbers are the servers'.

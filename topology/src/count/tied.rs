@@ -7,7 +7,7 @@
 //! Not everybody at such a link can have talked to everybody: a half has to do with those alone that it has an address
 //! pair and port in common with, by its own account or by what translations make of it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ use super::{
     link::{Link, LinkIx, LinkKey, Links, Row},
     pairing::{Party, Sides},
 };
-use crate::model::Role;
+use crate::{base::time::Timestamp, model::Role};
 
 /// Address pairs and ports of one link.
 const MOST_KEYS: usize = 1024;
@@ -32,8 +32,8 @@ pub(crate) struct Tied {
     keys: Vec<LinkKey>,
     /// What the other ends of each half see.
     told: BTreeMap<HalfIx, Vec<LinkKey>>,
-    /// Two links have become one since it was last published.
-    pub(crate) fresh: bool,
+    /// Since when more is known of who meets here than when it was last published.
+    pub(crate) fresh: Option<Timestamp>,
     /// Halves of which it was found that they are the two ends of the same connections, and those of nobody else.
     plain: Option<[HalfIx; 2]>,
 }
@@ -86,6 +86,14 @@ impl Link {
         self.tied.as_deref().is_none_or(plain)
     }
 
+    /// Whether its sides have not told of the same moment yet since more is known of who meets here: somebody else's part
+    /// may be in what a client or a server has counted.
+    pub(crate) fn waits_to_fit(&self, sides: &Sides, now: Timestamp, patience: Duration) -> bool {
+        let fresh = self.tied.as_ref().and_then(|tied| tied.fresh);
+        let waits = fresh.is_some_and(|since| now.since(since) < patience);
+        waits && !sides.clients.is_empty() && !sides.servers.is_empty() && !sides.tell_the_same()
+    }
+
     /// Finds out whether it is that.
     pub(crate) fn note_plain(&mut self, sides: &Sides) {
         let Some(tied) = &mut self.tied else { return };
@@ -102,6 +110,14 @@ impl Link {
             }
             _ => None,
         };
+    }
+
+    /// More is known of who meets here, if translations have to do with it.
+    pub(crate) fn freshen(&mut self, now: Timestamp) {
+        if let Some(tied) = &mut self.tied {
+            tied.fresh = Some(now);
+            tied.plain = None;
+        }
     }
 
     pub(super) fn forget_told(&mut self, half: HalfIx) {
@@ -130,7 +146,6 @@ impl Link {
         other.tied_mut();
         let tied = self.tied_mut();
         tied.plain = None;
-        tied.fresh = true;
         tied.keys.push(other.key);
         if let Some(theirs) = other.tied {
             tied.keys.extend(theirs.keys);

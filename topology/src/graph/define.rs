@@ -116,6 +116,7 @@ impl Graph {
             link.halves.push(half);
             if !alike {
                 link.gather(now, self.config.gather_for, self.config.settle_after);
+                link.freshen(now);
             }
         }
         self.links.enqueue(link);

@@ -177,9 +177,10 @@ impl Graph {
         let both = !sides.clients.is_empty() && !sides.servers.is_empty() && !sides.has_strangers();
         let old = now.since(link.first_seen) >= self.config.settle_after
             && !self.lacks_a_late_side(link, &sides, now);
-        let settles = !link.settled && (old || (both && !sides.asking));
+        let waits = link.waits_to_fit(&sides, now, self.config.settle_after);
+        let settles = !link.settled && !waits && (old || (both && !sides.asking));
         link.settled |= settles;
-        if !link.settled {
+        if waits || !link.settled {
             return next;
         }
         link.note_plain(&sides);
@@ -296,7 +297,7 @@ impl Graph {
             edge.is_some()
         });
         if let Some(tied) = &mut link.tied
-            && std::mem::take(&mut tied.fresh)
+            && tied.fresh.take().is_some()
         {
             write_off(&mut link.rows, &targets);
         }

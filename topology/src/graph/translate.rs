@@ -3,7 +3,10 @@
 use super::Graph;
 use crate::{
     base::time::Timestamp,
-    count::{half::HalfIx, link::LinkKey},
+    count::{
+        half::HalfIx,
+        link::{LinkIx, LinkKey},
+    },
     model::Ends,
     who::place::Place,
 };
@@ -73,26 +76,29 @@ impl Graph {
             if lost == link {
                 link = kept;
             }
-            self.move_to_link(kept, now);
+            self.move_to_link(kept);
         }
         if refused > 0 {
             self.add_loss(node, NO_ROOM, refused as u64);
         }
-        if !told.is_empty() {
-            self.halves.mark(ix);
-            self.links.enqueue(link);
+        if told.is_empty() {
+            return;
         }
+        if let Some(link) = self.links.get_mut(link) {
+            link.gather(now, self.config.gather_for, self.config.settle_after);
+            link.freshen(now);
+        }
+        self.halves.mark(ix);
+        self.links.enqueue(link);
     }
 
-    /// A link has taken over another: its halves are to know, and it waits for more of them.
-    fn move_to_link(&mut self, ix: crate::count::link::LinkIx, now: Timestamp) {
-        let Some(link) = self.links.get_mut(ix) else { return };
-        link.gather(now, self.config.gather_for, self.config.settle_after);
+    /// A link has taken over another: its halves are to know.
+    fn move_to_link(&mut self, ix: LinkIx) {
+        let Some(link) = self.links.get(ix) else { return };
         for half in &link.halves {
             if let Some(half) = self.halves.get_mut(*half) {
                 half.link = ix;
             }
         }
-        self.links.enqueue(ix);
     }
 }
