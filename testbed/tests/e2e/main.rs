@@ -16,6 +16,7 @@ mod flood;
 mod handover;
 mod hints;
 mod interfaces;
+mod nat;
 mod older;
 mod payload;
 mod pinned;

@@ -149,7 +149,7 @@ impl Graph {
         }
         link.halves.retain(|other| *other != ix);
         if !link.halves.is_empty() {
-            link.keep(&half, client);
+            link.keep(ix, &half, client);
             if link.is_crowded() {
                 self.fold_rests(half.link);
             }
