@@ -12,6 +12,7 @@ pub mod environment;
 pub mod error;
 pub mod fleet;
 pub mod lab;
+pub mod random;
 pub mod traffic;
 pub mod truth;
 

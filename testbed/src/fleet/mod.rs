@@ -108,6 +108,20 @@ impl Fleet {
     /// # Errors
     /// As [`Fleet::add_agent`].
     pub fn add_agent_with(&mut self, host: &Host, args: &[&str]) -> Result<()> {
+        self.launch(host, args)?;
+        self.await_agents(&[host])
+    }
+
+    /// Starts an agent on each of these hosts, all at once, as [`Fleet::add_agent`] does on one.
+    ///
+    /// # Errors
+    /// As [`Fleet::add_agent`].
+    pub fn add_agents(&mut self, hosts: &[&Host]) -> Result<()> {
+        hosts.iter().try_for_each(|host| self.launch(host, &[]))?;
+        self.await_agents(hosts)
+    }
+
+    fn launch(&mut self, host: &Host, args: &[&str]) -> Result<()> {
         let node = host.name().to_owned();
         let pki = host.folder().join("pki");
         // An agent that takes the place of another has its certificate.
@@ -126,17 +140,31 @@ impl Fleet {
             .args([OsString::from("--tls-key"), file(format!("{node}.key"))])
             .args(args)
             .log(host.folder().join(format!("agent-{node}.log")));
-        let mut process = host.spawn_system(&spawn)?;
-        wait_until_ok(host, &format!("http://{AGENT_HTTP}/healthz"), &mut process)?;
-        self.agents.push(Agent { node, process });
-        self.wait("agent in /api/v1/nodes", START_LIMIT, |fleet| {
-            let nodes = fleet.json("/api/v1/nodes").map_err(|error| error.to_string())?;
-            let connected = |node: &Value| {
-                node["name"] == host.name() && node["connected"].as_bool() == Some(true)
-            };
-            let known = nodes["nodes"].as_array().is_some_and(|all| all.iter().any(connected));
-            if known { Ok(()) } else { Err(format!("{} is not connected: {nodes}", host.name())) }
-        })
+        self.agents.push(Agent { node, process: host.spawn_system(&spawn)? });
+        Ok(())
+    }
+
+    fn await_agents(&mut self, hosts: &[&Host]) -> Result<()> {
+        for host in hosts {
+            let agent = self.agents.iter_mut().find(|agent| agent.node == host.name());
+            let url = format!("http://{AGENT_HTTP}/healthz");
+            agent.map_or(Ok(()), |agent| wait_until_ok(host, &url, &mut agent.process))?;
+        }
+        for host in hosts {
+            self.wait("agent in /api/v1/nodes", START_LIMIT, |fleet| {
+                let nodes = fleet.json("/api/v1/nodes").map_err(|error| error.to_string())?;
+                let connected = |node: &Value| {
+                    node["name"] == host.name() && node["connected"].as_bool() == Some(true)
+                };
+                let known = nodes["nodes"].as_array().is_some_and(|all| all.iter().any(connected));
+                if known {
+                    Ok(())
+                } else {
+                    Err(format!("{} is not connected: {nodes}", host.name()))
+                }
+            })?;
+        }
+        Ok(())
     }
 
     /// Stops the agent of a host, so that another can take its place.
