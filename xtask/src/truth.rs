@@ -33,11 +33,6 @@ const SEEDS: u64 = 20;
 pub fn run_all(options: &Truth) -> Result<()> {
     environment::check().context("real agents cannot run here")?;
     build()?;
-    // Alone among those that make labs: the end-to-end tests take the same lock.
-    let mount = File::open(mount_point()?).context("open the cgroup file system")?;
-    let _alone = Flock::lock(mount, FlockArg::LockExclusive)
-        .map_err(|(_, error)| error)
-        .context("lock the cgroup file system")?;
     let features = features(options);
     let names: Vec<_> = features.iter().map(Feature::to_string).collect();
     let first = options.seed.unwrap_or(1);
@@ -47,7 +42,10 @@ pub fn run_all(options: &Truth) -> Result<()> {
     let (mut wrong, mut edges, mut connections) = (Vec::new(), 0, 0);
     let how = Options { features, keep: options.keep.clone() };
     for seed in (0..seeds).map(|number| first.wrapping_add(number)) {
-        match run(seed, &how) {
+        let alone = alone()?;
+        let result = run(seed, &how);
+        drop(alone);
+        match result {
             Ok(outcome) => {
                 say(format_args!("{outcome}"));
                 edges += outcome.verdict.true_edges;
@@ -72,6 +70,13 @@ pub fn run_all(options: &Truth) -> Result<()> {
         "{seeds} worlds, {edges} edges, {connections} connections in {took:?}: exact"
     ));
     Ok(())
+}
+
+/// Alone among those that make labs, world by world: the end-to-end tests take the same lock.
+fn alone() -> Result<Flock<File>> {
+    let mount = File::open(mount_point()?).context("open the cgroup file system")?;
+    let locked = Flock::lock(mount, FlockArg::LockExclusive).map_err(|(_, error)| error);
+    locked.context("lock the cgroup file system")
 }
 
 fn features(options: &Truth) -> Features {
