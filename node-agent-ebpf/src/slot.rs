@@ -3,6 +3,7 @@
 use aya_ebpf::bindings::BPF_NOEXIST;
 use common::{
     Counter,
+    address::client_scope,
     kernel::{
         FanKey, FanState, HalfKey, Loss, NO_SLOT, SHARED_SLOTS, Slot, SlotHint, role, sharing,
     },
@@ -141,7 +142,7 @@ fn fold(key: &HalfKey, now: u64) -> u32 {
 #[inline(always)]
 fn fan_out(key: &HalfKey, number: u32, slot: *mut Slot) {
     let fan = FanKey {
-        netns_cookie: key.netns_cookie,
+        scope: client_scope(&key.local, key.netns_cookie),
         peer: key.peer,
         server_port: key.server_port,
         reserved: [0; 6],
