@@ -2,11 +2,12 @@
 //! agents, and compared with the graph that is served in the end. It has to be the truth: every edge, no other, every
 //! count.
 //!
-//! - `plan` is what a world is, and when it makes sense.
+//! - `plan` is what a world is, `check` when it makes sense.
 //! - `draw` makes one of a seed.
 //! - `ground` makes its hosts, `nat` has what those translate, and `play` lets it happen.
 //! - `verdict` compares; `run` does it all.
 
+mod check;
 mod draw;
 mod feature;
 mod ground;

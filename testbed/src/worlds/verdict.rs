@@ -95,3 +95,86 @@ fn sides(world: &World, truth: &Truth, graph: &Graph, wrong: &mut String) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::worlds::{
+        draw::draw,
+        feature::Feature,
+        plan::{Place, Workload},
+    };
+
+    /// Two workloads, one of them on a host without an agent.
+    fn world() -> World {
+        let workload = |shown: &str, host| Workload {
+            program: shown.into(),
+            leaf: None,
+            shown: shown.into(),
+            kind: "process",
+            place: Place::Host(host),
+            ears: Vec::new(),
+        };
+        let mut world = draw(1, &[Feature::External].into());
+        let outside = world.hosts.len() - 1;
+        world.workloads = vec![workload("web", 0), workload("db", 0), workload("bank", outside)];
+        world
+    }
+
+    fn document() -> Value {
+        let edge = |source, target, seen_by| {
+            json!({"source": source, "target": target, "server_port": 80, "connections": 2, "connections_open": 0,
+                "bytes_to_server": 10, "bytes_to_client": 20, "resets": {"by_client": 0, "by_server": 1},
+                "failed": {"refused": 0, "timeout": 0, "unreachable": 0, "aborted": 0, "local": 0},
+                "seen_by": seen_by})
+        };
+        json!({
+            "coverage": {},
+            "nodes": [{"id": "a", "name": "web", "kind": "process"}, {"id": "b", "name": "db", "kind": "process"},
+                {"id": "c", "name": "10.0.0.1", "kind": "external"}],
+            "edges": [edge("a", "b", "both"), edge("a", "c", "client"), edge("c", "b", "server")],
+        })
+    }
+
+    fn verdict(change: impl FnOnce(&mut Value)) -> Verdict {
+        let truth = Graph::parse(&document()).unwrap().edges;
+        let mut served = document();
+        change(&mut served);
+        Verdict::new(&world(), &truth, &Graph::parse(&served).unwrap())
+    }
+
+    #[test]
+    fn whatever_differs_is_wrong() {
+        let exact = verdict(|_| {});
+        assert!(exact.is_exact(), "{}", exact.wrong);
+        assert_eq!((exact.precision(), exact.recall()), (1.0, 1.0));
+        let wrong = |pointer: &str, value: Value| {
+            let verdict = verdict(|served| *served.pointer_mut(pointer).unwrap() = value);
+            assert!(!verdict.is_exact(), "{pointer}");
+            verdict
+        };
+        wrong("/edges/0/bytes_to_server", json!(11));
+        wrong("/edges/0/connections_open", json!(1));
+        wrong("/edges/0/resets/by_server", json!(0));
+        wrong("/edges/0/failed/refused", json!(1));
+        wrong("/edges/0/seen_by", json!("client"));
+        wrong("/edges/1/seen_by", json!("both"));
+        wrong("/nodes/1/kind", json!("external"));
+        let moved = wrong("/edges/0/server_port", json!(81));
+        assert!(moved.precision() < 1.0 && moved.recall() < 1.0);
+    }
+
+    #[test]
+    fn one_edge_more_or_less_is_told_apart() {
+        let less = verdict(|served| drop(served["edges"].as_array_mut().unwrap().remove(0)));
+        assert!(!less.is_exact() && less.precision() == 1.0 && less.recall() < 1.0, "{less}");
+        let more = verdict(|served| {
+            let mut edge = served["edges"][0].clone();
+            edge["server_port"] = json!(81);
+            served["edges"].as_array_mut().unwrap().push(edge);
+        });
+        assert!(!more.is_exact() && more.precision() < 1.0 && more.recall() == 1.0, "{more}");
+    }
+}
