@@ -52,15 +52,15 @@ pub struct Outcome {
     pub bytes: u64,
     /// How the graph compares.
     pub verdict: Verdict,
-    /// How long it took.
-    pub took: Duration,
+    /// How long it took: until everybody was ready, until everything had happened, and altogether.
+    pub took: [Duration; 3],
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "seed {}: {} hosts, {} workloads, {} edges, {} connections, {:.1} MB: {}, {:.1} s",
+            "seed {}: {} hosts, {} workloads, {} edges, {} connections, {:.1} MB: {}, {:.1} s (ready {:.1}, played {:.1})",
             self.seed,
             self.hosts,
             self.workloads,
@@ -68,7 +68,9 @@ impl fmt::Display for Outcome {
             self.connections,
             self.bytes as f64 / 1e6,
             self.verdict,
-            self.took.as_secs_f64()
+            self.took[2].as_secs_f64(),
+            self.took[0].as_secs_f64(),
+            self.took[1].as_secs_f64()
         )
     }
 }
@@ -84,7 +86,9 @@ pub fn run(seed: u64, options: &Options) -> Result<Outcome> {
     let world = draw::draw(seed, &options.features);
     world.check().map_err(|reason| Error::Answer { who: format!("seed {seed}"), reason })?;
     let mut stage = Stage::new(&world)?;
+    let ready = begin.elapsed();
     stage.play()?;
+    let played = begin.elapsed();
     let truth = stage.truth()?;
     let served = settle(&stage.fleet, &path, &world, &truth)?;
     let verdict = Verdict::new(&world, &truth, &Graph::parse(&served)?);
@@ -102,7 +106,7 @@ pub fn run(seed: u64, options: &Options) -> Result<Outcome> {
         connections: truth.values().map(|edge| edge.connections).sum(),
         bytes: truth.values().map(|edge| edge.bytes_to_server + edge.bytes_to_client).sum(),
         verdict,
-        took: begin.elapsed(),
+        took: [ready, played, begin.elapsed()],
     })
 }
 

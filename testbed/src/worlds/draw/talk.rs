@@ -116,7 +116,8 @@ impl Draw<'_> {
         let at = match (place, self.random.below(4)) {
             (Place::Container(..), _) => return None,
             (Place::Host(_), 0) => At::Host6(host),
-            (_, 1) => At::Nobody(host),
+            // In a network of one's own it takes seconds to find that nobody is there.
+            (_, 1) if host != place.host() => At::Nobody(host),
             (_, 2) => At::Of(Place::Host(self.outside().unwrap_or(host))),
             _ => At::Of(Place::Host(host)),
         };
