@@ -80,10 +80,7 @@ impl<'a> Stage<'a> {
     pub(super) fn truth(&mut self) -> Result<Truth> {
         let deadline = Instant::now() + END_LIMIT;
         loop {
-            let mut reports = self.gone.clone();
-            for (who, peer) in &mut self.peers {
-                reports.push((*who, peer.report()?));
-            }
+            let reports = self.reports()?;
             let told: Vec<_> =
                 reports.iter().map(|(who, report)| (self.name(*who), report)).collect();
             match truth::truth_of(&told, |target| self.ground.name_of(target)) {
@@ -91,6 +88,18 @@ impl<'a> Stage<'a> {
                 result => return result,
             }
         }
+    }
+
+    /// What every process has counted, by the number of its workload.
+    ///
+    /// # Errors
+    /// When one does not answer.
+    pub(super) fn reports(&mut self) -> Result<Vec<(usize, Report)>> {
+        let mut reports = self.gone.clone();
+        for (who, peer) in &mut self.peers {
+            reports.push((*who, peer.report()?));
+        }
+        Ok(reports)
     }
 
     /// What the graph has to call a workload; nothing where no agent is.

@@ -1,7 +1,8 @@
 //! A world from its seed to its verdict.
 
 use std::{
-    fmt, fs,
+    fmt::{self, Write as _},
+    fs,
     path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -94,7 +95,7 @@ pub fn run(seed: u64, options: &Options) -> Result<Outcome> {
     let verdict = Verdict::new(&world, &truth, &Graph::parse(&served)?);
     if let Some(folder) = options.keep.as_deref().filter(|_| !verdict.is_exact()) {
         let folder = folder.join(format!("seed-{seed}"));
-        keep(&folder, &stage, &world, &truth, &served, &verdict)
+        keep(&folder, &mut stage, &world, &truth, &served, &verdict)
             .context(|| format!("write {}", folder.display()))?;
     }
     let Stage { fleet, .. } = stage;
@@ -142,7 +143,7 @@ fn settle(fleet: &Fleet, path: &str, world: &World, truth: &Truth) -> Result<Val
 /// Leaves everything that is known of a world.
 fn keep(
     folder: &Path,
-    stage: &Stage<'_>,
+    stage: &mut Stage<'_>,
     world: &World,
     truth: &Truth,
     served: &Value,
@@ -154,6 +155,14 @@ fn keep(
     fs::write(folder.join("served.json"), format!("{served:#}\n"))?;
     let truth: Vec<_> = truth.iter().map(|edge| json!(format!("{edge:?}"))).collect();
     fs::write(folder.join("truth.json"), format!("{:#}\n", json!(truth)))?;
+    let mut connections = String::new();
+    for (who, report) in stage.reports().unwrap_or_default() {
+        let client = world.workloads.get(who).map(|workload| workload.shown.as_str());
+        for connection in report.connections {
+            let _ = writeln!(connections, "{} {connection:?}", client.unwrap_or_default());
+        }
+    }
+    fs::write(folder.join("connections.txt"), connections)?;
     for path in ["nodes", "coverage"] {
         let answer = stage.fleet.get(&format!("/api/v1/{path}"));
         let answer = answer.map_or_else(|error| error.to_string(), |answer| answer.body);
