@@ -3,6 +3,7 @@
 mod bpf;
 mod graph;
 mod http;
+mod series;
 
 use std::{
     ffi::OsString,
@@ -17,8 +18,9 @@ use serde_json::Value;
 
 pub use self::{
     bpf::KernelObjects,
-    graph::{Graph, Node},
+    graph::{Graph, Node, differences},
     http::{Response, get},
+    series::published,
 };
 use crate::{
     Error, Result, binaries,

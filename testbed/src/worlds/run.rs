@@ -13,7 +13,7 @@ use super::{draw, feature::Features, plan::World, play::Stage, verdict::Verdict}
 use crate::{
     Error, Result,
     error::Context,
-    fleet::{Fleet, Graph},
+    fleet::{Fleet, Graph, published},
     truth::Truth,
 };
 
@@ -91,8 +91,7 @@ pub fn run(seed: u64, options: &Options) -> Result<Outcome> {
     stage.play()?;
     let played = begin.elapsed();
     let truth = stage.truth()?;
-    let served = settle(&stage.fleet, &path, &world, &truth)?;
-    let verdict = Verdict::new(&world, &truth, &Graph::parse(&served)?);
+    let (served, verdict) = settle(&stage.fleet, &path, &world, &truth)?;
     if let Some(folder) = options.keep.as_deref().filter(|_| !verdict.is_exact()) {
         let folder = folder.join(format!("seed-{seed}"));
         keep(&folder, &mut stage, &world, &truth, &served, &verdict)
@@ -112,7 +111,7 @@ pub fn run(seed: u64, options: &Options) -> Result<Outcome> {
 }
 
 /// Waits until the graph is true and stays so, or will not be any more.
-fn settle(fleet: &Fleet, path: &str, world: &World, truth: &Truth) -> Result<Value> {
+fn settle(fleet: &Fleet, path: &str, world: &World, truth: &Truth) -> Result<(Value, Verdict)> {
     let begin = Instant::now();
     let mut last = (Value::Null, begin);
     let mut true_since = None;
@@ -124,17 +123,18 @@ fn settle(fleet: &Fleet, path: &str, world: &World, truth: &Truth) -> Result<Val
             last = (served.clone(), now);
         }
         let pending = graph.documents.values().any(|edge| edge["pending"] != false);
-        if !pending && Verdict::new(world, truth, &graph).is_exact() {
+        let verdict = Verdict::new(world, truth, &graph, &published(&fleet.get("/metrics")?.body)?);
+        if !pending && verdict.is_exact() {
             let since = *true_since.get_or_insert(now);
             if now.duration_since(since) >= STAY {
-                return Ok(served);
+                return Ok((served, verdict));
             }
         } else {
             true_since = None;
         }
         let still = !pending && now.duration_since(last.1) >= STILL;
         if still || now.duration_since(begin) >= SETTLE_LIMIT {
-            return Ok(served);
+            return Ok((served, verdict));
         }
         std::thread::sleep(LOOK);
     }

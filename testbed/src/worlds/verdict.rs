@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::plan::World;
-use crate::{fleet::Graph, truth::Truth};
+use crate::{
+    fleet::{Graph, differences},
+    truth::Truth,
+};
 
 /// What comes of a comparison.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,10 +25,14 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Compares what was served with what happened in a world.
+    /// Compares what was served, and what was published in `/metrics`, with what happened in a world.
     #[must_use]
-    pub fn new(world: &World, truth: &Truth, graph: &Graph) -> Self {
+    pub fn new(world: &World, truth: &Truth, graph: &Graph, published: &Truth) -> Self {
         let mut wrong = graph.must_equal(truth).err().unwrap_or_default();
+        let lines = differences(truth, published);
+        if !lines.is_empty() {
+            let _ = write!(wrong, "in /metrics:\n{lines}");
+        }
         kinds(world, graph, &mut wrong);
         sides(world, truth, graph, &mut wrong);
         Self {
@@ -142,7 +149,8 @@ mod tests {
         let truth = Graph::parse(&document()).unwrap().edges;
         let mut served = document();
         change(&mut served);
-        Verdict::new(&world(), &truth, &Graph::parse(&served).unwrap())
+        let graph = Graph::parse(&served).unwrap();
+        Verdict::new(&world(), &truth, &graph, &graph.edges)
     }
 
     #[test]
@@ -164,6 +172,15 @@ mod tests {
         wrong("/nodes/1/kind", json!("external"));
         let moved = wrong("/edges/0/server_port", json!(81));
         assert!(moved.precision() < 1.0 && moved.recall() < 1.0);
+    }
+
+    #[test]
+    fn what_is_published_has_to_be_the_truth_too() {
+        let graph = Graph::parse(&document()).unwrap();
+        let mut published = graph.edges.clone();
+        let first = published.keys().next().unwrap().clone();
+        published.remove(&first);
+        assert!(!Verdict::new(&world(), &graph.edges, &graph, &published).is_exact());
     }
 
     #[test]
