@@ -89,3 +89,17 @@ impl FromStr for Feature {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn features_are_known_by_their_names() {
+        for feature in Feature::ALL {
+            assert_eq!(feature.to_string().parse(), Ok(feature));
+        }
+        assert!("nat".parse::<Feature>().is_err());
+        assert_eq!(Feature::held().len() + Feature::OPEN.len(), Feature::ALL.len());
+    }
+}
