@@ -3,6 +3,7 @@
 mod bpf;
 mod graph;
 mod http;
+mod series;
 
 use std::{
     ffi::OsString,
@@ -17,8 +18,9 @@ use serde_json::Value;
 
 pub use self::{
     bpf::KernelObjects,
-    graph::{Graph, Node},
+    graph::{Graph, Node, differences},
     http::{Response, get},
+    series::published,
 };
 use crate::{
     Error, Result, binaries,
@@ -127,7 +129,7 @@ impl Fleet {
     /// As [`Fleet::add_agent`].
     pub fn start_agent_with(&mut self, host: &Host, args: &[&str]) -> Result<()> {
         self.launch(host, args)?;
-        self.await_health(host)
+        self.await_start(host)
     }
 
     fn launch(&mut self, host: &Host, args: &[&str]) -> Result<()> {
@@ -153,16 +155,14 @@ impl Fleet {
         Ok(())
     }
 
-    fn await_health(&mut self, host: &Host) -> Result<()> {
-        let agent = self.agents.iter_mut().find(|agent| agent.node == host.name());
+    fn await_start(&mut self, host: &Host) -> Result<()> {
+        let agent = self.agents.iter_mut().rfind(|agent| agent.node == host.name());
         let url = format!("http://{AGENT_HTTP}/healthz");
         agent.map_or(Ok(()), |agent| wait_until_ok(host, &url, &mut agent.process))
     }
 
     fn await_agents(&mut self, hosts: &[&Host]) -> Result<()> {
-        for host in hosts {
-            self.await_health(host)?;
-        }
+        hosts.iter().try_for_each(|host| self.await_start(host))?;
         for host in hosts {
             self.wait("agent in /api/v1/nodes", START_LIMIT, |fleet| {
                 let nodes = fleet.json("/api/v1/nodes").map_err(|error| error.to_string())?;

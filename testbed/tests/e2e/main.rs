@@ -26,4 +26,5 @@ mod replaced;
 mod resets;
 mod sharing;
 mod timing;
+mod truth;
 mod world;
