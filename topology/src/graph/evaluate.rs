@@ -265,6 +265,11 @@ impl Graph {
             let was = std::mem::replace(&mut row.open, target.open);
             self.edges.set_open(row.edge, was, target.open);
         }
+        if link.rows.len() > 1 {
+            let feeds = |target: &Target| target.open > 0 || !target.totals.is_zero();
+            let feeds: Vec<_> = targets.iter().map(feeds).collect();
+            self.fold_rows(link, &feeds);
+        }
         room
     }
 
