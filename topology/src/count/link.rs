@@ -118,6 +118,7 @@ impl Link {
             Some(rest) => &mut rest.totals,
             None => {
                 let totals = EdgeTotals::default();
+                self.rests.reserve_exact(1);
                 self.rests.push(Rest { role, service: half.service, client, totals });
                 match self.rests.last_mut() {
                     Some(rest) => &mut rest.totals,

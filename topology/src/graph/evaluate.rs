@@ -248,6 +248,8 @@ impl Graph {
             let edge = self.edges.refer(target.key, &self.services, node, now);
             room &= edge.is_some();
             let row = |edge| Row { edge, published: EdgeTotals::default(), open: 0 };
+            // Nearly all links have one row for good.
+            link.rows.reserve_exact(1);
             link.rows.extend(edge.map(row));
             edge.is_some()
         });
