@@ -24,4 +24,5 @@ mod prometheus;
 mod resets;
 mod sharing;
 mod timing;
+mod vanish;
 mod world;
