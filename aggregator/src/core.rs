@@ -282,13 +282,12 @@ impl Core {
             tally: Tally::default(),
             late,
         };
-        let outcome = applier.batch(batch, applied.replayed);
+        applier.batch(batch, applied.replayed);
         applied.tally = applier.tally;
         if let Some(late) = applier.late.take() {
             self.graph.end_late(late, at);
         }
         applied.tally.report(&mut self.graph, node);
-        outcome.map_err(|error| Refused::Unreadable(seq, error))?;
         if !more && preface {
             self.graph.conclude_folded(node);
         }
@@ -297,6 +296,7 @@ impl Core {
                 let stretch = match agent.applied {
                     0 if seq == 1 => Stretch::First { interval: agent.interval },
                     applied if preface && seq > applied + 1 => Stretch::Folded,
+                    _ if preface => Stretch::Alone { interval: agent.interval },
                     _ => Stretch::Next,
                 };
                 self.graph.node_told(node, moment, stretch, at);

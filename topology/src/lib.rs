@@ -33,7 +33,7 @@ pub use base::{
 pub use config::Config;
 pub use count::{
     edges::{PROTOCOL, Seen},
-    half::HalfIx,
+    half::{Gained, HalfIx},
     history::Lost,
     packed::{Entry, Packer, Unpacker},
     series::Series,

@@ -21,6 +21,7 @@ mod payload;
 mod pinned;
 mod privileges;
 mod prometheus;
+mod replaced;
 mod resets;
 mod sharing;
 mod timing;
