@@ -128,6 +128,14 @@ async fn attack(dir: &Path, peers: u32, memory: &str) -> u64 {
     // What was folded is folded after a crash, too, and goes on.
     let program = Program::start_with(dir, &settings);
     eventually(async || (counts(&program).await == all).then_some(())).await;
+    // It had much to read, and the next one is to have less.
+    let is_snapshot = |name: std::ffi::OsString| name.to_string_lossy().starts_with("snapshot-");
+    eventually(async || {
+        let mut names =
+            dir.join("data").read_dir().unwrap().map(|entry| entry.unwrap().file_name());
+        names.any(is_snapshot).then_some(())
+    })
+    .await;
     highest.max(program.highest_resident_bytes())
 }
 

@@ -27,4 +27,5 @@ mod resets;
 mod sharing;
 mod timing;
 mod truth;
+mod vanish;
 mod world;
