@@ -53,10 +53,7 @@ impl Status {
             return None;
         }
         let losses = self.losses.iter().map(|(cause, total)| ((*cause).to_owned(), *total));
-        let addresses = self.addresses.iter().map(|(address, cookie)| v1::NodeAddress {
-            address: Some((*address).into()),
-            network_namespace: *cookie,
-        });
+        let addresses = self.addresses.iter().map(own);
         Some(v1::NodeStatus {
             programs: self.programs.iter().chain(&self.translations).cloned().collect(),
             losses: losses.collect(),
@@ -65,6 +62,11 @@ impl Status {
             host_network_namespace: self.host_namespace.unwrap_or(0),
         })
     }
+}
+
+/// One of the node's addresses as it is told.
+pub(crate) fn own((address, cookie): &OwnAddress) -> v1::NodeAddress {
+    v1::NodeAddress { address: Some((*address).into()), network_namespace: *cookie }
 }
 
 /// A program as it is told.

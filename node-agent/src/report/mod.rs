@@ -42,7 +42,7 @@ use half::{BucketRecord, Half};
 use halves::Halves;
 use intern::Interner;
 use listeners::Listeners;
-use slots::Slots;
+use slots::{NOBODY, Slots};
 
 /// Failures of a half call for a batch of their own at most this often.
 const ALARM_EVERY: Duration = Duration::from_secs(1);
@@ -142,6 +142,7 @@ pub struct Report {
     streaming: bool,
     next_seq: u64,
     urgent: bool,
+    fold_new: bool,
     folded: u64,
     refused: u64,
 }
@@ -167,6 +168,7 @@ impl Report {
             streaming: false,
             next_seq: 1,
             urgent: false,
+            fold_new: false,
             folded: 0,
             refused: 0,
         }
@@ -187,16 +189,24 @@ impl Report {
             return;
         }
         let Some(half) = self.half_of(change.key, workload, now) else {
-            return self.refuse(change);
+            return self.refuse(change, now);
         };
         let before = self.slots.link(change.slot, *change.key, half, now);
         self.count_slots(half, before);
         self.add(half, change, now);
     }
 
-    /// There is no room for a half: what it counts is lost, at least one connection or failure each time.
-    pub fn refuse(&mut self, change: &SlotChange<'_>) {
+    /// There is no room for a half: what it counts is lost, at least one connection or failure each time. Its slot is given
+    /// back like any other.
+    pub fn refuse(&mut self, change: &SlotChange<'_>, now: Instant) {
         self.refused = self.refused.saturating_add(happenings(change.counters).max(1));
+        self.slots.link(change.slot, *change.key, NOBODY, now);
+        self.slots.touch(change.slot, change.users, now);
+    }
+
+    /// Whether halves that are not known yet are counted together, although there might be room.
+    pub fn fold_new(&mut self, fold: bool) {
+        self.fold_new = fold;
     }
 
     fn half_of(
@@ -223,7 +233,8 @@ impl Report {
                 ..many
             }
         };
-        if !key.is_folded() && self.halves.is_full() && self.halves.by_key(&key).is_none() {
+        let full = self.fold_new || self.halves.is_full();
+        if !key.is_folded() && full && self.halves.by_key(&key).is_none() {
             self.folded = self.folded.saturating_add(1);
             key = many;
         }
@@ -282,9 +293,9 @@ impl Report {
         }
     }
 
-    /// Finds halves that ended; they are retired in the next batch.
-    pub fn expire(&mut self, now: Instant) {
-        self.halves.expire(now);
+    /// Finds halves that ended, so many at most; they are retired in the next batch.
+    pub fn expire(&mut self, now: Instant, most: usize) {
+        self.halves.expire(now, most);
     }
 
     /// These are all listening sockets now.

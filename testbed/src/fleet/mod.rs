@@ -121,6 +121,15 @@ impl Fleet {
         self.await_agents(hosts)
     }
 
+    /// As [`Fleet::add_agent_with`], of an agent that need not find the aggregator.
+    ///
+    /// # Errors
+    /// As [`Fleet::add_agent`].
+    pub fn start_agent_with(&mut self, host: &Host, args: &[&str]) -> Result<()> {
+        self.launch(host, args)?;
+        self.await_health(host)
+    }
+
     fn launch(&mut self, host: &Host, args: &[&str]) -> Result<()> {
         let node = host.name().to_owned();
         let pki = host.folder().join("pki");
@@ -144,12 +153,14 @@ impl Fleet {
         Ok(())
     }
 
+    fn await_health(&mut self, host: &Host) -> Result<()> {
+        let agent = self.agents.iter_mut().find(|agent| agent.node == host.name());
+        let url = format!("http://{AGENT_HTTP}/healthz");
+        agent.map_or(Ok(()), |agent| wait_until_ok(host, &url, &mut agent.process))
+    }
+
     fn await_agents(&mut self, hosts: &[&Host]) -> Result<()> {
-        for host in hosts {
-            let agent = self.agents.iter_mut().find(|agent| agent.node == host.name());
-            let url = format!("http://{AGENT_HTTP}/healthz");
-            agent.map_or(Ok(()), |agent| wait_until_ok(host, &url, &mut agent.process))?;
-        }
+        hosts.iter().try_for_each(|host| self.await_health(host))?;
         for host in hosts {
             self.wait("agent in /api/v1/nodes", START_LIMIT, |fleet| {
                 let nodes = fleet.json("/api/v1/nodes").map_err(|error| error.to_string())?;

@@ -174,8 +174,7 @@ impl Link {
         match self.rows.iter_mut().find(|known| known.edge == row.edge) {
             Some(known) => {
                 known.published.merge(&row.published);
-                known.open = known.open.saturating_add(row.open);
-                edges.release(row.edge, 0);
+                edges.release(&row);
             }
             None => self.rows.push(row),
         }

@@ -22,7 +22,7 @@ impl Graph {
         let alone = link.tied.is_some() && self.is_one_sided(link);
         for (ix, half) in link.halves.iter().filter_map(|ix| Some((*ix, self.halves.get(*ix)?))) {
             let role = half.role();
-            let meeting = self.meeting(role, link.key_of(half), link.reach_of(ix, half));
+            let meeting = self.meeting_of(role, link.key_of(half), link.reach_of(ix, half));
             let party = party(sides.of(role), role, half.service, meeting, alone);
             party.totals.add_half(role, &half.counters, &half.histograms);
             party.open = party.open.saturating_add(half.open());
@@ -31,7 +31,7 @@ impl Graph {
         }
         for rest in &link.rests {
             let own = rest.reach.first().copied().unwrap_or(link.key);
-            let meeting = self.meeting(rest.role, own, rest.reach.clone());
+            let meeting = self.meeting_of(rest.role, own, rest.reach.clone());
             let party = party(sides.of(rest.role), rest.role, rest.service, meeting, alone);
             party.totals.merge(&rest.totals);
         }
@@ -50,7 +50,7 @@ impl Graph {
 
     /// The other side is looked for beyond the translation, where that leads to one place at which somebody is known to
     /// be: an address that nobody covers is better named as this side has it.
-    fn meeting(&self, role: Role, own: LinkKey, reach: Vec<LinkKey>) -> Meeting {
+    fn meeting_of(&self, role: Role, own: LinkKey, reach: Vec<LinkKey>) -> Meeting {
         let place = |key: &LinkKey| match role {
             Role::Client => (key.server, Some(key.server_port)),
             Role::Server => (key.client, None),
@@ -58,7 +58,7 @@ impl Graph {
         let away = match reach.get(1..) {
             Some([first, more @ ..]) if more.iter().all(|key| place(key) == place(first)) => {
                 let (away, port) = place(first);
-                let known = !matches!(self.evidence.who(away, port), Answer::External(_));
+                let known = !matches!(self.evidence.who(away, port).0, Answer::External(_));
                 if known { *first } else { own }
             }
             _ => own,
@@ -77,7 +77,7 @@ impl Graph {
     /// told of it, or as long as no half is known at all that it can have talked to.
     fn find_elsewhere(&self, client: &mut Party, servers: &[Party], meets: bool) {
         let answered = |key: &LinkKey| servers.iter().any(|server| server.reach.contains(key));
-        let who = |key: &LinkKey| self.evidence.who(key.server, Some(key.server_port));
+        let who = |key: &LinkKey| self.evidence.who(key.server, Some(key.server_port)).0;
         // A host is nobody in particular: its agent may be about to say who it is.
         let known = |key: &LinkKey| matches!(who(key), Answer::Service(_) | Answer::External(_));
         let open: Vec<LinkKey> =
