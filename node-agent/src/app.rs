@@ -22,6 +22,7 @@ use crate::{
         Leftovers, Queue, Spool,
         leftover::{self, Leftover},
     },
+    runtimes::{NEWS_WAITING, Runtimes, Told},
     source::{ProgramState, Source},
     uplink::{Credentials, EVENTS_WAITING, Event, Patience, Recorder, Uplink, random},
 };
@@ -59,10 +60,18 @@ where
     });
     let mut http = tokio::spawn(served);
 
+    let (told, news) = mpsc::channel(NEWS_WAITING);
+    let stop_runtimes = Arc::new(Notify::new());
+    let stopped = Arc::clone(&stop_runtimes);
+    let runtimes = Runtimes { engines: config.container_engines.clone() };
+    let runtimes = tokio::spawn(runtimes.run(told, metrics.clone(), async move {
+        stopped.notified().await;
+    }));
+
     let (events, heard) = mpsc::channel(EVENTS_WAITING);
     let (stop_collector, over) = watch::channel(false);
     let (mut ready, mut collector) =
-        start_collector(&config, load, heard, metrics.clone(), health.clone(), over)?;
+        start_collector(&config, load, (heard, news), metrics.clone(), health.clone(), over)?;
     tokio::pin!(shutdown);
     let session = tokio::select! {
         session = &mut ready => session.ok(),
@@ -108,6 +117,8 @@ where
         let ended = timeout(DRAIN_TIME + STOP_MARGIN, collector).await;
         result = ended.context("the collector does not stop")?.unwrap_or(Ok(()));
     }
+    stop_runtimes.notify_one();
+    runtimes.await.context("runtimes")?;
     stop_uplink.notify_one();
     if let Some(uplink) = uplink {
         uplink.await.context("uplink")?;
@@ -133,7 +144,7 @@ struct Session {
 fn start_collector<S: Source>(
     config: &Config,
     load: impl FnOnce() -> anyhow::Result<S> + Send + 'static,
-    events: mpsc::Receiver<Event>,
+    (events, runtimes): (mpsc::Receiver<Event>, mpsc::Receiver<Told>),
     metrics: Metrics,
     health: Health,
     over: watch::Receiver<bool>,
@@ -167,6 +178,7 @@ fn start_collector<S: Source>(
             owners,
             addresses: Addresses::new(ProcFs::new("/proc")),
             events,
+            runtimes,
             metrics,
             interval: config.interval,
             max_halves: config.max_halves,

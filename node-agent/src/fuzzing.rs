@@ -11,6 +11,7 @@ use crate::{
     kernel::{self, btf::KernelTypes},
     owners,
     queue::fuzzing as spooled,
+    runtimes::fuzzing as runtimes,
 };
 
 /// A record of the ring buffer: it is a hint, or none.
@@ -47,6 +48,11 @@ pub fn processes(dir: &Path, data: &[u8]) {
         assert!(read.is_ok(), "{wire:?}: {:?}", read.err());
     }
     cgroup_fs::fuzzing(&String::from_utf8_lossy(mounts), &path);
+}
+
+/// What a container engine answers: a stream of events that is cut somewhere, and a list.
+pub fn engine(data: &[u8]) {
+    runtimes::engine(data);
 }
 
 /// A file of settings. It is understood, or there is a line that says what is wrong.

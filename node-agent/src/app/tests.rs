@@ -69,6 +69,7 @@ impl Setup {
             queue_max_bytes: 1 << 20,
             spool_dir: None,
             pin_dir: None,
+            container_engines: Vec::new(),
             spool_max_bytes: 1 << 20,
             tls: proto::tls::Files {
                 ca: file("ca.crt"),

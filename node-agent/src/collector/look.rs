@@ -143,6 +143,8 @@ impl<S: Source> Collector<S> {
         }
         self.status.losses(losses);
         self.metrics.set_slots(self.source.slots());
+        let names = self.report.container_names();
+        self.metrics.set_names(names.len(), names.refused());
     }
 
     pub(super) fn update_status(&mut self) {

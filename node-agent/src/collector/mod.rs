@@ -30,6 +30,7 @@ use crate::{
     owners::Owners,
     queue::{Entry, Queue},
     report::Report,
+    runtimes::Told,
     source::Source,
     uplink::Event,
 };
@@ -50,6 +51,8 @@ pub struct Parts<S> {
     pub addresses: Addresses,
     /// From the uplink.
     pub events: mpsc::Receiver<Event>,
+    /// From the runtimes of containers.
+    pub runtimes: mpsc::Receiver<Told>,
     /// Counted into.
     pub metrics: Metrics,
     /// Time between two looks at everything.
@@ -66,6 +69,8 @@ pub struct Collector<S> {
     owners: Owners,
     addresses: Addresses,
     events: mpsc::Receiver<Event>,
+    /// `None` when nobody tells anything any more.
+    runtimes: Option<mpsc::Receiver<Told>>,
     metrics: Metrics,
     interval: Duration,
     report: Report,
@@ -91,6 +96,7 @@ impl<S: Source> Collector<S> {
             mut owners,
             addresses,
             events,
+            runtimes,
             metrics,
             interval,
             max_halves,
@@ -114,6 +120,7 @@ impl<S: Source> Collector<S> {
             owners,
             addresses,
             events,
+            runtimes: Some(runtimes),
             metrics,
             interval,
             report,
@@ -152,6 +159,7 @@ impl<S: Source> Collector<S> {
                     self.look_early();
                 }
                 () = readable(hints.as_ref()) => self.follow_hints(),
+                news = news(self.runtimes.as_mut()) => self.hear_names(news),
                 () = room(self.outgoing.as_ref()), if self.full => self.send(),
             }
         }
@@ -194,6 +202,16 @@ impl<S: Source> Collector<S> {
             }
             Event::Down => self.hang_up(),
         }
+    }
+
+    fn hear_names(&mut self, news: Option<Told>) {
+        let Some(news) = news else {
+            self.runtimes = None;
+            return;
+        };
+        let now = TokioInstant::now();
+        self.report.hear_names(news, now.into_std());
+        self.early.arm(now);
     }
 
     fn acked(&mut self, seq: u64) {
@@ -330,6 +348,14 @@ impl<S: Source> Collector<S> {
 async fn room(outgoing: Option<&Outgoing>) {
     match outgoing {
         Some(outgoing) => outgoing.room().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a runtime tells next, `None` when there is none any more; never ready when that is known.
+async fn news(runtimes: Option<&mut mpsc::Receiver<Told>>) -> Option<Told> {
+    match runtimes {
+        Some(runtimes) => runtimes.recv().await,
         None => std::future::pending().await,
     }
 }

@@ -43,6 +43,16 @@ pub struct Layer {
     /// them [default: none]
     #[arg(long, global = true, value_name = "DIR")]
     pub pin_dir: Option<String>,
+    /// Socket of a container engine that answers as Docker does, to name containers; several, or `none` [default:
+    /// /var/run/docker.sock and /run/podman/podman.sock]
+    #[arg(long, global = true, value_name = "PATH")]
+    #[serde(deserialize_with = "one_or_several")]
+    pub container_engine: Vec<String>,
+    /// Label of containers to tell besides image, project and service, or the beginning of some with a `*`; several
+    /// [default: none]
+    #[arg(long, global = true, value_name = "KEY")]
+    #[serde(deserialize_with = "one_or_several")]
+    pub container_label: Vec<String>,
     /// CA that issued the aggregator's certificate (PEM)
     #[arg(long, global = true, value_name = "FILE")]
     pub tls_ca: Option<String>,
@@ -68,7 +78,7 @@ pub struct Layer {
 }
 
 /// Names of all settings, as flags and keys of the file have them.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 18] = [
     "aggregator",
     "node",
     "cgroup",
@@ -78,6 +88,8 @@ const NAMES: [&str; 16] = [
     "spool-dir",
     "spool-max-bytes",
     "pin-dir",
+    "container-engine",
+    "container-label",
     "tls-ca",
     "tls-cert",
     "tls-key",
@@ -89,10 +101,12 @@ const NAMES: [&str; 16] = [
 
 impl Layer {
     fn get(&self, name: &str) -> Option<String> {
+        // As in the environment; no URL, path or key of ours has a comma.
+        let several = |all: &[String]| (!all.is_empty()).then(|| all.join(","));
         let value = match name {
-            // As in the environment; no URL of ours has a comma.
-            "aggregator" if self.aggregator.is_empty() => return None,
-            "aggregator" => return Some(self.aggregator.join(",")),
+            "aggregator" => return several(&self.aggregator),
+            "container-engine" => return several(&self.container_engine),
+            "container-label" => return several(&self.container_label),
             "node" => &self.node,
             "cgroup" => &self.cgroup,
             "interval" => &self.interval,

@@ -12,13 +12,14 @@ use proto::{
 
 pub use layers::{Command, Layer, Layers, parse_command_line};
 pub use values::{
-    AggregatorAddress, DEFAULT_INTERVAL, DEFAULT_MAX_HALVES, DEFAULT_METRICS_LISTEN,
-    DEFAULT_QUEUE_BYTES, DEFAULT_SPOOL_BYTES,
+    AggregatorAddress, DEFAULT_ENGINES, DEFAULT_INTERVAL, DEFAULT_MAX_HALVES,
+    DEFAULT_METRICS_LISTEN, DEFAULT_QUEUE_BYTES, DEFAULT_SPOOL_BYTES,
 };
 
 use crate::{
     cgroup_fs::{self, CgroupFs},
     kernel::pins,
+    runtimes::{Labels, engine::Engine},
 };
 
 /// Exit code of a wrong setting (`EX_USAGE`).
@@ -94,6 +95,8 @@ pub struct Config {
     pub spool_max_bytes: u64,
     /// Where programs and counts outlive the agent.
     pub pin_dir: Option<PathBuf>,
+    /// Who is asked for the names of containers.
+    pub container_engines: Vec<Engine>,
     /// PEM files.
     pub tls: tls::Files,
     /// Address of `/metrics` and `/healthz`.
@@ -111,6 +114,8 @@ pub struct DoctorConfig {
     pub cgroup: CgroupFs,
     /// As in [`Config`].
     pub pin_dir: Option<PathBuf>,
+    /// As in [`Config`].
+    pub container_engines: Vec<Engine>,
 }
 
 /// What `weft-agent detach` needs.
@@ -171,6 +176,7 @@ impl Config {
             spool_dir,
             spool_max_bytes,
             pin_dir: pin_dir(layers)?,
+            container_engines: container_engines(layers)?,
             tls,
             metrics_listen,
             record: layers.get("record").map(|value| value.parse_with(values::path)).transpose()?,
@@ -203,7 +209,11 @@ impl DoctorConfig {
     /// # Errors
     /// When one of them is wrong.
     pub fn resolve(layers: &Layers) -> Result<Self, ConfigError> {
-        Ok(Self { cgroup: cgroup(layers)?, pin_dir: pin_dir(layers)? })
+        Ok(Self {
+            cgroup: cgroup(layers)?,
+            pin_dir: pin_dir(layers)?,
+            container_engines: container_engines(layers)?,
+        })
     }
 }
 
@@ -224,6 +234,17 @@ fn pin_dir(layers: &Layers) -> Result<Option<PathBuf>, ConfigError> {
         pins::check(&dir).map(|()| dir)
     };
     layers.get("pin-dir").map(|value| value.parse_with(usable)).transpose()
+}
+
+fn container_engines(layers: &Layers) -> Result<Vec<Engine>, ConfigError> {
+    let set = layers.get("container-engine");
+    let set = set.map(|value| value.parse_with(values::engines)).transpose()?;
+    let keys = layers.get("container-label");
+    let keys = keys.map(|value| value.parse_with(values::labels)).transpose()?;
+    let (expected, labels) = (set.is_some(), Labels::new(keys.unwrap_or_default()));
+    let sockets = set.unwrap_or_else(|| DEFAULT_ENGINES.map(PathBuf::from).to_vec());
+    let engine = |socket| Engine { socket, expected, labels: labels.clone() };
+    Ok(sockets.into_iter().map(engine).collect())
 }
 
 fn cgroup(layers: &Layers) -> Result<CgroupFs, ConfigError> {

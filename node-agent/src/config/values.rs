@@ -24,6 +24,9 @@ pub const DEFAULT_QUEUE_BYTES: u64 = 4 << 20;
 /// Room for more of them in files, unless set.
 pub const DEFAULT_SPOOL_BYTES: u64 = 256 << 20;
 
+/// Where container engines are asked, unless set: Docker's socket, and that of Podman's service.
+pub const DEFAULT_ENGINES: [&str; 2] = ["/var/run/docker.sock", "/run/podman/podman.sock"];
+
 /// Less would not hold a batch.
 const LEAST_BYTES: u64 = 16 << 10;
 
@@ -158,6 +161,32 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
 
 pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("is empty".to_owned()) } else { Ok(PathBuf::from(text)) }
+}
+
+/// Sockets of container engines; none for `none`.
+pub(super) fn engines(text: &str) -> Result<Vec<PathBuf>, String> {
+    if text == "none" {
+        return Ok(Vec::new());
+    }
+    let engine = |one: &str| {
+        let path = one.trim();
+        let path = PathBuf::from(path.strip_prefix("unix://").unwrap_or(path));
+        if path.is_absolute() {
+            Ok(path)
+        } else {
+            Err(format!("`{one}` is not the path of a socket; write /var/run/docker.sock, or none"))
+        }
+    };
+    text.split(',').map(engine).collect()
+}
+
+/// Keys of labels.
+pub(super) fn labels(text: &str) -> Result<Vec<String>, String> {
+    let label = |one: &str| match one.trim() {
+        "" => Err("has an empty key".to_owned()),
+        key => Ok(key.to_owned()),
+    };
+    text.split(',').map(label).collect()
 }
 
 pub(super) fn switch(text: &str) -> Result<bool, String> {

@@ -213,7 +213,7 @@ fn workload(kind: WorkloadKind, name: &str) -> Workload {
 }
 
 /// A name fit for the wire: no control characters, and not too long.
-fn clean(name: &str) -> String {
+pub(crate) fn clean(name: &str) -> String {
     let mut clean = String::with_capacity(name.len());
     for c in name.chars() {
         let c = if c.is_control() { '?' } else { c };

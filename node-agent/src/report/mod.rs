@@ -24,7 +24,7 @@ mod resume;
 mod slots;
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -34,9 +34,13 @@ use common::{
     kernel::{self, role},
 };
 use proto::{columns::Encoder, v1};
-use topology::model::{Address, HalfKey, Listener, Role, Tuple, Workload};
+use topology::model::{Address, HalfKey, Listener, Role, Tuple, Workload, WorkloadKind};
 
-use crate::{addresses::scoped, source::SlotChange};
+use crate::{
+    addresses::scoped,
+    runtimes::{Names, Told as News},
+    source::SlotChange,
+};
 use half::{BucketRecord, Half};
 use halves::Halves;
 use intern::Interner;
@@ -132,6 +136,7 @@ pub struct Report {
     listeners: Listeners,
     status: Told<v1::NodeStatus>,
     signals: Told<v1::HostSignals>,
+    names: Names,
     answers: VecDeque<(Tuple, Option<Arc<Workload>>)>,
     totals: Encoder,
     increments: Encoder,
@@ -155,6 +160,7 @@ impl Report {
             listeners: Listeners::default(),
             status: Told::default(),
             signals: Told::default(),
+            names: Names::default(),
             answers: VecDeque::new(),
             totals: Encoder::new(),
             increments: Encoder::new(),
@@ -274,9 +280,33 @@ impl Report {
         }
     }
 
-    /// Finds halves that ended; they are retired in the next batch.
+    /// Finds halves that ended; they are retired in the next batch. Names of containers that have ended go when no
+    /// batch speaks of them any more.
     pub fn expire(&mut self, now: Instant) {
         self.halves.expire(now);
+        let workloads = &self.workloads;
+        let mut workload = Workload {
+            kind: WorkloadKind::Container,
+            name: String::new(),
+            namespace: String::new(),
+            labels: BTreeMap::new(),
+        };
+        self.names.forget(now, |container| {
+            container.clone_into(&mut workload.name);
+            workloads.knows(&workload)
+        });
+    }
+
+    /// What a runtime has said of its containers.
+    pub fn hear_names(&mut self, news: News, now: Instant) {
+        self.names.take(news, now);
+        self.urgent |= !self.names.is_clean();
+    }
+
+    /// What containers are called.
+    #[must_use]
+    pub fn container_names(&self) -> &Names {
+        &self.names
     }
 
     /// These are all listening sockets now.
