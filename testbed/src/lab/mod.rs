@@ -2,6 +2,7 @@
 //! and a fabric, a namespace that routes between them.
 
 mod cgroup;
+mod docker;
 mod forward;
 mod host;
 mod link;
@@ -25,6 +26,7 @@ use tempfile::TempDir;
 
 pub use self::{
     cgroup::{Cgroup, mount_point, processes},
+    docker::{Container, Docker},
     forward::Forward,
     host::Host,
     link::{INTERFACE, Network},
