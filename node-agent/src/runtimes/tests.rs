@@ -136,6 +136,18 @@ async fn after_a_break_nothing_is_missed() {
 }
 
 #[tokio::test]
+async fn an_engine_may_say_nothing_until_something_happens() {
+    let mut setup = Setup::new(false);
+    setup.start_engine();
+    setup.engine().state().is_late = true;
+    setup.engine().state().running = vec![listed(&id("a1"), "db")];
+    setup.until_heard("a1", "db").await;
+    setup.engine().send(event("start", &id("b2"), "web", 1));
+    setup.until_heard("b2", "web").await;
+    setup.listening.abort();
+}
+
+#[tokio::test]
 async fn an_engine_may_come_later() {
     let mut setup = Setup::new(false);
     let failures = "weft_agent_container_engine_failures_total";

@@ -28,8 +28,10 @@ pub(crate) struct State {
     pub(crate) running: Vec<String>,
     /// Paths that were asked for.
     pub(crate) asked: Vec<String>,
-    /// What is answered instead.
+    /// It says that it will not.
     pub(crate) refuses: bool,
+    /// It does not begin to answer before something happens, as Podman does.
+    pub(crate) is_late: bool,
 }
 
 /// The engine. Dropping it ends it, and its socket is gone.
@@ -95,10 +97,10 @@ async fn serve(
     let request = lines.next_line().await.ok()??;
     while lines.next_line().await.ok()?.is_some_and(|line| !line.is_empty()) {}
     let path = request.split(' ').nth(1)?.to_owned();
-    let (refuses, body) = {
+    let (refuses, is_late, body) = {
         let mut state = state.lock().unwrap();
         state.asked.push(path.clone());
-        (state.refuses, format!("[{}]\n", state.running.join(",")))
+        (state.refuses, state.is_late, format!("[{}]\n", state.running.join(",")))
     };
     if refuses {
         let answer = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
@@ -109,8 +111,12 @@ async fn serve(
         let answer = format!("{HEAD}Content-Length: {}\r\n\r\n{body}", body.len());
         return stream.write_all(answer.as_bytes()).await.ok();
     }
-    stream.write_all(format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n").as_bytes()).await.ok()?;
+    let mut head = format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n");
+    if !is_late {
+        stream.write_all(std::mem::take(&mut head).as_bytes()).await.ok()?;
+    }
     while let Ok(Piece::Bytes(bytes)) = pieces.recv().await {
+        stream.write_all(std::mem::take(&mut head).as_bytes()).await.ok()?;
         let chunk = [format!("{:x}\r\n", bytes.len()).as_bytes(), &bytes, b"\r\n"].concat();
         stream.write_all(&chunk).await.ok()?;
     }

@@ -21,7 +21,7 @@ use prometheus::IntGauge;
 use proto::reconnect::Backoff;
 use tokio::{
     sync::mpsc,
-    time::{interval, sleep},
+    time::{interval, sleep, timeout},
 };
 
 use super::{Labels, News, Source, Told};
@@ -33,6 +33,9 @@ pub use request::RequestError;
 /// What happened so long ago is asked for at first: containers that have ended, and that the kernel's counts still tell
 /// of, when programs are pinned. An engine remembers a few hundred events.
 const BEFORE: Duration = Duration::from_secs(300);
+
+/// Docker says at once that it listens; Podman says nothing before there is something to say.
+const SUBSCRIBE_TIME: Duration = Duration::from_secs(1);
 
 /// Clocks are compared in whole seconds.
 const OVERLAP: Duration = Duration::from_secs(2);
@@ -151,10 +154,13 @@ impl Listening {
         connected: &IntGauge,
         said: &mut Said,
     ) -> Result<Infallible, EngineError> {
-        let mut events = request::get(&self.engine.socket, &request::events(self.since())).await?;
+        let (socket, path) = (self.engine.socket.clone(), request::events(self.since()));
+        let answer = request::get(&socket, &path);
+        tokio::pin!(answer);
+        let mut events = timeout(SUBSCRIBE_TIME, &mut answer).await.ok().transpose()?;
         self.list().await?;
         connected.set(1);
-        let socket = self.engine.socket.display();
+        let socket = socket.display();
         match std::mem::replace(said, Said::Up) {
             Said::Up => {}
             Said::Nothing => tracing::info!(%socket, "containers are named by their engine"),
@@ -167,7 +173,8 @@ impl Listening {
         loop {
             tokio::select! {
                 _ = lists.tick() => self.list().await?,
-                some = next(&mut events) => self.hear(&mut lines, &some?).await?,
+                answer = &mut answer, if events.is_none() => events = Some(answer?),
+                some = next(events.as_mut()) => self.hear(&mut lines, &some?).await?,
             }
         }
     }
@@ -211,8 +218,9 @@ impl Listening {
     }
 }
 
-/// The next piece of the stream.
-async fn next(events: &mut Incoming) -> Result<Bytes, EngineError> {
+/// The next piece of the stream, once there is one.
+async fn next(events: Option<&mut Incoming>) -> Result<Bytes, EngineError> {
+    let Some(events) = events else { return std::future::pending().await };
     loop {
         match events.frame().await {
             None => return Err(EngineError::Ended),

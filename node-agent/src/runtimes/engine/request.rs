@@ -21,7 +21,7 @@ use super::answers::{LIST_BYTES, asked_for};
 /// Without a version, the one that the engine is of: what is read of its answers is in all of them.
 pub(super) const LIST: &str = "/containers/json";
 
-/// For the beginning of an answer, and for all of one that ends.
+/// For an answer that has an end.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// What is held of an answer that is not read yet.
@@ -73,15 +73,10 @@ pub(super) fn events(since: Duration) -> String {
     )
 }
 
-/// The body of an answer, as it comes.
-pub(super) async fn get(socket: &Path, path: &str) -> Result<Incoming, RequestError> {
-    timeout(ANSWER_TIME, ask(socket, path)).await.map_err(|_| RequestError::Silent)?
-}
-
 /// All of the body of an answer.
 pub(super) async fn get_all(socket: &Path, path: &str) -> Result<Bytes, RequestError> {
     let body = async {
-        let body = Limited::new(ask(socket, path).await?, LIST_BYTES);
+        let body = Limited::new(get(socket, path).await?, LIST_BYTES);
         match body.collect().await {
             Ok(body) => Ok(body.to_bytes()),
             Err(error) if error.is::<LengthLimitError>() => Err(RequestError::TooLong),
@@ -94,7 +89,8 @@ pub(super) async fn get_all(socket: &Path, path: &str) -> Result<Bytes, RequestE
     timeout(ANSWER_TIME, body).await.map_err(|_| RequestError::Silent)?
 }
 
-async fn ask(socket: &Path, path: &str) -> Result<Incoming, RequestError> {
+/// The body of an answer, as it comes.
+pub(super) async fn get(socket: &Path, path: &str) -> Result<Incoming, RequestError> {
     let stream = UnixStream::connect(socket).await;
     let stream = stream.map_err(|error| RequestError::Connect(socket.to_owned(), error))?;
     let (mut requests, connection) = http1::Builder::new()
