@@ -50,9 +50,10 @@ pub fn processes(dir: &Path, data: &[u8]) {
     cgroup_fs::fuzzing(&String::from_utf8_lossy(mounts), &path);
 }
 
-/// What a container engine answers: a stream of events that is cut somewhere, and a list.
+/// What a container engine answers: a stream of events that is cut somewhere, and a list; and what runtimes leave in files.
 pub fn engine(data: &[u8]) {
     runtimes::engine(data);
+    runtimes::files(data.get(1..).unwrap_or_default());
 }
 
 /// A file of settings. It is understood, or there is a line that says what is wrong.

@@ -14,6 +14,7 @@ use crate::{
     cgroup_fs::CgroupFs,
     config::DEFAULT_MAX_HALVES,
     kernel::Kernel,
+    runtimes::Labels,
     testing::{
         aggregator::{Aggregator, Manner},
         client_key, eventually,
@@ -70,6 +71,8 @@ impl Setup {
             spool_dir: None,
             pin_dir: None,
             container_engines: Vec::new(),
+            container_states: Vec::new(),
+            container_labels: Labels::default(),
             spool_max_bytes: 1 << 20,
             tls: proto::tls::Files {
                 ca: file("ca.crt"),

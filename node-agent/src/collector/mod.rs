@@ -12,6 +12,7 @@ pub(crate) mod status;
 use std::{
     collections::HashMap,
     os::fd::OwnedFd,
+    sync::mpsc::{SyncSender, TrySendError},
     time::{Duration, Instant},
 };
 
@@ -41,6 +42,9 @@ use status::Status;
 /// What is left after a shutdown has this long to be sent and acknowledged.
 pub const DRAIN_TIME: Duration = Duration::from_secs(3);
 
+/// Containers that wait to be asked for; a host runs a few hundred.
+const MOST_UNASKED: usize = 2_048;
+
 /// How a collector is made.
 pub struct Parts<S> {
     /// The kernel.
@@ -53,6 +57,8 @@ pub struct Parts<S> {
     pub events: mpsc::Receiver<Event>,
     /// From the runtimes of containers.
     pub runtimes: mpsc::Receiver<Told>,
+    /// Takes names of containers that nobody has said anything of; `None` when nobody would know.
+    pub unnamed: Option<SyncSender<String>>,
     /// Counted into.
     pub metrics: Metrics,
     /// Time between two looks at everything.
@@ -71,6 +77,9 @@ pub struct Collector<S> {
     events: mpsc::Receiver<Event>,
     /// `None` when nobody tells anything any more.
     runtimes: Option<mpsc::Receiver<Told>>,
+    unnamed: Option<SyncSender<String>>,
+    /// Those that there was no room for.
+    unasked: Vec<String>,
     metrics: Metrics,
     interval: Duration,
     report: Report,
@@ -97,6 +106,7 @@ impl<S: Source> Collector<S> {
             addresses,
             events,
             runtimes,
+            unnamed,
             metrics,
             interval,
             max_halves,
@@ -121,6 +131,8 @@ impl<S: Source> Collector<S> {
             addresses,
             events,
             runtimes: Some(runtimes),
+            unnamed,
+            unasked: Vec::new(),
             metrics,
             interval,
             report,
@@ -214,6 +226,22 @@ impl<S: Source> Collector<S> {
         self.early.arm(now);
     }
 
+    /// Asks for the names of containers that are new, and of which no source has said anything by itself.
+    fn ask_for_names(&mut self) {
+        let Some(unnamed) = &self.unnamed else { return };
+        let names = self.report.container_names();
+        let mut unasked = std::mem::take(&mut self.unasked);
+        unasked.extend(self.owners.take_containers());
+        // When whoever looks is busy, at the next look.
+        let is_full = |container: &String| {
+            let sent = unnamed.try_send(container.clone());
+            matches!(sent, Err(TrySendError::Full(_)))
+        };
+        unasked.retain(|container| !names.knows(container) && is_full(container));
+        unasked.truncate(MOST_UNASKED);
+        self.unasked = unasked;
+    }
+
     fn acked(&mut self, seq: u64) {
         // A number that was never sent is not believed.
         let seq = seq.min(self.report.last_seq());
@@ -247,6 +275,7 @@ impl<S: Source> Collector<S> {
                 self.early.listeners(now);
             }
         }
+        self.ask_for_names();
     }
 
     fn look_early(&mut self) {
@@ -274,6 +303,7 @@ impl<S: Source> Collector<S> {
         self.read_slots(None, now);
         self.links.clear();
         self.read_host(now);
+        self.ask_for_names();
         self.tidy(now);
         // Whoever comes next is told the latest: in each queued batch it would take room.
         if self.outgoing.is_some() {

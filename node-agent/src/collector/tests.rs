@@ -69,6 +69,7 @@ impl Setup {
             addresses: Addresses::new(ProcFs::new("/proc")),
             events: heard,
             runtimes: news,
+            unnamed: None,
             metrics: metrics.clone(),
             interval,
             max_halves: 65_536,

@@ -48,6 +48,11 @@ pub struct Layer {
     #[arg(long, global = true, value_name = "PATH")]
     #[serde(deserialize_with = "one_or_several")]
     pub container_engine: Vec<String>,
+    /// Folder in which a container runtime leaves what says how containers are called: the state of containerd, the storage of
+    /// Podman or CRI-O; several, or `none` [default: /run/containerd, /run/k3s/containerd and /var/lib/containers/storage]
+    #[arg(long, global = true, value_name = "DIR")]
+    #[serde(deserialize_with = "one_or_several")]
+    pub container_state: Vec<String>,
     /// Label of containers to tell besides image, project and service, or the beginning of some with a `*`; several
     /// [default: none]
     #[arg(long, global = true, value_name = "KEY")]
@@ -78,7 +83,7 @@ pub struct Layer {
 }
 
 /// Names of all settings, as flags and keys of the file have them.
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
     "aggregator",
     "node",
     "cgroup",
@@ -89,6 +94,7 @@ const NAMES: [&str; 18] = [
     "spool-max-bytes",
     "pin-dir",
     "container-engine",
+    "container-state",
     "container-label",
     "tls-ca",
     "tls-cert",
@@ -106,6 +112,7 @@ impl Layer {
         let value = match name {
             "aggregator" => return several(&self.aggregator),
             "container-engine" => return several(&self.container_engine),
+            "container-state" => return several(&self.container_state),
             "container-label" => return several(&self.container_label),
             "node" => &self.node,
             "cgroup" => &self.cgroup,

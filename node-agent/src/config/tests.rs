@@ -105,6 +105,14 @@ fn container_engines_are_those_of_this_host_unless_it_is_said_otherwise() {
         assert!(error.to_string().starts_with("WEFT_CONTAINER_ENGINE: `"), "{error}");
     }
     assert!(resolved(Setup::new().env("WEFT_CONTAINER_LABEL", "a,"), &[]).is_err());
+    let states = |setup: Setup| {
+        setup.resolve(&["--aggregator", "https://a"]).map(|config| config.container_states)
+    };
+    assert_eq!(states(Setup::new()).unwrap().len(), DEFAULT_STATES.len());
+    let set = states(Setup::new().file("container-state = ['/a', '/b']")).unwrap();
+    assert_eq!(set, [PathBuf::from("/a"), PathBuf::from("/b")]);
+    assert!(states(Setup::new().file("container-state = 'none'")).unwrap().is_empty());
+    assert!(states(Setup::new().file("container-state = 'run'")).is_err());
 }
 
 #[test]
@@ -250,6 +258,7 @@ proptest! {
     #[test]
     fn no_text_makes_a_reader_panic(text in ".{0,40}") {
         let _ = (aggregator(&text), node_name(&text), interval(&text), listen_address(&text));
-        let _ = (aggregators(&text), bytes(&text), path(&text), engines(&text), labels(&text));
+        let _ = (aggregators(&text), bytes(&text), path(&text), engines(&text), states(&text));
+        let _ = labels(&text);
     }
 }

@@ -27,6 +27,11 @@ pub const DEFAULT_SPOOL_BYTES: u64 = 256 << 20;
 /// Where container engines are asked, unless set: Docker's socket, and that of Podman's service.
 pub const DEFAULT_ENGINES: [&str; 2] = ["/var/run/docker.sock", "/run/podman/podman.sock"];
 
+/// Where names of containers are looked for, unless set: the state of containerd, also where k3s has it, and the storage
+/// of Podman and CRI-O.
+pub const DEFAULT_STATES: [&str; 3] =
+    ["/run/containerd", "/run/k3s/containerd", "/var/lib/containers/storage"];
+
 /// Less would not hold a batch.
 const LEAST_BYTES: u64 = 16 << 10;
 
@@ -165,19 +170,28 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
 
 /// Sockets of container engines; none for `none`.
 pub(super) fn engines(text: &str) -> Result<Vec<PathBuf>, String> {
+    let path = |one: &str| PathBuf::from(one.strip_prefix("unix://").unwrap_or(one));
+    absolute(text, path, "the path of a socket; write /var/run/docker.sock, or none")
+}
+
+/// Folders of container runtimes; none for `none`.
+pub(super) fn states(text: &str) -> Result<Vec<PathBuf>, String> {
+    absolute(text, |one| PathBuf::from(one), "the path of a folder; write /run/containerd, or none")
+}
+
+fn absolute(
+    text: &str,
+    path: impl Fn(&str) -> PathBuf,
+    what: &str,
+) -> Result<Vec<PathBuf>, String> {
     if text == "none" {
         return Ok(Vec::new());
     }
-    let engine = |one: &str| {
-        let path = one.trim();
-        let path = PathBuf::from(path.strip_prefix("unix://").unwrap_or(path));
-        if path.is_absolute() {
-            Ok(path)
-        } else {
-            Err(format!("`{one}` is not the path of a socket; write /var/run/docker.sock, or none"))
-        }
+    let one = |one: &str| {
+        let path = path(one.trim());
+        if path.is_absolute() { Ok(path) } else { Err(format!("`{one}` is not {what}")) }
     };
-    text.split(',').map(engine).collect()
+    text.split(',').map(one).collect()
 }
 
 /// Keys of labels.

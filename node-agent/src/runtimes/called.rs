@@ -18,9 +18,9 @@ const STACK: &str = "com.docker.stack.namespace";
 const STACK_SERVICE: &str = "com.docker.swarm.service.name";
 
 /// Labels by which a kubelet tells whose a container is.
-const POD: &str = "io.kubernetes.pod.name";
-const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
-const POD_CONTAINER: &str = "io.kubernetes.container.name";
+pub(super) const POD: &str = "io.kubernetes.pod.name";
+pub(super) const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
+pub(super) const POD_CONTAINER: &str = "io.kubernetes.container.name";
 
 /// Which labels of containers are told, besides image, project and service. None are by themselves: some hold what is
 /// nobody's business, the password of a proxy for one.

@@ -1,10 +1,11 @@
-//! Answers of an engine made of any bytes.
+//! Answers of an engine, and files of runtimes, made of any bytes.
 
 use proto::{convert::ContainerName, v1};
 
 use super::{
     Labels, News,
     engine::{answers::Answers, lines::Lines},
+    files::{read_bundle, read_storage},
 };
 
 /// As a stream of events that comes in pieces, and as a list. Whatever is read of them is to the aggregator's liking.
@@ -27,6 +28,14 @@ pub(crate) fn engine(data: &[u8]) {
         }
     }
     answers.list(bytes).into_iter().flat_map(|(names, _)| names).for_each(told);
+}
+
+/// As what containerd runs a container by, and as the list of a storage.
+pub(crate) fn files(data: &[u8]) {
+    let labels = Labels::new(vec!["*".to_owned()]);
+    let id = "0123456789abcdef".repeat(4);
+    read_bundle(&id, data, &labels).into_iter().for_each(told);
+    read_storage(data, &labels, |_| true).into_iter().for_each(told);
 }
 
 fn told(name: ContainerName) {

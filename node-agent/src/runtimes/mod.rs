@@ -7,6 +7,7 @@
 
 mod called;
 pub mod engine;
+pub mod files;
 pub(crate) mod fuzzing;
 mod names;
 
@@ -27,6 +28,8 @@ pub const ID_DIGITS: usize = 12;
 /// Who says what a container is called. Where several do, the greatest is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
+    /// Files of runtimes that have no engine to ask.
+    Files,
     /// An engine that answers as Docker does, by its place among those that are asked.
     Engine(usize),
 }

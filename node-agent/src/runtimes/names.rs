@@ -133,6 +133,12 @@ impl Names {
         Some(ContainerName { container: container.to_owned(), called })
     }
 
+    /// Whether anything is known of a container.
+    #[must_use]
+    pub fn knows(&self, container: &str) -> bool {
+        self.containers.contains_key(container)
+    }
+
     /// How many are known.
     #[must_use]
     pub fn len(&self) -> usize {
