@@ -159,6 +159,27 @@ async fn an_engine_may_come_later() {
 }
 
 #[tokio::test]
+async fn an_engine_that_nobody_has_named_may_be_absent() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("docker.sock");
+    let (told, mut news) = mpsc::channel(1);
+    let metrics = Metrics::new().unwrap();
+    let engine = |expected| Engine { socket: socket.clone(), expected, labels: Labels::default() };
+    let failures = |expected| {
+        let (engines, told, metrics) = (vec![engine(expected)], told.clone(), metrics.clone());
+        let enough = tokio::time::sleep(Duration::from_millis(300));
+        let name = socket.display().to_string();
+        async move {
+            Runtimes { engines }.run(told, metrics.clone(), enough).await;
+            metrics.engine_failures.with_label_values(&[&name]).get()
+        }
+    };
+    assert_eq!(failures(false).await, 0);
+    assert!(failures(true).await > 0);
+    assert!(news.try_recv().is_err());
+}
+
+#[tokio::test]
 async fn without_an_engine_nobody_is_waited_for() {
     let (told, mut news) = mpsc::channel(1);
     let never = std::future::pending();

@@ -66,11 +66,13 @@ enum EngineError {
 }
 
 /// What was last said of an engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Said {
     Nothing,
+    /// There is none, and nobody has said that there was.
+    Absent,
     Up,
-    Down(String),
+    Down,
 }
 
 impl Engine {
@@ -90,14 +92,13 @@ impl Engine {
         loop {
             let began = Instant::now();
             let Err(error) = listening.listen(&connected, &mut said).await;
-            let was_up = connected.get() == 1;
             connected.set(0);
-            match error {
-                EngineError::NoCollector => return,
-                error => {
-                    metrics.engine_failures.with_label_values(&[&name]).inc();
-                    listening.engine.say(&error, was_up, &mut said);
-                }
+            if matches!(error, EngineError::NoCollector) {
+                return;
+            }
+            listening.engine.say(&error, &mut said);
+            if said != Said::Absent {
+                metrics.engine_failures.with_label_values(&[&name]).inc();
             }
             backoff.ended(began.elapsed());
             sleep(backoff.next(random())).await;
@@ -105,19 +106,20 @@ impl Engine {
     }
 
     /// One line for each change; that there is none where nobody said that there was is no matter of concern.
-    fn say(&self, error: &EngineError, was_up: bool, said: &mut Said) {
-        let now = Said::Down(error.to_string());
-        if std::mem::replace(said, now.clone()) == now {
+    fn say(&self, error: &EngineError, said: &mut Said) {
+        let is_absent = matches!(error, EngineError::Request(error) if error.is_absent());
+        let now = match said {
+            Said::Nothing | Said::Absent if is_absent && !self.expected => Said::Absent,
+            _ => Said::Down,
+        };
+        if std::mem::replace(said, now) == now {
             return;
         }
         let socket = self.socket.display();
-        match error {
-            EngineError::Request(error) if error.is_absent() && !self.expected && !was_up => {
-                tracing::info!(%socket, "no container engine: containers go by their ids, if there are any");
-            }
-            error => {
-                tracing::warn!(%socket, %error, "the container engine does not answer: new containers go by their ids");
-            }
+        if now == Said::Absent {
+            tracing::info!(%socket, "no container engine");
+        } else {
+            tracing::warn!(%socket, %error, "the container engine does not answer: it names no new containers");
         }
     }
 
@@ -163,8 +165,10 @@ impl Listening {
         let socket = socket.display();
         match std::mem::replace(said, Said::Up) {
             Said::Up => {}
-            Said::Nothing => tracing::info!(%socket, "containers are named by their engine"),
-            Said::Down(_) => tracing::info!(%socket, "the container engine answers again"),
+            Said::Nothing | Said::Absent => {
+                tracing::info!(%socket, "containers are named by their engine");
+            }
+            Said::Down => tracing::info!(%socket, "the container engine answers again"),
         }
         let mut lists = interval(LIST_EVERY);
         // The first is over at once.
