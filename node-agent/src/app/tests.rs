@@ -194,8 +194,9 @@ async fn what_an_engine_calls_its_containers_reaches_every_aggregator() {
         vec![Engine { socket: socket.clone(), expected: true, labels: Labels::default() }];
     let source = FakeSource::new();
     let kernel = source.handle();
-    // The first one goes after some batches; the other has heard of no name until then.
-    let manners = vec![vec![Manner::Leaves(3), Manner::Refuses], Vec::new()];
+    // The first one goes after more batches than there are before something is counted; the other has heard of no name
+    // until then.
+    let manners = vec![vec![Manner::Leaves(20), Manner::Refuses], Vec::new()];
     let setup = Setup::among(cgroup, manners, engines, move || Ok(source)).await;
     let names = |aggregator: &Aggregator| {
         let names = aggregator.receiver().names.clone();
