@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, mpsc::SyncSender},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -247,16 +247,28 @@ fn queue(
         let (hello, shared) = (hello.clone(), Arc::clone(&shared));
         dir.map(|dir| Spool::new(dir.clone(), config.spool_max_bytes, hello, shared))
     };
-    let former = source.take_former().and_then(|former| {
-        let programs = source.programs().iter().map(status::wire).collect();
-        let (hello, batches) = former::last_report(&former, programs, owners, hello);
-        // In files it outlives this process, too.
+    let mut last_reports = Vec::new();
+    while let Some(mut former) = source.take_former() {
+        // Without addresses the host would not be known by them until it tells of itself.
+        let own = Addresses::new(ProcFs::new("/proc")).refresh(Vec::new(), Instant::now());
+        let status = v1::NodeStatus {
+            programs: source.programs().iter().map(status::wire).collect(),
+            addresses: own.unwrap_or_default().iter().map(status::own).collect(),
+            ..v1::NodeStatus::default()
+        };
+        let (hello, batches) = former::last_report(&mut former, status, owners, hello);
         let kept = spool(&hello).is_some_and(|mut spool| spool.keep(&batches));
-        (!kept).then(|| Leftover::in_memory(hello, batches, &shared))
-    });
+        let report = Leftover::in_memory(hello, batches, former.folder, &shared);
+        if kept {
+            // In a file it outlives this process, too, and the host.
+            report.remove();
+        } else {
+            last_reports.push(report);
+        }
+    }
     let mut leftovers = dir.map_or_else(Vec::new, |dir| leftover::find(dir, hello, &shared));
     let of_session = leftovers.iter().any(|leftover| leftover.hello().session == hello.session);
-    leftovers.extend(former);
+    leftovers.extend(last_reports);
     let queue = Queue::new(config.queue_max_bytes, spool(hello));
     let queue = match source.ledger().and_then(|ledger| ledger.past()) {
         Some(past) => {

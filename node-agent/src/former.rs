@@ -11,11 +11,12 @@ use crate::{
     source::{Former, SlotChange},
 };
 
-/// The batches of a stream of that session, from the preface on. `hello` is this agent's own; also returns the other's.
+/// The batches of a stream of that session, from the preface on. `hello` and `status` are this agent's own, but
+/// for what was lost; also returns the other's `hello`.
 #[must_use]
 pub fn last_report(
-    former: &Former,
-    programs: Vec<v1::Program>,
+    former: &mut Former,
+    status: v1::NodeStatus,
     owners: &mut Owners,
     hello: &v1::Hello,
 ) -> (v1::Hello, Vec<v1::Batch>) {
@@ -31,22 +32,23 @@ pub fn last_report(
         });
         let change = change.change();
         match former.past.links.get(&slot.slot).filter(|link| link.owner == slot.key.owner) {
-            Some(link) => report.absorb_into(&change, &link.half, now),
+            Some(link) => report.absorb_into(&change, link, now),
             None => {
                 let workload = owners.workload(slot.key.owner, now, |_| slot.owner);
                 report.absorb_as(&change, &workload, now);
+                // Should this agent be killed, the next one is to call it the same.
+                if former.ledger.has_room_for_slot()
+                    && let Some(link) = report.link_of_slot(slot.slot, &slot.key)
+                {
+                    former.ledger.link(slot.slot, link);
+                }
             }
         }
     }
     let losses = former.losses.iter().map(|(cause, count)| ((*cause).to_owned(), *count));
-    report.set_status(v1::NodeStatus {
-        programs,
-        losses: losses.collect(),
-        ..v1::NodeStatus::default()
-    });
-    report.start();
-    let mut batches = report.preface(former.past.last_seq, std::iter::empty());
-    batches.extend(std::iter::from_fn(|| report.build()));
+    report.set_status(v1::NodeStatus { losses: losses.collect(), ..status });
+    let seq = report.pass_over();
+    let batches = report.preface(seq, std::iter::empty());
     let hello = v1::Hello {
         generation: former.identity.generation,
         session: former.identity.session,

@@ -122,7 +122,7 @@ pub struct LastSlot {
 }
 
 /// Programs of an earlier agent that were replaced: what they had counted, to be told in the name of its session.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Former {
     /// Whose session it was.
     pub identity: Identity,
@@ -134,6 +134,10 @@ pub struct Former {
     pub slots: Vec<LastSlot>,
     /// What it had not counted, by cause.
     pub losses: Vec<(&'static str, u64)>,
+    /// What the agent had noted.
+    pub ledger: Ledger,
+    /// Where it is kept until it is told, if anywhere.
+    pub folder: Option<PathBuf>,
 }
 
 /// The kernel, as far as the agent is concerned. No call blocks for longer than a few ms.
@@ -198,7 +202,7 @@ pub trait Source: Send {
         None
     }
 
-    /// What was found that could not be gone on with, the first time it is asked for.
+    /// The next of what was found that could not be gone on with; each is shown once.
     fn take_former(&mut self) -> Option<Former> {
         None
     }

@@ -22,10 +22,12 @@
 
 mod decode;
 mod encode;
+mod records;
 mod varint;
 
 pub use decode::{DecodeError, Visitor, decode};
 pub use encode::{EncodeError, Encoder};
+pub use records::{Record, Records};
 
 use common::{COUNTERS, HISTOGRAMS};
 

@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, hint::black_box, net::Ipv4Addr, time::Duration}
 
 use harness::{Case, Dice, Meter};
 use topology::{
-    AgentFacts, Config, Counter, Graph, HalfIx, HistogramKind, Incarnation, NodeIx, Timestamp,
-    Window,
+    AgentFacts, Config, Counter, Gained, Graph, HalfIx, HistogramKind, Incarnation, NodeIx,
+    Timestamp, Window,
     model::{Address, HalfKey, Role, Scope, Workload, WorkloadKind},
 };
 
@@ -87,6 +87,7 @@ impl Fleet {
     }
 
     fn report_some(&mut self, every: usize, sides: [bool; 2]) {
+        let mut told = Vec::new();
         for link in self.links.iter().step_by(every) {
             let bytes = 1_000 + self.dice.below(9_000);
             let values = [(Counter::BytesSent, bytes), (Counter::BytesReceived, bytes * 3)];
@@ -104,9 +105,14 @@ impl Fleet {
                     (Counter::Connections, 1),
                     (Counter::Closed, 1),
                 ];
-                self.graph.add_record(*half, &counters, &samples);
+                told.push((*half, counters, samples));
             }
         }
+        let gained: Vec<Gained<'_>> = told
+            .iter()
+            .map(|(half, counters, samples)| Gained { half: *half, counters, samples })
+            .collect();
+        self.graph.add_gained(&gained);
     }
 
     fn tick(&mut self) {

@@ -25,6 +25,12 @@ pub enum WorkloadKind {
     External,
     /// What was folded together to keep an answer small.
     Other,
+    /// All services of a namespace, in an answer that is grouped so.
+    Namespace,
+    /// All workloads of a host, in an answer that is grouped so.
+    Node,
+    /// All workloads of a zone, in an answer that is grouped so.
+    Zone,
 }
 
 impl WorkloadKind {
@@ -39,6 +45,9 @@ impl WorkloadKind {
             WorkloadKind::Host => "host",
             WorkloadKind::External => "external",
             WorkloadKind::Other => "other",
+            WorkloadKind::Namespace => "namespace",
+            WorkloadKind::Node => "node",
+            WorkloadKind::Zone => "zone",
         }
     }
 }

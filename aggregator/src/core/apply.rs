@@ -1,15 +1,15 @@
 //! Adding a batch to the graph. A record costs an array look-up and a few additions.
 
-use common::{COUNTERS, Counter, HistogramKind};
-use proto::columns::{Visitor, decode};
+use common::{Counter, HistogramKind};
+use proto::columns::{Record, Records};
 use topology::{
-    DefineError, Graph, HalfIx, LateBatch, NodeIx, Telling, Timestamp, WorkloadIx,
+    DefineError, Gained, Graph, HalfIx, LateBatch, NodeIx, Telling, Timestamp, WorkloadIx,
     model::{HalfKey, Listener},
 };
 
 use super::{
-    batch::{BatchError, Definitions, Part, Prepared, Status},
-    tables::{Table, Tables},
+    batch::{Definitions, Part, Prepared, Status},
+    tables::Tables,
 };
 use crate::metrics::Metrics;
 
@@ -61,7 +61,7 @@ impl Applier<'_> {
     /// this stream all the same, but its numbers have been counted: increments for good, and totals,
     /// because those of a half that has been retired since would begin anew. Nor does it open or
     /// end a half: that happened when its numbers were counted, and more may have happened since.
-    pub(super) fn batch(&mut self, prepared: Prepared, replayed: bool) -> Result<(), BatchError> {
+    pub(super) fn batch(&mut self, prepared: Prepared, replayed: bool) {
         self.tally.refused += prepared.refused;
         let (mut retired, preface) = (Vec::new(), prepared.preface);
         if !replayed {
@@ -76,29 +76,12 @@ impl Applier<'_> {
                     self.define(definitions, replayed, preface);
                 }
                 Part::Totals(_) | Part::Increments(_) | Part::Ended(_) if replayed => {}
-                Part::Totals(columns) => {
-                    let (graph, halves) = (&mut *self.graph, &self.tables.halves);
+                Part::Totals(records) => {
                     let folded = if preface { Telling::Again } else { Telling::First };
-                    let to = Record::new(graph, halves, self.late.as_mut());
-                    let mut visitor = Totals { to, is_folded: false, folded };
-                    let decoded = decode(&columns, &mut visitor);
-                    self.tally.undefined += visitor.to.undefined;
-                    self.tally.records += decoded?;
+                    self.totals(&records, folded);
                 }
-                Part::Ended(columns) => {
-                    let (graph, halves) = (&mut *self.graph, &self.tables.halves);
-                    let to = Record::new(graph, halves, None);
-                    decode(&columns, &mut Ended { to, is_folded: false })?;
-                }
-                Part::Increments(columns) => {
-                    let (graph, halves) = (&mut *self.graph, &self.tables.halves);
-                    let late = self.late.as_mut();
-                    let mut visitor = Increments::new(Record::new(graph, halves, late));
-                    let decoded = decode(&columns, &mut visitor);
-                    visitor.finish();
-                    self.tally.undefined += visitor.to.undefined;
-                    self.tally.records += decoded?;
-                }
+                Part::Ended(records) => self.ended(&records),
+                Part::Increments(records) => self.increments(&records),
                 Part::Listeners { complete, changes } => self.listeners(complete, changes),
                 Part::Status(status) => self.status(status),
                 Part::Signals(signals) => {
@@ -126,7 +109,70 @@ impl Applier<'_> {
                 self.graph.retire_half(half, self.now);
             }
         }
-        Ok(())
+    }
+
+    fn increments(&mut self, records: &Records) {
+        let mut gained = Vec::with_capacity(records.len());
+        for Record { half, counters, samples } in records.iter() {
+            if let Some(half) = self.half(half) {
+                gained.push(Gained { half, counters, samples });
+            }
+        }
+        self.tally.records += records.len() as u64;
+        self.graph.add_gained(&gained);
+    }
+
+    fn totals(&mut self, records: &Records, folded: Telling) {
+        for Record { half, counters, samples } in records.iter() {
+            self.tally.records += 1;
+            let Some(half) = self.half(half) else { continue };
+            if self.graph.is_folded(half) {
+                self.tell_folded(half, folded, counters, samples);
+                continue;
+            }
+            for (counter, total) in counters {
+                self.graph.set_total(half, *counter, *total);
+            }
+            for (kind, bucket, total) in samples {
+                self.graph.set_bucket_total(half, *kind, *bucket, *total);
+            }
+        }
+    }
+
+    /// What halves had counted that end: of interest where they are folded.
+    fn ended(&mut self, records: &Records) {
+        for Record { half, counters, samples } in records.iter() {
+            let half = self.tables.halves.get(half);
+            if let Some(half) = half.filter(|half| self.graph.is_folded(*half)) {
+                self.tell_folded(half, Telling::Last, counters, samples);
+            }
+        }
+    }
+
+    fn tell_folded(
+        &mut self,
+        half: HalfIx,
+        telling: Telling,
+        counters: &[(Counter, u64)],
+        samples: &[(HistogramKind, u16, u64)],
+    ) {
+        for (counter, total) in counters {
+            self.graph.tell_folded(half, telling, *counter, *total);
+        }
+        for (kind, bucket, total) in samples {
+            self.graph.tell_folded_bucket(half, telling, *kind, *bucket, *total);
+        }
+    }
+
+    /// The half of a record that is about to be added.
+    #[inline]
+    fn half(&mut self, id: u32) -> Option<HalfIx> {
+        let half = self.tables.halves.get(id);
+        self.tally.undefined += u64::from(half.is_none());
+        if let (Some(late), Some(half)) = (&mut self.late, half) {
+            late.note(self.graph, half);
+        }
+        half
     }
 
     fn define(&mut self, definitions: Definitions, replayed: bool, preface: bool) {
@@ -222,151 +268,6 @@ impl Applier<'_> {
         self.graph.set_addresses(self.node, status.addresses);
         for (cause, count) in status.losses {
             self.graph.set_loss(self.node, &cause, count);
-        }
-    }
-}
-
-/// The half that the values of a record belong to.
-struct Record<'a> {
-    graph: &'a mut Graph,
-    halves: &'a Table<HalfIx>,
-    half: Option<HalfIx>,
-    undefined: u64,
-    late: Option<&'a mut LateBatch>,
-}
-
-impl<'a> Record<'a> {
-    fn new(
-        graph: &'a mut Graph,
-        halves: &'a Table<HalfIx>,
-        late: Option<&'a mut LateBatch>,
-    ) -> Self {
-        Self { graph, halves, half: None, undefined: 0, late }
-    }
-
-    #[inline]
-    fn begin(&mut self, id: u32) {
-        self.half = self.halves.get(id);
-        self.undefined += u64::from(self.half.is_none());
-        if let (Some(late), Some(half)) = (&mut self.late, self.half) {
-            late.note(self.graph, half);
-        }
-    }
-}
-
-impl Record<'_> {
-    /// Begins with the totals of a half; whether it is folded.
-    fn begin_told(&mut self, id: u32) -> bool {
-        self.begin(id);
-        self.half.is_some_and(|half| self.graph.is_folded(half))
-    }
-}
-
-/// Gathers what a record has, so that its half is looked for once.
-struct Increments<'a> {
-    to: Record<'a>,
-    counters: [(Counter, u64); COUNTERS],
-    /// How many of them the record has.
-    counted: usize,
-    samples: Vec<(HistogramKind, u16, u64)>,
-}
-
-impl<'a> Increments<'a> {
-    fn new(to: Record<'a>) -> Self {
-        Self {
-            to,
-            counters: Counter::ALL.map(|counter| (counter, 0)),
-            counted: 0,
-            samples: Vec::new(),
-        }
-    }
-
-    /// Adds the record that was begun.
-    fn finish(&mut self) {
-        if let Some(half) = self.to.half.take() {
-            let counters = self.counters.get(..self.counted).unwrap_or(&self.counters);
-            self.to.graph.add_record(half, counters, &self.samples);
-        }
-        self.counted = 0;
-        self.samples.clear();
-    }
-}
-
-impl Visitor for Increments<'_> {
-    #[inline]
-    fn half(&mut self, id: u32) {
-        self.finish();
-        self.to.begin(id);
-    }
-
-    #[inline]
-    fn counter(&mut self, _: u32, counter: Counter, value: u64) {
-        // A record has each counter at most once.
-        if let Some(entry) = self.counters.get_mut(self.counted) {
-            *entry = (counter, value);
-            self.counted += 1;
-        }
-    }
-
-    #[inline]
-    fn bucket(&mut self, _: u32, kind: HistogramKind, bucket: u16, count: u64) {
-        self.samples.push((kind, bucket, count));
-    }
-}
-
-struct Totals<'a> {
-    to: Record<'a>,
-    is_folded: bool,
-    /// What the totals of folded halves are.
-    folded: Telling,
-}
-
-impl Visitor for Totals<'_> {
-    fn half(&mut self, id: u32) {
-        self.is_folded = self.to.begin_told(id);
-    }
-
-    fn counter(&mut self, _: u32, counter: Counter, value: u64) {
-        match self.to.half {
-            Some(half) if self.is_folded => {
-                self.to.graph.tell_folded(half, self.folded, counter, value);
-            }
-            Some(half) => self.to.graph.set_total(half, counter, value),
-            None => {}
-        }
-    }
-
-    fn bucket(&mut self, _: u32, kind: HistogramKind, bucket: u16, count: u64) {
-        match self.to.half {
-            Some(half) if self.is_folded => {
-                self.to.graph.tell_folded_bucket(half, self.folded, kind, bucket, count);
-            }
-            Some(half) => self.to.graph.set_bucket_total(half, kind, bucket, count),
-            None => {}
-        }
-    }
-}
-
-/// What halves had counted that end: of interest where they are folded.
-struct Ended<'a> {
-    to: Record<'a>,
-    is_folded: bool,
-}
-
-impl Visitor for Ended<'_> {
-    fn half(&mut self, id: u32) {
-        self.is_folded = self.to.begin_told(id);
-    }
-
-    fn counter(&mut self, _: u32, counter: Counter, value: u64) {
-        if let Some(half) = self.to.half.filter(|_| self.is_folded) {
-            self.to.graph.tell_folded(half, Telling::Last, counter, value);
-        }
-    }
-
-    fn bucket(&mut self, _: u32, kind: HistogramKind, bucket: u16, count: u64) {
-        if let Some(half) = self.to.half.filter(|_| self.is_folded) {
-            self.to.graph.tell_folded_bucket(half, Telling::Last, kind, bucket, count);
         }
     }
 }

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Counter, HistogramKind};
 use prost::Message;
 use proto::{
     ConvertError,
-    columns::{DecodeError, Visitor, decode},
+    columns::{DecodeError, Records},
     convert::{
         ContainerName, HalfDefinition, HostHistogram, ListenerChange, TupleAnswer,
         WorkloadDefinition, losses,
@@ -30,11 +29,11 @@ pub(crate) enum BatchError {
 pub(super) enum Part {
     Definitions(Definitions),
     /// Totals since the map generation began.
-    Totals(Bytes),
+    Totals(Records),
     /// Increments since the batch before.
-    Increments(Bytes),
+    Increments(Records),
     /// Totals of halves that end in this batch.
-    Ended(Bytes),
+    Ended(Records),
     Listeners {
         complete: bool,
         changes: Vec<ListenerChange>,
@@ -104,18 +103,9 @@ impl Prepared {
         Ok(Some(match known {
             None | Some(Kind::Unspecified) => return Ok(None),
             // All of it, before anything of it counts.
-            Some(Kind::Totals) => {
-                decode(&payload, &mut Nowhere)?;
-                Part::Totals(payload)
-            }
-            Some(Kind::Increments) => {
-                decode(&payload, &mut Nowhere)?;
-                Part::Increments(payload)
-            }
-            Some(Kind::EndedTotals) => {
-                decode(&payload, &mut Nowhere)?;
-                Part::Ended(payload)
-            }
+            Some(Kind::Totals) => Part::Totals(Records::read(&payload)?),
+            Some(Kind::Increments) => Part::Increments(Records::read(&payload)?),
+            Some(Kind::EndedTotals) => Part::Ended(Records::read(&payload)?),
             Some(Kind::Definitions) => self.definitions(parse(kind, payload)?),
             Some(Kind::Listeners) => {
                 let wire: v1::Listeners = parse(kind, payload)?;
@@ -191,15 +181,6 @@ impl Prepared {
         }
         kept
     }
-}
-
-/// Where columns go that are only looked through.
-struct Nowhere;
-
-impl Visitor for Nowhere {
-    fn half(&mut self, _: u32) {}
-    fn counter(&mut self, _: u32, _: Counter, _: u64) {}
-    fn bucket(&mut self, _: u32, _: HistogramKind, _: u16, _: u64) {}
 }
 
 fn parse<M: Message + Default>(kind: u32, payload: Bytes) -> Result<M, BatchError> {

@@ -318,6 +318,32 @@ proptest! {
 }
 
 /// Connections of each of the steps since a moment.
+#[test]
+fn a_stream_that_has_ended_keeps_nobody_known() {
+    let mut run = Run::new();
+    run.connect(0);
+    let workload = |name: &str| Workload {
+        kind: WorkloadKind::Process,
+        name: name.to_owned(),
+        namespace: String::new(),
+        labels: BTreeMap::new(),
+    };
+    let named = (1..=50).map(|id| {
+        let workload = workload(&format!("job-{id}"));
+        proto::convert::WorkloadDefinition { id, workload }.into()
+    });
+    let definitions = v1::Definitions { workloads: named.collect(), ..v1::Definitions::default() };
+    let definitions = section(v1::SectionKind::Definitions, definitions.encode_to_vec());
+    run.send(0, false, vec![definitions], 0);
+    run.happen(Event::Pass(30));
+    let services = |run: &mut Run| run.core.get_mut().unwrap().graph().stats().services;
+    assert!(services(&mut run) > 50, "a batch may still refer to them");
+    let connection = run.streams[0].take().unwrap();
+    run.core.get_mut().unwrap().disconnect(connection, run.now);
+    run.happen(Event::Pass(30));
+    assert!(services(&mut run) < 10, "{}", services(&mut run));
+}
+
 fn by_step(run: &Run, from: Timestamp) -> Vec<u64> {
     let step = Duration::from_secs(10);
     let mut sums = Vec::new();

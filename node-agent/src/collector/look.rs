@@ -58,22 +58,25 @@ impl<S: Source> Collector<S> {
             let (slot, owner) = (change.slot(), change.owner());
             // What has been told as part of one half is not to be told as part of another; it takes no room.
             let before = self.links.remove(&slot).filter(|link| link.owner == owner);
-            if before.is_none() && self.source.ledger().is_some_and(|ledger| !ledger.has_room()) {
-                self.report.refuse(&change.change());
-                continue;
-            }
             let change = change.change();
+            if let (None, Some(ledger)) = (&before, self.source.ledger()) {
+                self.report.fold_new(!ledger.has_room());
+                if !ledger.has_room_for_slot() {
+                    self.report.refuse(&change, now);
+                    continue;
+                }
+            }
             match before {
-                Some(link) => self.report.absorb_into(&change, &link.half, now),
+                Some(link) => self.report.absorb_into(&change, &link, now),
                 None => {
                     let workload = self.workload(owner, now);
                     self.report.absorb_as(&change, &workload, now);
                 }
             }
             if let Some(ledger) = self.source.ledger()
-                && let Some(half) = self.report.half_of_slot(slot, change.key)
+                && let Some(link) = self.report.link_of_slot(slot, change.key)
             {
-                ledger.link(slot, owner, &half);
+                ledger.link(slot, link);
             }
         }
         self.metrics.halves.set(self.report.halves() as i64);
@@ -169,7 +172,8 @@ impl<S: Source> Collector<S> {
                 self.report.slot_freed(slot);
             }
         }
-        self.report.expire(now);
+        let most = self.source.ledger().map_or(usize::MAX, |ledger| ledger.retirable());
+        self.report.expire(now, most);
         self.forget_owners();
     }
 

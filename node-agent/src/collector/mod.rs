@@ -85,6 +85,8 @@ pub struct Collector<S> {
     report: Report,
     /// What slots were reported as by the process before, until they have been looked at.
     links: HashMap<u32, Link>,
+    /// Nothing was told of the session yet that a process before this one had begun.
+    resumed: bool,
     status: Status,
     early: Early,
     queue: Queue,
@@ -120,6 +122,7 @@ impl<S: Source> Collector<S> {
             Some(past) => Report::resume(past, max_halves, now),
             None => Report::new(max_halves),
         };
+        let resumed = past.is_some();
         let links = past.map(|past| past.links).unwrap_or_default();
         for link in links.values() {
             let known = source.owner(link.owner);
@@ -137,6 +140,7 @@ impl<S: Source> Collector<S> {
             interval,
             report,
             links,
+            resumed,
             status,
             early: Early::default(),
             queue,
@@ -302,6 +306,9 @@ impl<S: Source> Collector<S> {
         self.refresh();
         self.read_slots(None, now);
         self.links.clear();
+        if std::mem::take(&mut self.resumed) {
+            self.pass_over();
+        }
         self.read_host(now);
         self.ask_for_names();
         self.tidy(now);
@@ -312,6 +319,15 @@ impl<S: Source> Collector<S> {
         self.build();
         self.send();
         self.metrics.set_queue(&self.queue.state());
+    }
+
+    /// Has all that is known told in the preface of the next stream.
+    fn pass_over(&mut self) {
+        let seq = self.report.pass_over();
+        if let Some(ledger) = self.source.ledger() {
+            ledger.built(seq, &[]);
+        }
+        self.queue.pass_over(seq, Moment::now());
     }
 
     /// Puts what there is into batches, whether or not there is a stream.

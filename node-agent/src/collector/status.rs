@@ -43,10 +43,7 @@ impl Status {
             return None;
         }
         let losses = self.losses.iter().map(|(cause, total)| ((*cause).to_owned(), *total));
-        let addresses = self.addresses.iter().map(|(address, cookie)| v1::NodeAddress {
-            address: Some((*address).into()),
-            network_namespace: *cookie,
-        });
+        let addresses = self.addresses.iter().map(own);
         Some(v1::NodeStatus {
             programs: self.programs.clone(),
             losses: losses.collect(),
@@ -54,6 +51,11 @@ impl Status {
             certificate_expires_unix_s: self.certificate_expires_unix_s,
         })
     }
+}
+
+/// One of the node's addresses as it is told.
+pub(crate) fn own((address, cookie): &OwnAddress) -> v1::NodeAddress {
+    v1::NodeAddress { address: Some((*address).into()), network_namespace: *cookie }
 }
 
 /// A program as it is told.

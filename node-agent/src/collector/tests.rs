@@ -14,11 +14,12 @@ use topology::model::{Address, Scope, Tuple, Workload, WorkloadKind};
 use super::*;
 use crate::{
     cgroup_fs::CgroupFs,
+    ledger::LEAST,
     owners::ProcFs,
     runtimes::{News, Source},
     source::PortSharing,
     testing::{
-        client_key, eventually, raw,
+        client_key, eventually, ledger, raw,
         receiver::{Receiver, Value},
         source::{FakeSource, Handle},
     },
@@ -42,11 +43,14 @@ struct Setup {
 
 impl Setup {
     fn new(interval: Duration) -> Option<Self> {
+        Self::with(interval, FakeSource::new())
+    }
+
+    fn with(interval: Duration, source: FakeSource) -> Option<Self> {
         let Ok(cgroup) = CgroupFs::default_root() else {
             crate::testing::skipped("no cgroup v2 here");
             return None;
         };
-        let source = FakeSource::new();
         let kernel = source.handle();
         let mut comm = [0; 16];
         comm[..4].copy_from_slice(b"shop");
@@ -273,6 +277,31 @@ async fn an_aggregator_that_stalls_holds_back_batches_and_loses_none() {
     }
     setup.until("all bytes", |receiver| sum(receiver, BYTES) == truth).await;
     setup.stop().await;
+}
+
+/// Of a ledger without room for all halves some are counted together, and the slots of all are given back.
+#[tokio::test]
+async fn what_the_ledger_has_no_room_for_is_folded() {
+    let (shared, begun) = ledger::begun(2 * (3 * LEAST + 1_000));
+    let Some(mut setup) = Setup::with(OFTEN, FakeSource::with_ledger(begun)) else { return };
+    let key = |port| client_key(OWNER, "10.0.0.2", port);
+    setup.kernel.kernel().capacity = Some(10);
+    for slot in 0..4_000 {
+        setup.kernel.count(slot, key(slot as u16 + 1), Counter::BytesSent, 10);
+    }
+    setup.connect().await;
+    setup.until("all bytes", |receiver| sum(receiver, BYTES) == 40_000).await;
+    let apart = setup.receiver.counted.keys().filter(|key| !key.is_folded()).count();
+    assert!((10..3_000).contains(&apart), "{apart} are apart");
+    let kernel = &setup.kernel;
+    eventually("all slots to be given back", || kernel.kernel().retired.len() == 4_000).await;
+    setup.kernel.count(5_000, key(5_000), Counter::BytesSent, 1);
+    setup.until("another byte", |receiver| sum(receiver, BYTES) == 40_001).await;
+    let losses = &setup.receiver.status.losses;
+    assert!(losses["report_folded"] > 0 && losses["report_full"] == 0, "{losses:?}");
+    setup.stop().await;
+    let past = shared.open().past().unwrap();
+    assert!(past.links.len() <= 1 && past.live.len() <= apart + 1, "{}", past.live.len());
 }
 
 #[tokio::test]

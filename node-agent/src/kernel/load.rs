@@ -5,8 +5,6 @@ use std::{
     io::{self, Read as _},
     os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
     path::Path,
-    thread,
-    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -20,6 +18,7 @@ use super::{
     Kernel, OBJECT,
     btf::KernelTypes,
     iterators::Iterators,
+    lost,
     maps::Maps,
     namespaces::Namespaces,
     pins::{self, LEDGER, Pins},
@@ -29,11 +28,8 @@ use super::{
 };
 use crate::{
     ledger::{Identity, Ledger, LedgerError},
-    source::{Former, LastSlot, Pinning, Program, ProgramState, Source as _},
+    source::{Pinning, Program, ProgramState},
 };
-
-/// Programs that run while their link is removed are over after this time.
-const DETACH_TIME: Duration = Duration::from_millis(50);
 
 /// What is pinned, as far as this agent can use it.
 enum Found {
@@ -57,41 +53,47 @@ impl Kernel {
     /// fails is reported by [`crate::source::Source::programs`].
     pub fn load(cgroup: &Path, max_halves: u32, pinning: Option<&Pinning>) -> anyhow::Result<Self> {
         let Some(pinning) = pinning else { return Self::begin(cgroup, max_halves, None) };
-        let pins = Pins::open(&pinning.dir)?;
+        let mut pins = Pins::open(&pinning.dir)?;
         let wanted = identity(cgroup, pinning, 0)?;
         let dir = pins.dir().display().to_string();
-        let (former, why) = match look(&pins, &wanted) {
-            Found::Nothing => return Self::begin(cgroup, max_halves, Some((pins, pinning))),
+        let (kept, why) = match look(&mut pins, &wanted) {
+            Found::Nothing => (true, None),
             Found::Fitting(ledger) => match Self::go_on(&pins, *ledger, wanted.object) {
-                Ok(kernel) => return Ok(Self { pins: Some(pins), ..kernel }),
-                Err(error) => (None, format!("{error:#}")),
+                Ok(mut kernel) => {
+                    kernel.take_formers(&pins)?;
+                    return Ok(Self { _pins: Some(pins), ..kernel });
+                }
+                Err(error) => (false, Some(format!("{error:#}"))),
             },
-            Found::Readable(ledger, why) => match Self::read_out(&pins, *ledger) {
-                Ok(former) => (Some(former), why),
-                Err(error) => (None, format!("{why}, and {error:#}")),
+            Found::Readable(ledger, why) => match Self::set_aside(&pins, *ledger) {
+                Ok(()) => (true, Some(why)),
+                Err(error) => (false, Some(format!("{why}, and {error:#}"))),
             },
-            Found::Useless(why) => (None, why),
+            Found::Useless(why) => (false, Some(why)),
         };
-        match former {
-            Some(_) => tracing::warn!(dir, "what was pinned is read out and replaced: {why}"),
-            None => tracing::warn!(
+        match why {
+            Some(why) if kept => {
+                tracing::warn!(dir, "what was pinned is read out and replaced: {why}")
+            }
+            Some(why) => tracing::warn!(
                 dir,
                 "what was pinned is replaced, and what it counted since the last report is lost: \
                  {why}"
             ),
+            None => {}
         }
-        let mut kernel = Self::begin(cgroup, max_halves, Some((pins, pinning)))?;
-        kernel.unreadable_pins = u64::from(former.is_none());
-        kernel.former = former;
-        Ok(kernel)
+        let mut kernel = Self::begin(cgroup, max_halves, Some((&pins, pinning)))?;
+        kernel.unreadable_pins = u64::from(!kept);
+        kernel.take_formers(&pins)?;
+        Ok(Self { _pins: Some(pins), ..kernel })
     }
 
     fn begin(
         cgroup: &Path,
         max_halves: u32,
-        pins: Option<(Pins, &Pinning)>,
+        pins: Option<(&Pins, &Pinning)>,
     ) -> anyhow::Result<Self> {
-        let first = Self::load_with(cgroup, max_halves, true, pins.as_ref())?;
+        let first = Self::load_with(cgroup, max_halves, true, pins)?;
         let walks = first
             .programs
             .iter()
@@ -100,7 +102,7 @@ impl Kernel {
         let mut kernel = if first.walk && !walks {
             let tried = first.programs.clone();
             drop(first);
-            let mut second = Self::load_with(cgroup, max_halves, false, pins.as_ref())?;
+            let mut second = Self::load_with(cgroup, max_halves, false, pins)?;
             // Why they did not load is known of the first try only.
             for program in &mut second.programs {
                 if let Some(before) = tried.iter().find(|before| before.name == program.name)
@@ -118,7 +120,6 @@ impl Kernel {
         if let Some(ledger) = &mut kernel.ledger {
             ledger.finish();
         }
-        kernel.pins = pins.map(|(pins, _)| pins);
         Ok(kernel)
     }
 
@@ -126,7 +127,7 @@ impl Kernel {
         cgroup: &Path,
         max_halves: u32,
         walk: bool,
-        pins: Option<&(Pins, &Pinning)>,
+        pins: Option<(&Pins, &Pinning)>,
     ) -> anyhow::Result<Self> {
         let directory = File::open(cgroup)
             .with_context(|| format!("cannot open the cgroup directory {}", cgroup.display()))?;
@@ -193,50 +194,31 @@ impl Kernel {
     }
 
     /// What is pinned, as it was left.
-    fn over(pins: &Pins, mut ledger: Ledger) -> anyhow::Result<Self> {
-        let (slots, maps) = Maps::open(|name| pins.map(name))?;
+    pub(super) fn over(pins: &Pins, ledger: Ledger) -> anyhow::Result<Self> {
+        let (slots, maps, ledger) = Self::counted(ledger, |name| pins.map(name))?;
+        let settings = Settings::from_bits(ledger.settings());
+        let (programs, again) = programs::pinned(&settings, pins);
+        let (iterators, generation) = (pinned(pins, None), ledger.generation());
+        let mut kernel = Self::of(slots, maps, iterators, &settings, programs, generation);
+        kernel._again = again;
+        kernel.ledger = Some(ledger);
+        Ok(kernel)
+    }
+
+    /// What an earlier agent's programs have counted.
+    pub(super) fn counted(
+        mut ledger: Ledger,
+        get: impl FnMut(&str) -> anyhow::Result<Map>,
+    ) -> anyhow::Result<(Slots, Maps, Ledger)> {
+        let (slots, maps) = Maps::open(get)?;
         let mut slots = Slots::adopt(slots, ledger.max_halves(), ledger.ends());
         if let Some(slot) = ledger.to_clear() {
             slots.clear_folded(slot);
             ledger.cleared();
             slots.give_back(slot);
         }
-        let settings = Settings::from_bits(ledger.settings());
-        let (programs, again) = programs::pinned(&settings, pins);
-        let (iterators, generation) = (pinned(pins, None), ledger.generation());
-        let mut kernel = Self::of(slots, maps, iterators, &settings, programs, generation);
-        kernel._again = again;
-        ledger.ignore_hints(kernel.lost(Loss::HintsFull));
-        kernel.ledger = Some(ledger);
-        Ok(kernel)
-    }
-
-    /// Ends what is pinned, and takes what it had counted.
-    fn read_out(pins: &Pins, ledger: Ledger) -> anyhow::Result<Former> {
-        let identity = ledger.identity()?;
-        let past = ledger.past().context("there is nothing to be read")?;
-        let max_halves = ledger.max_halves();
-        let mut kernel = Self::over(pins, ledger)?;
-        if let Err(error) = kernel.refresh() {
-            tracing::warn!("live sockets could not be looked at: {error:#}");
-        }
-        pins.detach()?;
-        thread::sleep(DETACH_TIME);
-        let mut slots = Vec::new();
-        kernel.slots.changes(None, &mut |change| {
-            slots.push(LastSlot {
-                slot: change.slot,
-                key: *change.key,
-                counters: *change.counters,
-                buckets: change.buckets.to_vec(),
-                owner: None,
-            });
-        });
-        for slot in &mut slots {
-            slot.owner = kernel.maps.owners.get(&slot.key.owner, 0).ok();
-        }
-        let losses = kernel.losses();
-        Ok(Former { identity, past, max_halves, slots, losses })
+        ledger.ignore_hints(lost(&maps, Loss::HintsFull));
+        Ok((slots, maps, ledger))
     }
 
     fn of(
@@ -257,16 +239,16 @@ impl Kernel {
             namespaces: Namespaces::new(),
             refreshes: 0,
             ledger: None,
-            former: None,
+            formers: Vec::new(),
             unreadable_pins: 0,
             _again: None,
-            pins: None,
+            _pins: None,
         }
     }
 }
 
 /// What is there, and what can be done with it.
-fn look(pins: &Pins, wanted: &Identity) -> Found {
+fn look(pins: &mut Pins, wanted: &Identity) -> Found {
     let Ok(map) = pins.map(LEDGER) else { return Found::Nothing };
     let pages = match pins::ledger_pages(&map) {
         Ok(pages) => pages,
@@ -281,6 +263,8 @@ fn look(pins: &Pins, wanted: &Identity) -> Found {
         Ok(ledger) => Box::new(ledger),
         Err(error) => return Found::Useless(error.to_string()),
     };
+    // An agent may have been killed while it set them aside.
+    pins.look_also_for(identity.session);
     if identity.node != wanted.node {
         return Found::Useless("it is of another node".to_owned());
     }
@@ -293,6 +277,9 @@ fn look(pins: &Pins, wanted: &Identity) -> Found {
     }
     if identity.cgroup != wanted.cgroup {
         return Found::Readable(ledger, "it is of another cgroup".to_owned());
+    }
+    if let Some(why) = programs::detached(pins, wanted.cgroup) {
+        return Found::Readable(ledger, why);
     }
     Found::Fitting(ledger)
 }

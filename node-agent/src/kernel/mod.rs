@@ -2,8 +2,11 @@
 #![allow(unsafe_code, reason = "memory shared with the kernel programs: see pages.rs")]
 
 mod adopt;
+pub(crate) mod aside;
 pub(crate) mod btf;
+mod former;
 mod iterators;
+mod links;
 mod listeners;
 mod load;
 mod maps;
@@ -53,13 +56,14 @@ pub struct Kernel {
     namespaces: Namespaces,
     refreshes: u64,
     ledger: Option<Ledger>,
-    former: Option<Former>,
-    /// 1 when what was pinned could not be read.
+    /// What was replaced, and is not told yet.
+    formers: Vec<Former>,
+    /// How often what was pinned could not be read.
     unreadable_pins: u64,
     /// What was pinned without a link, attached again.
     _again: Option<TracePoint>,
     /// Keeps others away as long as this agent lives.
-    pins: Option<Pins>,
+    _pins: Option<Pins>,
 }
 
 impl Kernel {
@@ -126,11 +130,22 @@ impl Kernel {
             let _ = addresses.remove(&address);
         }
     }
+}
 
-    fn lost(&self, loss: Loss) -> u64 {
-        let per_cpu = self.maps.losses.get(&(loss as u32), 0);
-        per_cpu.map(|values| values.iter().sum()).unwrap_or(0)
+fn lost(maps: &Maps, loss: Loss) -> u64 {
+    let per_cpu = maps.losses.get(&(loss as u32), 0);
+    per_cpu.map(|values| values.iter().sum()).unwrap_or(0)
+}
+
+/// What the programs could not count, by cause.
+fn losses(maps: &Maps, ledger: Option<&mut Ledger>) -> Vec<(&'static str, u64)> {
+    let causes = Loss::ALL.iter();
+    let mut losses: Vec<_> = causes.map(|(loss, name)| (*name, lost(maps, *loss))).collect();
+    if let Some(ledger) = ledger {
+        let hints_full = losses.iter_mut().find(|(name, _)| *name == HINTS_FULL);
+        hints_full.into_iter().for_each(|(_, count)| *count = ledger.hints_missed(*count));
     }
+    losses
 }
 
 impl Source for Kernel {
@@ -206,12 +221,7 @@ impl Source for Kernel {
     }
 
     fn losses(&mut self) -> Vec<(&'static str, u64)> {
-        let causes = Loss::ALL.iter();
-        let mut losses: Vec<_> = causes.map(|(loss, name)| (*name, self.lost(*loss))).collect();
-        if let Some(ledger) = &mut self.ledger {
-            let hints_full = losses.iter_mut().find(|(name, _)| *name == HINTS_FULL);
-            hints_full.into_iter().for_each(|(_, count)| *count = ledger.hints_missed(*count));
-        }
+        let mut losses = losses(&self.maps, self.ledger.as_mut());
         if self.unreadable_pins > 0 {
             losses.push(("pins_unreadable", self.unreadable_pins));
         }
@@ -264,7 +274,7 @@ impl Source for Kernel {
     }
 
     fn take_former(&mut self) -> Option<Former> {
-        self.former.take()
+        self.formers.pop()
     }
 }
 

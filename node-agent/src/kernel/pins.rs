@@ -23,7 +23,7 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::pages::LedgerPages;
+use super::{aside, pages::LedgerPages};
 use crate::ledger::{Identity, Ledger, LedgerError};
 
 /// An agent that was killed holds its lock until the kernel has torn it down.
@@ -32,6 +32,7 @@ const LOCK_TIME: Duration = Duration::from_secs(3);
 const MAP: &str = "map_";
 const LINK: &str = "link_";
 const PROGRAM: &str = "program_";
+const FORMER: &str = "former_";
 
 /// Name of the map that the next agent reads first.
 pub const LEDGER: &str = "ledger";
@@ -39,6 +40,8 @@ pub const LEDGER: &str = "ledger";
 /// A directory of pins, locked.
 pub struct Pins {
     dir: PathBuf,
+    /// Where maps may be that are not there.
+    also: Option<PathBuf>,
     _lock: Flock<File>,
 }
 
@@ -83,7 +86,7 @@ impl Pins {
         let deadline = Instant::now() + LOCK_TIME;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Self { dir: dir.to_owned(), _lock: lock }),
+                Ok(lock) => return Ok(Self { dir: dir.to_owned(), also: None, _lock: lock }),
                 Err((back, Errno::EWOULDBLOCK)) if Instant::now() < deadline => file = back,
                 Err((_, Errno::EWOULDBLOCK)) => {
                     anyhow::bail!("--pin-dir: another agent uses {}", dir.display())
@@ -115,12 +118,12 @@ impl Pins {
         Ok((count(MAP), count(LINK)))
     }
 
-    /// Removes the links, so that no program counts any more.
+    /// Removes links and programs, so that none counts any more.
     ///
     /// # Errors
     /// When one cannot be removed.
     pub fn detach(&self) -> anyhow::Result<()> {
-        for path in self.files()?.iter().filter(|path| starts(path, LINK)) {
+        for path in self.files()?.iter().filter(|path| !starts(path, MAP)) {
             fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
         Ok(())
@@ -132,9 +135,47 @@ impl Pins {
     /// When something cannot be removed.
     pub fn remove(self) -> anyhow::Result<(usize, usize)> {
         let removed = self.clear()?;
+        for folder in aside::folders(&self.dir, FORMER)? {
+            aside::discard(&folder)?;
+        }
         fs::remove_dir(&self.dir)
             .with_context(|| format!("cannot remove {}", self.dir.display()))?;
         Ok(removed)
+    }
+
+    fn former(&self, session: u64) -> PathBuf {
+        self.dir.join(format!("{FORMER}{session:016x}"))
+    }
+
+    /// Maps that are not here may be where those of this session are set aside.
+    pub fn look_also_for(&mut self, session: u64) {
+        self.also = Some(self.former(session));
+    }
+
+    /// Sets aside the maps, which are of this session.
+    ///
+    /// # Errors
+    /// When one cannot be moved.
+    pub fn set_aside(&self, session: u64) -> anyhow::Result<()> {
+        let mut maps = self.files()?;
+        maps.retain(|path| starts(path, MAP));
+        aside::set_aside(maps, &self.map_path(LEDGER), &self.former(session))
+    }
+
+    /// Folders of what is set aside, the whole of it.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn formers(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let mut folders = aside::folders(&self.dir, FORMER)?;
+        folders.retain(|folder| {
+            let whole = path_in(folder, LEDGER).exists();
+            if !whole && let Err(error) = aside::discard(folder) {
+                tracing::warn!("{error:#}");
+            }
+            whole
+        });
+        Ok(folders)
     }
 
     /// Pins every map that an agent may look for.
@@ -183,7 +224,12 @@ impl Pins {
     }
 
     fn map_path(&self, name: &str) -> PathBuf {
-        self.dir.join(format!("{MAP}{name}"))
+        path_in(&self.dir, name)
+    }
+
+    fn folder_of(&self, name: &str) -> &Path {
+        let also = self.also.as_deref().filter(|_| !self.map_path(name).exists());
+        also.unwrap_or(&self.dir)
     }
 
     /// Opens a map.
@@ -191,9 +237,7 @@ impl Pins {
     /// # Errors
     /// When it is not there.
     pub fn map(&self, name: &str) -> anyhow::Result<Map> {
-        let failed = || format!("cannot open the pinned map {name}");
-        let data = MapData::from_pin(self.map_path(name)).with_context(failed)?;
-        Map::from_map_data(data).with_context(failed)
+        map_in(self.folder_of(name), name)
     }
 
     /// Where the directory is.
@@ -206,7 +250,8 @@ impl Pins {
     #[must_use]
     pub fn has_known_slots(&self) -> bool {
         let is = |name, bytes: usize, count| {
-            let Ok(data) = MapData::from_pin(self.map_path(name)) else { return false };
+            let path = path_in(self.folder_of(name), name);
+            let Ok(data) = MapData::from_pin(path) else { return false };
             let info = data.info();
             info.is_ok_and(|info| {
                 info.value_size() as usize == bytes && info.max_entries() == count
@@ -214,6 +259,20 @@ impl Pins {
         };
         is("slots", size_of::<Slot>(), SLOTS) && is("chunks", size_of::<Chunk>(), CHUNKS)
     }
+}
+
+fn path_in(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{MAP}{name}"))
+}
+
+/// Opens a map that is pinned in a folder.
+///
+/// # Errors
+/// When it is not there.
+pub fn map_in(folder: &Path, name: &str) -> anyhow::Result<Map> {
+    let failed = || format!("cannot open the pinned map {name}");
+    let data = MapData::from_pin(path_in(folder, name)).with_context(failed)?;
+    Map::from_map_data(data).with_context(failed)
 }
 
 fn starts(path: &Path, prefix: &str) -> bool {

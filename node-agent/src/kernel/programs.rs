@@ -10,7 +10,7 @@ use aya::{
     },
 };
 
-use super::{pins::Pins, settings::Settings, tracefs};
+use super::{links, pins::Pins, settings::Settings, tracefs};
 use crate::source::{Program, ProgramState};
 
 /// Name of the program that walks live sockets.
@@ -144,6 +144,23 @@ pub fn pinned(settings: &Settings, pins: &Pins) -> (Vec<Program>, Option<TracePo
         Ok(())
     });
     (programs, again)
+}
+
+/// Of what an earlier agent had attached to a cgroup, what is attached to it no more, and why. What the agent cannot do its
+/// main job without has to be there.
+pub fn detached(pins: &Pins, cgroup: u64) -> Option<String> {
+    let of_cgroup =
+        |plan: &&Plan| matches!(plan.hook, Hook::SockCreate | Hook::SockOps | Hook::Connect);
+    PLANS.iter().filter(of_cgroup).find_map(|plan| {
+        if !pins.has_link(plan.name) {
+            return plan.essential.then(|| format!("{} is not there", plan.name));
+        }
+        match links::cgroup_of(&pins.link_path(plan.name)) {
+            Ok(Some(known)) if known != cgroup => Some(format!("{} is detached", plan.name)),
+            Ok(_) => None,
+            Err(error) => Some(format!("{error:#}")),
+        }
+    })
 }
 
 fn attach_connect_exit(program: &mut TracePoint) -> Result<TracePointLinkId, String> {

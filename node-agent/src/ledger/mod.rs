@@ -10,12 +10,16 @@
 //! between any two stores. Notes are frames of length, CRC-32 and contents in one of two areas; a note counts once the
 //! head says how long the area is. When an area is full, what still matters is written into the other one.
 //!
-//! **Full**: a slot that cannot be noted is not reported (`report_full`), one that cannot be folded is not given back.
+//! **Full**: when what matters fills three quarters of an area, as it may while no aggregator takes over which halves have ended,
+//! there are no new halves: they are folded, and few of those that are over are retired. The room that is left is for slots of
+//! folded halves, which take little, and for what slots had counted that are given back. A slot that cannot even be noted then is
+//! not reported (`report_full`).
 
 mod notes;
 mod past;
 mod record;
 mod store;
+mod words;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -29,15 +33,22 @@ use past::Replay;
 pub use past::{Kept, Past};
 use record::Record;
 pub use store::{HEAD_BYTES, Memory, Store, Word};
+use words::CARRIED;
 
 /// Version of everything in this folder. Incremented with every change.
-pub const LEDGER_VERSION: u64 = 2;
+pub const LEDGER_VERSION: u64 = 3;
 
 /// Left free in an area by everything but retirements, which cannot be put off.
 const RESERVED: usize = 64 << 10;
 
 /// More than the note of a slot takes.
 const ROOMY: usize = 4 << 10;
+
+/// Room in an area for which nothing is noted any more but retirements.
+pub(crate) const LEAST: usize = RESERVED + ROOMY;
+
+/// Halves that are retired at a time when there is little room.
+const FEW: usize = 64;
 
 /// A half of the report.
 pub type Key = HalfKey<Arc<Workload>>;
@@ -81,6 +92,8 @@ pub struct Identity {
 /// What a half had counted in slots that were given back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Values {
+    /// Which half it is of all there were in the session.
+    pub birth: u64,
     /// By [`common::Counter`].
     pub counters: [u64; COUNTERS],
     /// By kind and bucket.
@@ -90,9 +103,11 @@ pub struct Values {
 impl Values {
     fn add(
         &mut self,
+        birth: u64,
         counters: &[u64; COUNTERS],
         buckets: impl IntoIterator<Item = (HistogramKind, u16, u64)>,
     ) {
+        self.birth = birth;
         for (sum, value) in self.counters.iter_mut().zip(counters) {
             *sum = sum.saturating_add(*value);
         }
@@ -110,28 +125,27 @@ pub struct Link {
     pub owner: u64,
     /// The half that it counts for.
     pub half: Key,
+    /// Which half that is of all there were in the session.
+    pub birth: u64,
 }
-
-/// Losses of the agent itself, which count on over its restarts.
-const CARRIED: [(&str, Word); 5] = [
-    ("report_full", Word::ReportFull),
-    ("report_folded", Word::ReportFolded),
-    ("resolution_folded", Word::Folded),
-    ("resolution_folded_seconds", Word::FoldedSeconds),
-    ("spool_unreadable", Word::SpoolUnreadable),
-];
 
 /// See the module.
 pub struct Ledger {
     store: Box<dyn Store>,
     /// By slot.
     links: HashMap<u32, Link>,
+    /// One of the slots of a half.
+    slot_of: HashMap<Key, u32>,
     live: HashMap<Key, Values>,
     retired: VecDeque<(u64, Key, Values)>,
     /// Area and length, as in [`Word::Active`].
     active: u64,
-    /// How often notes are still refused before there may be room.
-    refusing: u32,
+    /// How often notes are still refused before there may be room, and from how many bytes on.
+    refusing: (u32, usize),
+    /// What matters fills most of an area.
+    tight: bool,
+    /// At which length of an area it is time to look whether it does.
+    check_at: usize,
     /// Losses as the agent before this one left them.
     carried: [u64; CARRIED.len()],
     /// It was there before this process.
@@ -202,50 +216,27 @@ impl Ledger {
         let active = store.get(Word::Active);
         let carried = CARRIED.map(|(_, word)| store.get(word));
         let Replay { links, live, retired } = replay;
-        Self { store, links, live, retired, active, refusing: 0, carried, adopted }
+        let slot_of = links.iter().map(|(slot, link)| (link.half.clone(), *slot)).collect();
+        let mut ledger = Self {
+            store,
+            links,
+            slot_of,
+            live,
+            retired,
+            active,
+            refusing: (0, 0),
+            tight: false,
+            check_at: 0,
+            carried,
+            adopted,
+        };
+        ledger.check_at = store::area_bytes(&*ledger.store).saturating_sub(ledger.spare());
+        ledger
     }
 
     /// From here on the next process can go on from it.
     pub fn finish(&mut self) {
         self.store.set(Word::Magic, store::MAGIC);
-    }
-
-    /// Number of the session.
-    #[must_use]
-    pub fn session(&self) -> u64 {
-        self.store.get(Word::Session)
-    }
-
-    /// How many halves the kernel has room for.
-    #[must_use]
-    pub fn max_halves(&self) -> u32 {
-        u32::try_from(self.store.get(Word::MaxHalves)).unwrap_or(u32::MAX)
-    }
-
-    /// Generation of the maps.
-    #[must_use]
-    pub fn generation(&self) -> u64 {
-        self.store.get(Word::Generation)
-    }
-
-    /// Whom and what it is of.
-    ///
-    /// # Errors
-    /// When it is not finished.
-    pub fn identity(&self) -> Result<Identity, LedgerError> {
-        Self::identity_of(&*self.store)
-    }
-
-    /// Checksum of the kernel object.
-    #[must_use]
-    pub fn object(&self) -> u64 {
-        self.store.get(Word::Object)
-    }
-
-    /// What the programs were told of the kernel.
-    #[must_use]
-    pub fn settings(&self) -> u64 {
-        self.store.get(Word::Settings)
     }
 
     /// What an earlier process left; `None` when this one began the ledger.
@@ -261,19 +252,44 @@ impl Ledger {
         })
     }
 
-    /// Whether one more slot can be noted.
+    /// Whether there is room for one more half.
     pub fn has_room(&mut self) -> bool {
-        self.make_room(ROOMY + RESERVED)
+        self.has_room_for_slot() && !self.tight
+    }
+
+    /// Whether one more slot can be noted, of a half that is there.
+    pub fn has_room_for_slot(&mut self) -> bool {
+        self.make_room(LEAST)
+    }
+
+    /// How many halves may be retired for now: of those that end, too, there are notes until that is taken over.
+    #[must_use]
+    pub fn retirable(&self) -> usize {
+        match self.tight {
+            true if self.retired.is_empty() => FEW,
+            true => 0,
+            false => usize::MAX,
+        }
     }
 
     /// A slot is reported as part of this half, from the next batch on.
-    pub fn link(&mut self, slot: u32, owner: u64, half: &Key) {
-        if self.links.get(&slot).is_some_and(|known| known.owner == owner && known.half == *half) {
+    pub fn link(&mut self, slot: u32, link: Link) {
+        if self.links.get(&slot) == Some(&link) {
             return;
         }
-        let note = Record::Linked { slot, owner, half: record::borrowed(half) };
+        let Link { owner, half, birth } = &link;
+        let (owner, birth) = (*owner, *birth);
+        let like = self.slot_of.get(half).filter(|like| {
+            let known = self.links.get(like);
+            known.is_some_and(|known| known.half == *half && known.birth == birth)
+        });
+        let note = match like {
+            Some(like) => Record::Alike { slot, owner, like: *like },
+            None => Record::Linked { slot, owner, half: record::borrowed(half), birth },
+        };
         let noted = self.append(&note, RESERVED);
-        self.links.insert(slot, Link { owner, half: half.clone() });
+        self.slot_of.entry(half.clone()).or_insert(slot);
+        self.links.insert(slot, link);
         if !noted {
             self.give_up();
         }
@@ -288,12 +304,13 @@ impl Ledger {
         buckets: &[(HistogramKind, u16, u64)],
     ) -> bool {
         // One that was never reported has nothing to be kept.
-        let Some(half) = self.links.get(&slot).map(|link| link.half.clone()) else { return true };
+        let Some(Link { half, birth, .. }) = self.links.get(&slot).cloned() else { return true };
         let stored = buckets.iter();
         let stored = stored.map(|(kind, bucket, count)| (kind.index() as u8, *bucket, *count));
         let note = Record::Folded {
             slot: Some(slot),
             half: record::borrowed(&half),
+            birth,
             counters: *counters,
             buckets: stored.collect(),
         };
@@ -301,7 +318,10 @@ impl Ledger {
             return false;
         }
         self.links.remove(&slot);
-        self.live.entry(half).or_default().add(counters, buckets.iter().copied());
+        if self.slot_of.get(&half) == Some(&slot) {
+            self.slot_of.remove(&half);
+        }
+        self.live.entry(half).or_default().add(birth, counters, buckets.iter().copied());
         true
     }
 
@@ -347,48 +367,16 @@ impl Ledger {
         if seq > self.store.get(Word::Acked) {
             self.store.set(Word::Acked, seq);
         }
+        let before = self.retired.len();
         while self.retired.front().is_some_and(|(retired, ..)| *retired <= seq) {
             self.retired.pop_front();
         }
-    }
-
-    /// Adds to the agent's own losses what the processes before counted, and remembers the sum.
-    pub fn carry(&mut self, losses: &mut Vec<(&'static str, u64)>) {
-        for ((cause, word), carried) in CARRIED.into_iter().zip(self.carried) {
-            match losses.iter_mut().find(|(known, _)| *known == cause) {
-                Some((_, count)) => *count = count.saturating_add(carried),
-                None if carried > 0 => losses.push((cause, carried)),
-                None => {}
+        if self.retired.len() < before {
+            self.refusing = (0, 0);
+            if self.tight {
+                self.rewrite();
             }
-            let sum = losses.iter().find(|(known, _)| *known == cause).map_or(0, |(_, sum)| *sum);
-            self.store.set(word, sum);
         }
-    }
-
-    /// One more than the highest slot, and chunk, that was ever seen in use.
-    #[must_use]
-    pub fn ends(&self) -> (usize, usize) {
-        (self.store.get(Word::SlotsEnd) as usize, self.store.get(Word::ChunksEnd) as usize)
-    }
-
-    /// Notes the same.
-    pub fn set_ends(&mut self, (slots, chunks): (usize, usize)) {
-        self.store.set(Word::SlotsEnd, slots as u64);
-        self.store.set(Word::ChunksEnd, chunks as u64);
-    }
-
-    /// Hints that the kernel could not send, `all` so far, without those that nobody was there to read.
-    pub fn hints_missed(&mut self, all: u64) -> u64 {
-        self.store.set(Word::HintsSeen, all);
-        all.saturating_sub(self.store.get(Word::HintsIgnored))
-    }
-
-    /// Nobody read hints until now.
-    pub fn ignore_hints(&mut self, all: u64) {
-        let unread = all.saturating_sub(self.store.get(Word::HintsSeen));
-        let ignored = self.store.get(Word::HintsIgnored).saturating_add(unread);
-        self.store.set(Word::HintsIgnored, ignored);
-        self.store.set(Word::HintsSeen, all);
     }
 }
 

@@ -59,7 +59,7 @@ impl Replay {
         let read = each(store, |note| {
             last = match note {
                 Record::Folded { slot, .. } => slot,
-                Record::Linked { .. } | Record::Retired { .. } => None,
+                Record::Linked { .. } | Record::Alike { .. } | Record::Retired { .. } => None,
             };
         });
         read.ok().and(last)
@@ -67,18 +67,23 @@ impl Replay {
 
     fn take(&mut self, note: Record<Workload>, known: &mut HashSet<Arc<Workload>>) {
         match note {
-            Record::Linked { slot, owner, half } => {
+            Record::Linked { slot, owner, half, birth } => {
                 let half = owned(half, known);
-                self.links.insert(slot, Link { owner, half });
+                self.links.insert(slot, Link { owner, half, birth });
             }
-            Record::Folded { slot, half, counters, buckets } => {
+            Record::Alike { slot, owner, like } => {
+                if let Some(link) = self.links.get(&like).cloned() {
+                    self.links.insert(slot, Link { owner, ..link });
+                }
+            }
+            Record::Folded { slot, half, birth, counters, buckets } => {
                 if let Some(slot) = slot {
                     self.links.remove(&slot);
                 }
                 let buckets = buckets.into_iter().filter_map(|(kind, bucket, count)| {
                     Some((*HistogramKind::ALL.get(usize::from(kind))?, bucket, count))
                 });
-                self.live.entry(owned(half, known)).or_default().add(&counters, buckets);
+                self.live.entry(owned(half, known)).or_default().add(birth, &counters, buckets);
             }
             Record::Retired { seq, half } => {
                 let half = owned(half, known);

@@ -13,11 +13,14 @@ pub(super) const FRAME_BYTES: usize = 8;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Record<W> {
     /// A slot is reported as part of this half.
-    Linked { slot: u32, owner: u64, half: HalfKey<W> },
+    Linked { slot: u32, owner: u64, half: HalfKey<W>, birth: u64 },
+    /// A slot is reported as part of the same half as another one.
+    Alike { slot: u32, owner: u64, like: u32 },
     /// A half has counted this in a slot that is given back, or in several of them.
     Folded {
         slot: Option<u32>,
         half: HalfKey<W>,
+        birth: u64,
         counters: [u64; COUNTERS],
         /// Kind, bucket, count.
         buckets: Vec<(u8, u16, u64)>,
@@ -70,5 +73,11 @@ pub(super) fn borrowed(half: &Key) -> HalfKey<&Workload> {
 pub(super) fn folded<'a>(half: HalfKey<&'a Workload>, values: &Values) -> Record<&'a Workload> {
     let buckets = values.buckets.iter();
     let buckets = buckets.map(|((kind, bucket), count)| (kind.index() as u8, *bucket, *count));
-    Record::Folded { slot: None, half, counters: values.counters, buckets: buckets.collect() }
+    Record::Folded {
+        slot: None,
+        half,
+        birth: values.birth,
+        counters: values.counters,
+        buckets: buckets.collect(),
+    }
 }

@@ -19,6 +19,11 @@ fn key(name: &str) -> Key {
     }
 }
 
+/// A slot counts for a half, the `birth`th.
+fn linked(owner: u64, half: &Key, birth: u64) -> Link {
+    Link { owner, half: half.clone(), birth }
+}
+
 fn counters(value: u64) -> [u64; COUNTERS] {
     std::array::from_fn(|index| value * (index as u64 + 1))
 }
@@ -63,12 +68,12 @@ fn what_is_noted_is_there_for_the_next() {
     let (shared, mut ledger) = begun(64 << 10 << 1 << 1);
     let (web, job) = (key("web"), key("job"));
     assert!(ledger.past().is_none(), "there was nobody before");
-    ledger.link(3, 7, &web);
-    ledger.link(4, 8, &job);
+    ledger.link(3, linked(7, &web, 1));
+    ledger.link(4, linked(8, &job, 2));
     let bucket = (HistogramKind::Rtt, 5, 9);
     assert!(ledger.fold(4, &counters(1), &[bucket]));
     ledger.cleared();
-    ledger.link(4, 8, &job);
+    ledger.link(4, linked(8, &job, 2));
     assert!(ledger.fold(4, &counters(2), &[bucket]));
     ledger.built(12, &[]);
 
@@ -80,7 +85,8 @@ fn what_is_noted_is_there_for_the_next() {
     let past = next.past().unwrap();
     assert_eq!(past.links.keys().copied().collect::<Vec<_>>(), [3]);
     let (half, values) = past.live[0].clone();
-    assert_eq!((values.counters, half), (counters(3), job));
+    assert_eq!((values.birth, values.counters, half), (2, counters(3), job));
+    assert_eq!(past.links[&3], linked(7, &web, 1));
     assert_eq!(values.buckets[&(HistogramKind::Rtt, 5)], 18);
     assert_eq!((past.last_seq, past.retired.len()), (12, 0));
 
@@ -101,8 +107,8 @@ fn one_that_is_not_finished_or_not_of_this_version_is_refused() {
     ledger.finish();
     ledger.store.set(Word::Version, 99);
     assert!(matches!(Ledger::open(ledger.store), Err(LedgerError::Version(99))));
-    let (shared, mut ledger) = begun(RESERVED * 4);
-    ledger.link(1, 1, &key("web"));
+    let (shared, mut ledger) = begun(1 << 20);
+    ledger.link(1, linked(1, &key("web"), 1));
     shared.clone().write(HEAD_BYTES + 12, &[0xff]);
     let opened = Ledger::open(Box::new(shared));
     assert!(matches!(opened, Err(LedgerError::Damaged(0))));
@@ -110,18 +116,60 @@ fn one_that_is_not_finished_or_not_of_this_version_is_refused() {
 
 #[test]
 fn when_it_is_full_notes_are_refused_and_nothing_is_lost() {
-    let (shared, mut ledger) = begun((RESERVED + ROOMY + 4_096) * 2);
+    let (shared, mut ledger) = begun((3 * LEAST + 4_096) * 2);
     let mut slots = 0..;
     while ledger.has_room() {
-        ledger.link(slots.next().unwrap(), 1, &key("web"));
+        let slot = slots.next().unwrap();
+        ledger.link(slot, linked(1, &key(&format!("web-{slot}")), 1));
     }
-    assert!(slots.start > 50, "{slots:?}");
-    let buckets = [(HistogramKind::Rtt, 500, u64::MAX); 1_000];
+    let apart = slots.start;
+    assert!((50..200).contains(&apart), "{apart}");
+    assert_eq!(ledger.retirable(), FEW);
+    // A second slot of a half takes little.
+    let before = store::split(ledger.active).1;
+    for slot in slots.by_ref().take(4_000) {
+        assert!(ledger.has_room_for_slot());
+        ledger.link(slot, linked(1, &key("web-0"), 1));
+    }
+    assert!(store::split(ledger.active).1 - before < 4_000 * 24);
+    let buckets = [(HistogramKind::Rtt, 500, u64::MAX); 20_000];
     assert!(!ledger.fold(0, &counters(1), &buckets), "a slot that cannot be noted stays");
     assert_eq!(ledger.state(), state(&shared.open().past().unwrap()));
     // Retirements have room of their own.
-    ledger.built(1, &[key("web")]);
+    ledger.built(1, &[key("web-1")]);
     assert_eq!(shared.open().past().unwrap().retired.len(), 1);
+    assert_eq!((ledger.retirable(), ledger.has_room()), (0, false));
+    // What is given back and taken over makes room.
+    for slot in 2..4_000 {
+        assert!(ledger.fold(slot, &counters(1), &[]));
+        ledger.cleared();
+    }
+    let ended: Vec<_> = (2..apart).map(|slot| key(&format!("web-{slot}"))).collect();
+    ledger.built(2, &ended);
+    ledger.acked(2);
+    assert!(ledger.has_room());
+    assert_eq!(ledger.retirable(), usize::MAX);
+}
+
+#[test]
+fn a_note_that_could_not_be_made_is_made_up_for() {
+    let (shared, mut ledger) = begun((3 * LEAST + 4_096) * 2);
+    ledger.link(1, linked(1, &key("web"), 1));
+    ledger.give_up();
+    let open = || Ledger::open(Box::new(shared.clone()));
+    assert!(matches!(open(), Err(LedgerError::Incomplete)));
+    let mut folded = 0;
+    while open().is_err() {
+        assert!(folded < 10_000, "all is written anew once there is no more room");
+        ledger.link(2, linked(1, &key("job"), 2));
+        assert!(ledger.fold(2, &counters(1), &[]));
+        ledger.cleared();
+        folded += 1;
+    }
+    assert!(folded > 10, "{folded}");
+    let past = open().unwrap().past().unwrap();
+    assert_eq!((past.live[0].1.counters, past.links.len()), (counters(folded), 1));
+    assert_eq!(ledger.state(), state(&past));
 }
 
 #[test]
@@ -165,7 +213,7 @@ fn take(ledger: &mut Ledger, step: &Step) {
         // A slot is one's until it is folded.
         Step::Link(slot, _) if ledger.links.contains_key(slot) => {}
         Step::Link(slot, name) => {
-            ledger.link(*slot, 1, &key(&format!("workload-{name}")));
+            ledger.link(*slot, linked(1, &key(&format!("workload-{name}")), u64::from(*name) + 1));
         }
         Step::Fold(slot, value) => {
             if ledger.fold(*slot, &counters(*value), &[(HistogramKind::Rtt, 1, *value)]) {

@@ -15,7 +15,7 @@ use super::spool::{
     frame::FrameError,
     segment::{Reader, parse_name, put_aside},
 };
-use crate::clock::Moment;
+use crate::{clock::Moment, kernel::aside};
 
 /// The files of one earlier session, with at least one that can be read.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct Leftover {
     batches: Vec<v1::Batch>,
     /// When those ended.
     ended: Moment,
+    /// Where the kernel keeps what they were made from.
+    folder: Option<PathBuf>,
     shared: Arc<Leftovers>,
 }
 
@@ -57,7 +59,8 @@ pub fn find(dir: &Path, own: &v1::Hello, shared: &Arc<Leftovers>) -> Vec<Leftove
             None => {
                 let (files, shared) = (vec![(path, bytes)], Arc::clone(shared));
                 let (batches, ended) = (Vec::new(), Moment::default());
-                leftovers.push(Leftover { hello, files, batches, ended, shared });
+                let folder = None;
+                leftovers.push(Leftover { hello, files, batches, ended, folder, shared });
             }
         }
     }
@@ -108,11 +111,17 @@ fn hello_of(path: &Path, own: &v1::Hello, session: u64) -> Result<v1::Hello, Str
 }
 
 impl Leftover {
-    /// Batches of an earlier session, from a preface on, that are in no file.
+    /// Batches of an earlier session, from a preface on, that are in no file; with where what they were made from is kept until
+    /// they are delivered.
     #[must_use]
-    pub fn in_memory(hello: v1::Hello, batches: Vec<v1::Batch>, shared: &Arc<Leftovers>) -> Self {
-        let ended = Moment::now();
-        Self { hello, files: Vec::new(), batches, ended, shared: Arc::clone(shared) }
+    pub fn in_memory(
+        hello: v1::Hello,
+        batches: Vec<v1::Batch>,
+        folder: Option<PathBuf>,
+        shared: &Arc<Leftovers>,
+    ) -> Self {
+        let (ended, files, shared) = (Moment::now(), Vec::new(), Arc::clone(shared));
+        Self { hello, files, batches, ended, folder, shared }
     }
 
     /// Opens a stream of that session.
@@ -145,6 +154,7 @@ impl Leftover {
             }
             self.shared.bytes.fetch_sub(*bytes, Ordering::Relaxed);
         }
+        self.discard();
     }
 
     /// It cannot be delivered.
@@ -152,6 +162,13 @@ impl Leftover {
         for (path, bytes) in &self.files {
             reject(&self.shared, path, reason);
             self.shared.bytes.fetch_sub(*bytes, Ordering::Relaxed);
+        }
+        self.discard();
+    }
+
+    fn discard(&self) {
+        if let Some(Err(error)) = self.folder.as_deref().map(aside::discard) {
+            tracing::warn!("{error:#}");
         }
     }
 }

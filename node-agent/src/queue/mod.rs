@@ -179,6 +179,13 @@ impl Queue {
         Self { last, acked: acked.min(last), folded, ..self }
     }
 
+    /// The next batch is written by nobody: what it would tell of the interval that has ended is in the prefaces from here on.
+    pub fn pass_over(&mut self, seq: u64, ended: Moment) {
+        debug_assert!(self.memory.is_empty(), "it is the first of a process");
+        self.last = seq;
+        self.left = ended;
+    }
+
     /// Adds the next batch, and makes room for it.
     pub fn push(&mut self, entry: Entry, prefaces: &mut impl Prefaces) {
         self.last = entry.seq;

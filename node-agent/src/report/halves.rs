@@ -92,10 +92,8 @@ impl Halves {
         self.insert_known(half)
     }
 
-    /// Adds a half that the process before had, too: it is no later one, whatever its number was, and one that comes
-    /// after it is.
-    pub(super) fn insert_known(&mut self, mut half: Half) -> u32 {
-        half.birth = half.birth.max(1);
+    /// Adds a half that the process before had, too, by the number that it had there.
+    pub(super) fn insert_known(&mut self, half: Half) -> u32 {
         let key = half.key;
         let id = self.insert_retired(half);
         self.by_key.insert(key, id);
@@ -160,13 +158,16 @@ impl Halves {
         self.dirty.extend_from_slice(dirty);
     }
 
-    /// Finds halves that ended.
-    pub(super) fn expire(&mut self, now: Instant) {
+    /// Finds halves that ended, so many at most.
+    pub(super) fn expire(&mut self, now: Instant, most: usize) {
         let scarce = self.len() > self.most / 4 * 3;
         let idle = if scarce { IDLE_WHEN_SCARCE } else { IDLE };
         for (id, half) in (0..).zip(&mut self.entries) {
             let Some(half) = half else { continue };
             let over = half.slots == 0 && now.duration_since(half.changed) >= idle;
+            if self.ending.len() >= most {
+                break;
+            }
             if over && !half.dirty && !half.ending && half.retired == 0 {
                 half.ending = true;
                 self.ending.push(id);

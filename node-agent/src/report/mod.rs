@@ -19,12 +19,13 @@ mod half;
 mod halves;
 mod intern;
 mod listeners;
+mod names;
 mod preface;
 mod resume;
 mod slots;
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -34,18 +35,14 @@ use common::{
     kernel::{self, role},
 };
 use proto::{columns::Encoder, v1};
-use topology::model::{Address, HalfKey, Listener, Role, Tuple, Workload, WorkloadKind};
+use topology::model::{Address, HalfKey, Listener, Role, Tuple, Workload};
 
-use crate::{
-    addresses::scoped,
-    runtimes::{Names, Told as News},
-    source::SlotChange,
-};
+use crate::{addresses::scoped, runtimes::Names, source::SlotChange};
 use half::{BucketRecord, Half};
 use halves::Halves;
 use intern::Interner;
 use listeners::Listeners;
-use slots::Slots;
+use slots::{NOBODY, Slots};
 
 /// Failures of a half call for a batch of their own at most this often.
 const ALARM_EVERY: Duration = Duration::from_secs(1);
@@ -144,6 +141,7 @@ pub struct Report {
     streaming: bool,
     next_seq: u64,
     urgent: bool,
+    fold_new: bool,
     folded: u64,
     refused: u64,
 }
@@ -168,6 +166,7 @@ impl Report {
             streaming: false,
             next_seq: 1,
             urgent: false,
+            fold_new: false,
             folded: 0,
             refused: 0,
         }
@@ -188,16 +187,24 @@ impl Report {
             return;
         }
         let Some(half) = self.half_of(change.key, workload, now) else {
-            return self.refuse(change);
+            return self.refuse(change, now);
         };
         let before = self.slots.link(change.slot, *change.key, half, now);
         self.count_slots(half, before);
         self.add(half, change, now);
     }
 
-    /// There is no room for a half: what it counts is lost, at least one connection or failure each time.
-    pub fn refuse(&mut self, change: &SlotChange<'_>) {
+    /// There is no room for a half: what it counts is lost, at least one connection or failure each time. Its slot is given
+    /// back like any other.
+    pub fn refuse(&mut self, change: &SlotChange<'_>, now: Instant) {
         self.refused = self.refused.saturating_add(happenings(change.counters).max(1));
+        self.slots.link(change.slot, *change.key, NOBODY, now);
+        self.slots.touch(change.slot, change.users, now);
+    }
+
+    /// Whether halves that are not known yet are counted together, although there might be room.
+    pub fn fold_new(&mut self, fold: bool) {
+        self.fold_new = fold;
     }
 
     fn half_of(
@@ -224,7 +231,8 @@ impl Report {
                 ..many
             }
         };
-        if !key.is_folded() && self.halves.is_full() && self.halves.by_key(&key).is_none() {
+        let full = self.fold_new || self.halves.is_full();
+        if !key.is_folded() && full && self.halves.by_key(&key).is_none() {
             self.folded = self.folded.saturating_add(1);
             key = many;
         }
@@ -280,33 +288,11 @@ impl Report {
         }
     }
 
-    /// Finds halves that ended; they are retired in the next batch. Names of containers that have ended go when no
-    /// batch speaks of them any more.
-    pub fn expire(&mut self, now: Instant) {
-        self.halves.expire(now);
-        let workloads = &self.workloads;
-        let mut workload = Workload {
-            kind: WorkloadKind::Container,
-            name: String::new(),
-            namespace: String::new(),
-            labels: BTreeMap::new(),
-        };
-        self.names.forget(now, |container| {
-            container.clone_into(&mut workload.name);
-            workloads.knows(&workload)
-        });
-    }
-
-    /// What a runtime has said of its containers.
-    pub fn hear_names(&mut self, news: News, now: Instant) {
-        self.names.take(news, now);
-        self.urgent |= !self.names.is_clean();
-    }
-
-    /// What containers are called.
-    #[must_use]
-    pub fn container_names(&self) -> &Names {
-        &self.names
+    /// Finds halves that ended, so many at most; they are retired in the next batch. Names that nothing speaks of any more
+    /// are forgotten.
+    pub fn expire(&mut self, now: Instant, most: usize) {
+        self.halves.expire(now, most);
+        self.forget_names(now);
     }
 
     /// These are all listening sockets now.

@@ -7,13 +7,13 @@ use topology::model::HalfKey;
 
 use super::{Report, half::Half, halves::Retiring};
 use crate::{
-    ledger::{Key, Past, Values},
+    ledger::{Key, Link, Past, Values},
     source::SlotChange,
 };
 
 impl Report {
-    /// The report as the process before left it, but for what slots count: that comes with the first look. No batch
-    /// defines any half that is live, so the next one tells all of it as totals; those that were retired come in the preface.
+    /// The report as the process before left it, but for what slots count: that comes with the first look, and then
+    /// [`pass_over`](Self::pass_over).
     #[must_use]
     pub fn resume(past: &Past, max_halves: usize, now: Instant) -> Self {
         let mut report = Self { next_seq: past.last_seq + 1, ..Self::new(max_halves) };
@@ -41,6 +41,22 @@ impl Report {
         report
     }
 
+    /// Everything that is known so far is told by prefaces alone, as of a batch that nobody writes. Of totals in a preface,
+    /// which the aggregator knows to be told again, it takes what it lacks, also where it does not keep halves apart. Returns the
+    /// number of that batch.
+    pub fn pass_over(&mut self) -> u64 {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        for id in self.halves.take_dirty() {
+            let Some(half) = self.halves.get_mut(id) else { continue };
+            half.sent(seq);
+            self.workloads.define(half.key.workload);
+            self.addresses.define(half.local);
+            self.addresses.define(half.peer);
+        }
+        seq
+    }
+
     fn kept(&mut self, key: &Key, values: &Values, now: Instant) -> Half {
         let workload = self.workloads.acquire(&key.workload);
         let (local, peer) = (self.addresses.acquire(&key.local), self.addresses.acquire(&key.peer));
@@ -53,6 +69,7 @@ impl Report {
             role: key.role,
         };
         let mut half = Half::new(key, local, peer, now);
+        half.birth = values.birth;
         let buckets: Vec<_> =
             values.buckets.iter().map(|((kind, bucket), count)| (*kind, *bucket, *count)).collect();
         half.add(&values.counters, &buckets);
@@ -60,8 +77,9 @@ impl Report {
     }
 
     /// Adds what a slot gained, as part of the half that it was reported as before.
-    pub fn absorb_into(&mut self, change: &SlotChange<'_>, half: &Key, now: Instant) {
-        let fresh = self.kept(half, &Values::default(), now);
+    pub fn absorb_into(&mut self, change: &SlotChange<'_>, link: &Link, now: Instant) {
+        let values = Values { birth: link.birth, ..Values::default() };
+        let fresh = self.kept(&link.half, &values, now);
         let id = match self.halves.by_key(&fresh.key) {
             Some(id) => {
                 let last = self.last_seq();
@@ -79,8 +97,9 @@ impl Report {
 
     /// The half that a slot counts for.
     #[must_use]
-    pub fn half_of_slot(&self, slot: u32, key: &kernel::HalfKey) -> Option<Key> {
-        self.half_key(self.halves.get(self.slots.half(slot, key)?)?)
+    pub fn link_of_slot(&self, slot: u32, key: &kernel::HalfKey) -> Option<Link> {
+        let half = self.halves.get(self.slots.half(slot, key)?)?;
+        Some(Link { owner: key.owner, half: self.half_key(half)?, birth: half.birth })
     }
 
     /// Halves that the batch with this number retires.

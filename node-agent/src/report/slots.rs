@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 use common::kernel::{HalfKey, SLOTS};
 
+/// In the place of a half where there was no room for one.
+pub(super) const NOBODY: u32 = u32::MAX;
+
 /// A slot in use.
 #[derive(Clone, Copy, Debug)]
 struct Link {
@@ -23,7 +26,7 @@ impl Slots {
     /// The half of a slot, if the slot still counts for this key.
     pub(super) fn half(&self, slot: u32, key: &HalfKey) -> Option<u32> {
         let link = self.links.get(slot as usize)?.as_ref()?;
-        (link.key == *key).then_some(link.half)
+        (link.key == *key && link.half != NOBODY).then_some(link.half)
     }
 
     /// Notes that the slot changed. Returns whether the last of its users that an earlier look

@@ -3,10 +3,15 @@ use proto::v1::SectionKind;
 use topology::model::Scope;
 
 use super::*;
-use crate::testing::{
-    client_key, raw,
-    receiver::{Receiver, Value, Values},
-    world::{IDLE, MOST_HALVES, World, workload},
+use crate::{
+    queue::Queue,
+    testing::{
+        client_key,
+        ledger::begun,
+        raw,
+        receiver::{Receiver, Value, Values},
+        world::{IDLE, MOST_HALVES, World, workload},
+    },
 };
 
 #[test]
@@ -128,10 +133,52 @@ fn a_half_that_comes_again_is_another_one() {
         births.extend(definitions.halves.into_iter().map(|half| half.birth));
         report.slot_freed(1);
         now += Duration::from_secs(61);
-        report.expire(now);
+        report.expire(now, usize::MAX);
         report.build().unwrap();
     }
     assert_eq!(births, [1, 2, 3]);
+}
+
+/// Birth of each half that batches define, with the port of its server.
+fn births(batches: impl IntoIterator<Item = v1::Batch>) -> Vec<(u32, u64)> {
+    let kind = SectionKind::Definitions as u32;
+    let sections = batches.into_iter().flat_map(|batch| batch.sections);
+    let definitions = sections.filter(|section| section.kind == kind);
+    let definitions = definitions.map(|it| v1::Definitions::decode(it.payload).unwrap());
+    let mut births: Vec<_> = definitions
+        .flat_map(|definitions| definitions.halves)
+        .map(|half| (half.server_port, half.birth))
+        .collect();
+    births.sort_unstable();
+    births
+}
+
+#[test]
+fn the_next_agent_tells_halves_by_the_numbers_they_had() {
+    let (shared, ledger) = begun(1 << 20);
+    let mut world = World::new();
+    world.note_in(ledger);
+    // Another aggregator has heard of the first life and of its end, this one of nothing; of what is live, one half has
+    // a slot and one none.
+    for (slot, port) in [(0, 80), (1, 80), (2, 81)] {
+        world.gain(slot, 0, port, 100);
+        world.build();
+        world.pass(if slot == 0 { 2 * IDLE } else { Duration::ZERO });
+        world.build();
+    }
+    world.fold(2);
+    world.forget(2);
+    for agent in 1..=2 {
+        world.go_on(shared.open(), Queue::new(1 << 20, None));
+        world.gain(2 + agent, 0, 81 + agent as u16, 100);
+        world.build();
+        world.restart();
+        let known = births(std::iter::from_fn(|| world.next()));
+        let later = (0..agent).map(|agent| (82 + agent, ((u64::from(agent) + 1) << 40) + 1));
+        let expected = [(80, 1), (80, 2), (81, 3)].into_iter().chain(later);
+        assert_eq!(known, expected.collect::<Vec<_>>());
+        world.stop();
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 pub(crate) mod aggregator;
 pub(crate) mod engine;
+pub(crate) mod folding;
 pub(crate) mod ledger;
 pub(crate) mod pki;
 pub(crate) mod receiver;

@@ -12,6 +12,8 @@ use proto::{
 };
 use topology::model::{Address, HalfKey, Listener, Workload};
 
+use super::folding::Folding;
+
 /// A value of a half: a counter, or a bucket of a histogram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Value {
@@ -43,6 +45,8 @@ pub(crate) struct Receiver {
     pub(crate) prefaces: usize,
     /// Ages of the batches that were counted.
     pub(crate) ages_ns: Vec<u64>,
+    /// What one has counted that keeps no halves apart.
+    pub(crate) folding: Folding,
     /// Last batch of the stream.
     seen: u64,
     workloads: HashMap<u32, Workload>,
@@ -63,6 +67,7 @@ impl Receiver {
         self.halves.clear();
         self.names.clear();
         self.seen = 0;
+        self.folding.restart();
         self.seq
     }
 
@@ -79,6 +84,9 @@ impl Receiver {
         let replayed = batch.seq <= self.seq;
         if !replayed && !batch.preface {
             self.ages_ns.push(batch.age_ns);
+        }
+        if !replayed {
+            self.folding.apply(batch);
         }
         let mut retired = Vec::new();
         for section in &batch.sections {

@@ -13,8 +13,11 @@ use common::{
 };
 use topology::model::Tuple;
 
-use crate::source::{
-    PortSharing, Program, ProgramState, RetireOutcome, Server, SlotChange, SlotUse, Source,
+use crate::{
+    ledger::Ledger,
+    source::{
+        PortSharing, Program, ProgramState, RetireOutcome, Server, SlotChange, SlotUse, Source,
+    },
 };
 
 #[derive(Debug)]
@@ -22,6 +25,8 @@ struct Slot {
     key: HalfKey,
     counters: [u64; COUNTERS],
     buckets: BTreeMap<(HistogramKind, u16), u64>,
+    /// What of both has been shown.
+    shown: ([u64; COUNTERS], BTreeMap<(HistogramKind, u16), u64>),
     users: u64,
     changed: bool,
 }
@@ -38,6 +43,8 @@ pub(crate) struct Kernel {
     pub(crate) refreshes: u64,
     pub(crate) retired: Vec<u32>,
     pub(crate) sharing: Vec<(u64, u16, PortSharing)>,
+    /// How many slots there are, if not as many as there can be.
+    pub(crate) capacity: Option<u32>,
     hints: Vec<Hint>,
 }
 
@@ -48,6 +55,7 @@ pub(crate) struct FakeSource {
     programs: Vec<Program>,
     wake: UnixStream,
     woken: UnixStream,
+    ledger: Option<Ledger>,
 }
 
 impl FakeSource {
@@ -62,7 +70,12 @@ impl FakeSource {
             lost_without: "everything",
             essential: true,
         };
-        Self { kernel: Arc::default(), programs: vec![attached], wake, woken }
+        Self { kernel: Arc::default(), programs: vec![attached], wake, woken, ledger: None }
+    }
+
+    /// Its agent is to note what the next has to know.
+    pub(crate) fn with_ledger(ledger: Ledger) -> Self {
+        Self { ledger: Some(ledger), ..Self::new() }
     }
 
     /// The handle of the test.
@@ -110,6 +123,7 @@ impl Kernel {
             key,
             counters: [0; COUNTERS],
             buckets: BTreeMap::new(),
+            shown: ([0; COUNTERS], BTreeMap::new()),
             users: 0,
             changed: true,
         });
@@ -151,8 +165,13 @@ impl Source for FakeSource {
                 buckets: &buckets,
             });
             slot.changed = false;
+            for (shown, gained) in slot.shown.0.iter_mut().zip(slot.counters) {
+                *shown += gained;
+            }
             slot.counters = [0; COUNTERS];
-            slot.buckets.clear();
+            for (bucket, gained) in std::mem::take(&mut slot.buckets) {
+                *slot.shown.1.entry(bucket).or_default() += gained;
+            }
         }
     }
 
@@ -161,9 +180,19 @@ impl Source for FakeSource {
     }
 
     fn retire(&mut self, slot: u32) -> RetireOutcome {
-        let mut kernel = self.kernel();
-        if kernel.slots.get(&slot).is_some_and(|slot| slot.changed || slot.users > 0) {
+        let mut kernel = self.kernel.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = kernel.slots.get(&slot) else { return RetireOutcome::Busy };
+        if known.changed || known.users > 0 {
             return RetireOutcome::Busy;
+        }
+        if let Some(ledger) = &mut self.ledger {
+            let buckets = known.shown.1.iter();
+            let buckets: Vec<_> =
+                buckets.map(|((kind, bucket), count)| (*kind, *bucket, *count)).collect();
+            if !ledger.fold(slot, &known.shown.0, &buckets) {
+                return RetireOutcome::Draining;
+            }
+            ledger.cleared();
         }
         kernel.slots.remove(&slot);
         kernel.retired.push(slot);
@@ -171,7 +200,9 @@ impl Source for FakeSource {
     }
 
     fn slots(&self) -> SlotUse {
-        SlotUse { used: self.kernel().slots.len() as u32, capacity: common::kernel::SLOTS }
+        let kernel = self.kernel();
+        let capacity = kernel.capacity.unwrap_or(common::kernel::SLOTS);
+        SlotUse { used: kernel.slots.len() as u32, capacity }
     }
 
     fn forget_owner(&mut self, id: u64) {
@@ -220,5 +251,9 @@ impl Source for FakeSource {
 
     fn hint_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.woken.as_fd())
+    }
+
+    fn ledger(&mut self) -> Option<&mut Ledger> {
+        self.ledger.as_mut()
     }
 }

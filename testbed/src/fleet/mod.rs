@@ -108,6 +108,22 @@ impl Fleet {
     /// # Errors
     /// As [`Fleet::add_agent`].
     pub fn add_agent_with(&mut self, host: &Host, args: &[&str]) -> Result<()> {
+        self.start_agent_with(host, args)?;
+        self.wait("agent in /api/v1/nodes", START_LIMIT, |fleet| {
+            let nodes = fleet.json("/api/v1/nodes").map_err(|error| error.to_string())?;
+            let connected = |node: &Value| {
+                node["name"] == host.name() && node["connected"].as_bool() == Some(true)
+            };
+            let known = nodes["nodes"].as_array().is_some_and(|all| all.iter().any(connected));
+            if known { Ok(()) } else { Err(format!("{} is not connected: {nodes}", host.name())) }
+        })
+    }
+
+    /// As [`Fleet::add_agent_with`], of an agent that need not find the aggregator.
+    ///
+    /// # Errors
+    /// As [`Fleet::add_agent`].
+    pub fn start_agent_with(&mut self, host: &Host, args: &[&str]) -> Result<()> {
         let node = host.name().to_owned();
         let pki = host.folder().join("pki");
         // An agent that takes the place of another has its certificate.
@@ -132,14 +148,7 @@ impl Fleet {
         let mut process = host.spawn_system(&spawn)?;
         wait_until_ok(host, &format!("http://{AGENT_HTTP}/healthz"), &mut process)?;
         self.agents.push(Agent { node, process });
-        self.wait("agent in /api/v1/nodes", START_LIMIT, |fleet| {
-            let nodes = fleet.json("/api/v1/nodes").map_err(|error| error.to_string())?;
-            let connected = |node: &Value| {
-                node["name"] == host.name() && node["connected"].as_bool() == Some(true)
-            };
-            let known = nodes["nodes"].as_array().is_some_and(|all| all.iter().any(connected));
-            if known { Ok(()) } else { Err(format!("{} is not connected: {nodes}", host.name())) }
-        })
+        Ok(())
     }
 
     /// Stops the agent of a host, so that another can take its place.

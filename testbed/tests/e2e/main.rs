@@ -22,6 +22,7 @@ mod payload;
 mod pinned;
 mod privileges;
 mod prometheus;
+mod replaced;
 mod resets;
 mod sharing;
 mod timing;

@@ -1,6 +1,9 @@
 //! Halves, as nodes report them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    hint::black_box,
+};
 
 use common::{COUNTERS, Counter, HISTOGRAMS, HistogramKind};
 use serde::{Deserialize, Serialize};
@@ -32,6 +35,16 @@ pub(crate) type HalfId = (NodeIx, u32, HalfKey<WorkloadIx>);
 /// Values of all counters and histograms.
 pub(crate) type Counts = ([u64; COUNTERS], [Histogram; HISTOGRAMS]);
 
+/// What is being told again of a folded half. It counts with the last batch of a preface's number: until then, all of it
+/// may come once more.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Again {
+    /// By those that are live, and by those that have ended.
+    pub(crate) all: Counts,
+    /// By those that have ended.
+    pub(crate) ended: Counts,
+}
+
 /// One side's view of an edge.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Half {
@@ -48,6 +61,8 @@ pub(crate) struct Half {
     pub(crate) place: Place,
     pub(crate) link: LinkIx,
     pub(crate) opened: Timestamp,
+    /// When it last counted something, as of the tick that saw it.
+    pub(crate) changed_at: Timestamp,
     pub(crate) by: Definition,
     pub(crate) ended: Option<End>,
     pub(crate) whose: Whose,
@@ -134,6 +149,20 @@ fn room(id: &HalfId) -> usize {
     usize::from(!id.2.is_folded())
 }
 
+/// What a record adds to a half.
+#[derive(Clone, Copy, Debug)]
+pub struct Gained<'a> {
+    /// Whose it is.
+    pub half: HalfIx,
+    /// Counters and by how much they rise.
+    pub counters: &'a [(Counter, u64)],
+    /// Samples by kind and bucket.
+    pub samples: &'a [(HistogramKind, u16, u64)],
+}
+
+/// Records that are read ahead of writing: a processor has some ten reads of memory under way at a time.
+const AHEAD: usize = 16;
+
 /// Every half, and which of them have changed.
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Halves {
@@ -143,7 +172,7 @@ pub(crate) struct Halves {
     pub(crate) changed: Vec<HalfIx>,
     pub(crate) stale_records: u64,
     /// What is being told again of folded halves.
-    pub(crate) told: BTreeMap<HalfIx, Box<Counts>>,
+    pub(crate) told: BTreeMap<HalfIx, Box<Again>>,
     /// Whose they are.
     #[serde(skip)]
     pub(crate) shares: Shares,
@@ -179,6 +208,7 @@ impl Halves {
     pub(crate) fn set_back(&mut self, now: Timestamp) {
         for half in self.halves.iter_mut() {
             half.opened = half.opened.min(now);
+            half.changed_at = half.changed_at.min(now);
             if let Whose::Unknown { again_at, .. } = &mut half.whose {
                 *again_at = (*again_at).min(now);
             }
@@ -197,11 +227,10 @@ impl Halves {
         self.halves.len()
     }
 
-    /// What is being told again of a node's folded halves.
-    pub(crate) fn told_of(&self, node: NodeIx) -> impl Iterator<Item = (HalfIx, &Counts)> {
-        let of_node = move |ix: HalfIx| self.get(ix).is_some_and(|half| half.node() == node);
-        let told = self.told.iter().filter(move |(ix, _)| of_node(**ix));
-        told.map(|(ix, told)| (*ix, told.as_ref()))
+    /// Folded halves of a node of which something is being told again.
+    pub(crate) fn told_of(&self, node: NodeIx) -> Vec<HalfIx> {
+        let of_node = |ix: &&HalfIx| self.get(**ix).is_some_and(|half| half.node() == node);
+        self.told.keys().filter(of_node).copied().collect()
     }
 
     pub(crate) fn find(&self, id: &HalfId) -> Option<HalfIx> {
@@ -231,6 +260,7 @@ impl Halves {
             place,
             link,
             opened,
+            changed_at: opened,
             by,
             ended: None,
             whose: Whose::Unknown { asked: 0, again_at: opened },
@@ -269,21 +299,50 @@ impl Halves {
         }
     }
 
-    /// Adds all that a record has.
-    pub(crate) fn add_record(
-        &mut self,
-        ix: HalfIx,
-        counters: &[(Counter, u64)],
-        samples: &[(HistogramKind, u16, u64)],
-    ) {
-        let Some(half) = self.changing(ix) else { return };
-        for (counter, value) in counters {
-            let mine = &mut half.counters[counter.index()];
-            *mine = mine.saturating_add(*value);
+    /// Adds all that records have. What a few of them will write to is read before any of them does: these reads
+    /// wait for memory together, which writes, each of which may have to copy a page, do one after the other.
+    pub(crate) fn add_gained(&mut self, records: &[Gained<'_>]) {
+        for some in records.chunks(AHEAD) {
+            black_box(some.iter().fold(0, |seen, record| seen ^ self.see(record.half)));
+            black_box(some.iter().fold(0, |seen, record| seen ^ self.see_samples(record)));
+            for record in some {
+                let Some(half) = self.changing(record.half) else { continue };
+                for (counter, value) in record.counters {
+                    let mine = &mut half.counters[counter.index()];
+                    *mine = mine.saturating_add(*value);
+                }
+                for (kind, bucket, count) in record.samples {
+                    half.histograms[kind.index()].add(*bucket, *count);
+                }
+            }
         }
-        for (kind, bucket, count) in samples {
-            half.histograms[kind.index()].add(*bucket, *count);
-        }
+    }
+
+    /// What a half had counted before its totals began again or, of a folded one, what those had that ended.
+    pub(crate) fn before_mut(&mut self, ix: HalfIx) -> Option<&mut Counts> {
+        Some(self.get_mut(ix)?.before.get_or_insert_default())
+    }
+
+    /// Reads a word of most of what a record changes in a half.
+    #[inline]
+    fn see(&self, ix: HalfIx) -> u64 {
+        self.halves.get(ix.0).map_or(0, |half| {
+            let counters = half.counters.iter().step_by(8).fold(0, |seen, value| seen ^ value);
+            let histograms = half.histograms.iter().filter(|histogram| histogram.is_empty());
+            counters ^ u64::from(half.changed) ^ histograms.count() as u64
+        })
+    }
+
+    /// Reads the buckets that a record adds to.
+    #[inline]
+    fn see_samples(&self, record: &Gained<'_>) -> u64 {
+        self.halves.get(record.half.0).map_or(0, |half| {
+            let counts = record
+                .samples
+                .iter()
+                .map(|(kind, bucket, _)| half.histograms[kind.index()].get(*bucket));
+            counts.fold(0, |seen, count| seen ^ count)
+        })
     }
 
     pub(crate) fn set_total(&mut self, ix: HalfIx, counter: Counter, total: u64) {

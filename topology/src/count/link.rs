@@ -12,6 +12,7 @@ use super::{
     edges::EdgeIx,
     half::{Half, HalfIx},
     late::Late,
+    parts::PartIx,
     split::Split,
 };
 use crate::{
@@ -66,6 +67,8 @@ pub(crate) struct Row {
     pub(crate) published: EdgeTotals,
     /// Connections open now, by the last evaluation.
     pub(crate) open: u64,
+    /// The part of the edge that it counts for; `None` for that of the edge's first ends.
+    pub(crate) part: Option<PartIx>,
 }
 
 /// What forgotten halves of one service had counted.
@@ -203,6 +206,11 @@ impl Links {
 
     pub(crate) fn len(&self) -> usize {
         self.links.len()
+    }
+
+    /// Every link with its place.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (LinkIx, &Link)> {
+        self.links.iter()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Link> {

@@ -2,6 +2,7 @@
 
 pub(crate) mod agreement;
 pub(crate) mod edges;
+pub(crate) mod externals;
 pub(crate) mod gains;
 pub mod half;
 pub(crate) mod history;
@@ -9,5 +10,7 @@ pub(crate) mod late;
 pub(crate) mod link;
 pub(crate) mod packed;
 pub(crate) mod pairing;
+pub(crate) mod parts;
 pub mod series;
 pub(crate) mod split;
+pub(crate) mod witness;

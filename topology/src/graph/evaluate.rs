@@ -1,6 +1,6 @@
 //! A tick: links that changed are paired, and what they gained is published.
 
-use super::Graph;
+use super::{Graph, ends::BOTH_FOLDED};
 use crate::{
     base::{
         time::Timestamp,
@@ -12,16 +12,13 @@ use crate::{
         gains::{Change, gains},
         half::Half,
         history::Lost,
-        link::{Link, LinkIx, LinkKey, Row},
+        link::{Link, LinkIx, Row},
         pairing::{Pairing, Pairings, Sides},
+        parts::Ends,
     },
     nodes::NodeIx,
     show::step::{EndedStep, Given, GivenSteps, StepEdge},
-    who::{evidence::Answer, place::Place, services::ServiceIx},
 };
-
-/// Both ends of a link's edges are `other`.
-const BOTH_FOLDED: u8 = 2;
 
 /// What is left to do for a link.
 pub(super) struct Next {
@@ -37,6 +34,8 @@ struct Target {
     totals: EdgeTotals,
     open: u64,
     seen: Seen,
+    /// Between whom; `None` when nobody is at the link any more.
+    ends: Option<Ends>,
 }
 
 /// What each row gains; one that is not there yet has nothing published.
@@ -68,6 +67,7 @@ impl Graph {
         for ix in std::mem::take(&mut self.halves.changed) {
             if let Some(half) = self.halves.get_mut(ix) {
                 half.changed = false;
+                half.changed_at = now;
                 self.links.enqueue(half.link);
             }
         }
@@ -245,25 +245,29 @@ impl Graph {
             if at <= link.rows.len() {
                 return true;
             }
-            let edge = self.edges.refer(target.key, &self.services, node, now);
+            let ends = target.ends.unwrap_or_default();
+            let edge = self.edges.refer((target.key, ends), &self.services, node, now);
             room &= edge.is_some();
-            let row = |edge| Row { edge, published: EdgeTotals::default(), open: 0 };
+            let row = |edge| Row { edge, published: EdgeTotals::default(), open: 0, part: None };
             link.rows.extend(edge.map(row));
             edge.is_some()
         });
         let gains = gains_of(&link.rows, &targets, &limits);
         for ((row, gain), target) in link.rows.iter_mut().zip(&gains).zip(&targets) {
+            if let Some(ends) = target.ends {
+                self.edges.place(row, ends, now);
+            }
             if !gain.is_zero() {
                 row.published.merge(gain);
                 match &mut link.late {
-                    None => self.edges.gain(row.edge, gain, target.seen, now),
+                    None => self.edges.gain(row, gain, target.seen, now),
                     Some(late) => {
                         self.gain_late(late, row, target.key, gain, target.seen, now);
                     }
                 }
             }
             let was = std::mem::replace(&mut row.open, target.open);
-            self.edges.set_open(row.edge, was, target.open);
+            self.edges.set_open(row, was, target.open);
         }
         room
     }
@@ -291,12 +295,18 @@ impl Graph {
 
     /// What each row is to come to, those that are not there yet last.
     fn targets(&mut self, link: &Link, sides: &Sides, found: Vec<Pairing>) -> Vec<Target> {
-        let target =
-            |key| Target { key, totals: EdgeTotals::default(), open: 0, seen: Seen::default() };
+        let target = |key| Target {
+            key,
+            totals: EdgeTotals::default(),
+            open: 0,
+            seen: Seen::default(),
+            ends: None,
+        };
+        let known = self.known_ends(link);
         let edges = link.rows.iter().filter_map(|row| self.edges.get(row.edge));
         let mut targets: Vec<_> = edges.map(|edge| target(edge.key)).collect();
         for pairing in found {
-            let key = self.edge_key(&link.key, link.folded, sides, &pairing);
+            let (key, seen) = self.edge_of(&link.key, (link.folded, &link.rows), sides, &pairing);
             let at = match targets.iter().position(|target| target.key == key) {
                 Some(at) => at,
                 None if pairing.totals.is_zero() && pairing.open == 0 => continue,
@@ -307,7 +317,12 @@ impl Graph {
             };
             let target = &mut targets[at];
             target.open = target.open.saturating_add(pairing.open);
-            target.seen.merge(pairing.seen());
+            target.seen.merge(seen);
+            let ends = self.ends_of(&link.key, &known, sides, &pairing);
+            target.ends = Some(match target.ends {
+                Some(others) => (others.0.or(ends.0), others.1.or(ends.1)),
+                None => ends,
+            });
             if target.totals.is_zero() {
                 target.totals = pairing.totals;
             } else {
@@ -315,49 +330,5 @@ impl Graph {
             }
         }
         targets
-    }
-
-    /// The edge of a pairing; a side without a half is found by its address.
-    pub(crate) fn edge_key(
-        &mut self,
-        link: &LinkKey,
-        folded: u8,
-        sides: &Sides,
-        pairing: &Pairing,
-    ) -> EdgeKey {
-        let client = pairing.client.and_then(|at| sides.clients.get(at)).map(|party| party.service);
-        let server = pairing.server.and_then(|at| sides.servers.get(at)).map(|party| party.service);
-        if folded > 0 {
-            let other = self.services.other();
-            return match (client, server) {
-                (Some(client), None) if folded < BOTH_FOLDED => (client, other, 0),
-                (_, Some(server)) if folded < BOTH_FOLDED => (other, server, 0),
-                _ => (other, other, 0),
-            };
-        }
-        (
-            client.unwrap_or_else(|| self.service_at(link.client, None)),
-            server.unwrap_or_else(|| self.service_at(link.server, Some(link.server_port))),
-            link.server_port,
-        )
-    }
-
-    fn service_at(&mut self, place: Place, server_port: Option<u16>) -> ServiceIx {
-        match self.evidence.who(place, server_port) {
-            Answer::Service(service) => service,
-            Answer::Host(node) => match self.nodes.get(node) {
-                Some(node) => node.host,
-                None => self.services.external(place.ip()),
-            },
-            Answer::External(ip) => self.services.external(ip),
-            Answer::Other => self.services.other(),
-        }
-    }
-}
-
-impl Pairing {
-    /// Which sides have a half.
-    pub(crate) const fn seen(&self) -> Seen {
-        Seen { client: self.client.is_some(), server: self.server.is_some() }
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     count::{
         half::{End, Half, HalfIx, Whose},
         link::{LinkIx, Row},
+        parts::Ends,
     },
     model::Role,
     nodes::{Node, NodeIx},
@@ -143,6 +144,9 @@ impl Graph {
             Whose::Nobody | Whose::Unknown { .. } => None,
         };
         let Some(link) = self.links.get_mut(half.link) else { return };
+        for row in &link.rows {
+            self.edges.remember(row.edge, &half);
+        }
         link.halves.retain(|other| *other != ix);
         if !link.halves.is_empty() {
             link.keep(&half, client);
@@ -153,7 +157,7 @@ impl Graph {
         }
         if let Some(link) = self.links.remove(half.link) {
             for row in link.rows {
-                self.edges.release(row.edge, row.open);
+                self.edges.release(&row);
             }
         }
     }
@@ -183,16 +187,19 @@ impl Graph {
                 (name(Role::Client, client), name(Role::Server, server), port)
             });
             if let Some(renamed) = renamed.filter(|renamed| Some(*renamed) != key)
-                && let Some(edge) = self.edges.refer(renamed, &self.services, node, self.clock)
+                && let Some(edge) =
+                    self.edges.refer((renamed, Ends::default()), &self.services, node, self.clock)
             {
-                self.edges.release(row.edge, row.open);
-                (row.edge, row.open) = (edge, 0);
+                self.edges.release(&row);
+                (row.edge, row.open, row.part) = (edge, 0, None);
             }
             match rows.iter_mut().find(|known| known.edge == row.edge) {
                 Some(known) => {
                     known.published.merge(&row.published);
-                    known.open = known.open.saturating_add(row.open);
-                    self.edges.release(row.edge, 0);
+                    self.edges.release(&row);
+                    let was = known.open;
+                    known.open = was.saturating_add(row.open);
+                    self.edges.set_open(known, was, known.open);
                 }
                 None => rows.push(row),
             }
@@ -208,7 +215,7 @@ impl Graph {
         let nodes = self.nodes.iter();
         let listeners = nodes.flat_map(|(_, node)| &node.listeners);
         let used = halves.chain(listeners.map(|listener| listener.workload));
-        let used = used.chain(numbered.iter().copied()).collect();
+        let used = used.chain(numbered.iter().copied()).chain(self.edges.workloads()).collect();
         self.services.forget_workloads(&used);
     }
 

@@ -1,6 +1,7 @@
 //! The graph: everything tied together.
 
 mod define;
+pub(crate) mod ends;
 mod evaluate;
 mod expire;
 pub mod late;
@@ -19,7 +20,7 @@ use crate::{
     config::Config,
     count::{
         edges::Edges,
-        half::{HalfIx, Halves},
+        half::{Gained, HalfIx, Halves},
         history::{History, Lost},
         link::Links,
         series::Series,
@@ -116,6 +117,7 @@ impl Graph {
         let services = &mut self.services;
         let host = |ix| services.host(ix, name);
         let connection = self.nodes.connect(name, incarnation, facts, now, host);
+        self.end_telling(connection.node);
         self.share_out();
         self.leave_older_lives(connection.node, now);
         Ok(connection)
@@ -227,14 +229,9 @@ impl Graph {
         self.halves.add_bucket(half, kind, bucket, count);
     }
 
-    /// Adds all that a record has to a half: counters, and samples by kind and bucket.
-    pub fn add_record(
-        &mut self,
-        half: HalfIx,
-        counters: &[(Counter, u64)],
-        samples: &[(HistogramKind, u16, u64)],
-    ) {
-        self.halves.add_record(half, counters, samples);
+    /// Adds what records have to their halves.
+    pub fn add_gained(&mut self, records: &[Gained<'_>]) {
+        self.halves.add_gained(records);
     }
 
     /// Raises a counter of a half to its total since the map generation began, or since the

@@ -20,6 +20,7 @@ use crate::{
         link::{Link, LinkIx},
     },
     model::Role,
+    who::basis::Basis,
 };
 
 impl Graph {
@@ -72,11 +73,11 @@ impl Graph {
         let open = if !live(client) && live(server) { server.open() } else { client.open() };
         if !gain.is_zero() {
             row.published.merge(gain);
-            let seen = Seen { client: true, server: true };
-            edges.gain(row.edge, gain, seen, now);
+            let seen = Seen { client: true, server: true, by: Basis::BothHalves };
+            edges.gain(row, gain, seen, now);
         }
         let was = std::mem::replace(&mut row.open, open);
-        edges.set_open(row.edge, was, open);
+        edges.set_open(row, was, open);
         Some(lasting != lead)
     }
 }

@@ -11,7 +11,7 @@ use super::Graph;
 use crate::{
     base::time::Timestamp,
     count::{
-        half::{Half, HalfIx},
+        half::{Again, Half, HalfIx},
         history::Lost,
         link::LinkKey,
     },
@@ -31,7 +31,7 @@ pub enum Telling {
     First,
     /// What a live half has counted, some or all of which may be known.
     Again,
-    /// What a half had counted when it ended; it may have been told again just before.
+    /// What a half had counted when it ended. Where a stream tells again, it was told again just before.
     Last,
 }
 
@@ -70,17 +70,17 @@ impl Graph {
         match telling {
             Telling::First => self.halves.add(half, counter, total),
             Telling::Again => {
-                let told = &mut self.halves.told.entry(half).or_default().0[counter.index()];
+                let told = &mut self.halves.told.entry(half).or_default().all.0[counter.index()];
                 *told = told.saturating_add(total);
             }
             Telling::Last => {
-                if let Some(told) = self.halves.told.get_mut(&half) {
-                    let told = &mut told.0[counter.index()];
-                    *told = told.saturating_sub(total);
-                }
-                if let Some(half) = self.halves.get_mut(half) {
-                    let before = &mut half.before.get_or_insert_default().0[counter.index()];
-                    *before = before.saturating_add(total);
+                let counts = match self.halves.told.get_mut(&half) {
+                    Some(told) => Some(&mut told.ended),
+                    None => self.halves.before_mut(half),
+                };
+                if let Some(counts) = counts {
+                    let ended = &mut counts.0[counter.index()];
+                    *ended = ended.saturating_add(total);
                 }
             }
         }
@@ -99,36 +99,52 @@ impl Graph {
             Telling::First => self.halves.add_bucket(half, kind, bucket, total),
             Telling::Again => {
                 let told = self.halves.told.entry(half).or_default();
-                told.1[kind.index()].add(bucket, total);
+                told.all.1[kind.index()].add(bucket, total);
             }
             Telling::Last => {
-                if let Some(told) = self.halves.told.get_mut(&half) {
-                    told.1[kind.index()].take(bucket, total);
-                }
-                if let Some(half) = self.halves.get_mut(half) {
-                    let before = half.before.get_or_insert_default();
-                    before.1[kind.index()].add(bucket, total);
+                let counts = match self.halves.told.get_mut(&half) {
+                    Some(told) => Some(&mut told.ended),
+                    None => self.halves.before_mut(half),
+                };
+                if let Some(counts) = counts {
+                    counts.1[kind.index()].add(bucket, total);
                 }
             }
         }
     }
 
-    /// Everything was told again of a node's folded halves up to some batch: their sums are what they have counted.
+    /// Everything that has a number of its own was told again of a node's folded halves: what ended with some batch, or all that
+    /// are live. Their sums are what they have counted.
     pub fn conclude_folded(&mut self, node: NodeIx) {
         let mut unclear = false;
-        let ours: Vec<_> = self.halves.told_of(node).map(|(ix, told)| (ix, told.clone())).collect();
-        for (ix, told) in ours {
+        for ix in self.halves.told_of(node) {
+            let Some(told) = self.halves.told.remove(&ix) else { continue };
+            let Again { all, ended } = *told;
             for counter in Counter::ALL {
-                let total = told.0[counter.index()];
-                self.halves.set_total(ix, counter, total);
-                let known = |half: &Half| {
-                    half.total(counter) > half.counted_before(counter).saturating_add(total)
-                };
-                unclear |= self.halves.get(ix).is_some_and(known);
+                self.halves.set_total(ix, counter, all.0[counter.index()]);
             }
             for kind in HistogramKind::ALL {
-                for (bucket, total) in told.1[kind.index()].iter() {
+                for (bucket, total) in all.1[kind.index()].iter() {
                     self.halves.set_bucket_total(ix, kind, bucket, total);
+                }
+            }
+            // Those that are live are told of together.
+            let live = all.0 != ended.0;
+            let less = |half: &Half| {
+                Counter::ALL.into_iter().any(|counter| {
+                    let told = half.counted_before(counter).saturating_add(all.0[counter.index()]);
+                    half.total(counter) > told
+                })
+            };
+            unclear |= live && self.halves.get(ix).is_some_and(less);
+            // Those that ended are not told of again.
+            let Some(before) = self.halves.before_mut(ix) else { continue };
+            for (before, ended) in before.0.iter_mut().zip(ended.0) {
+                *before = before.saturating_add(ended);
+            }
+            for (before, ended) in before.1.iter_mut().zip(&ended.1) {
+                for (bucket, count) in ended.iter() {
+                    before.add(bucket, count);
                 }
             }
         }
@@ -137,10 +153,9 @@ impl Graph {
         }
     }
 
-    /// Nothing more is told again of a node's folded halves.
+    /// What was told again of a node's folded halves, but not to the end, is told once more or not at all.
     pub fn end_telling(&mut self, node: NodeIx) {
-        let ours: Vec<_> = self.halves.told_of(node).map(|(ix, _)| ix).collect();
-        for ix in ours {
+        for ix in self.halves.told_of(node) {
             self.halves.told.remove(&ix);
         }
     }

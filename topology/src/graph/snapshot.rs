@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The layout of a [`Snapshot`]: to be raised whenever a stored type changes.
-pub const SNAPSHOT_VERSION: u32 = 4;
+pub const SNAPSHOT_VERSION: u32 = 5;
 
 /// A graph as of one moment. What is large in it is shared with the graph until that changes, so that
 /// making it costs next to nothing and writing it needs no graph.
@@ -78,7 +78,7 @@ impl Graph {
         graph.services.resume(graph.config.max_series);
         graph.halves.resume(graph.config.max_halves);
         graph.links.resume();
-        graph.edges.resume(graph.config.max_series);
+        graph.edges.resume(graph.config.max_series, &graph.services);
         graph.share_out();
         graph.evidence = graph.evidence_anew();
         graph

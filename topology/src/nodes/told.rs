@@ -55,6 +55,12 @@ pub enum Stretch {
     Next,
     /// The same, and other batches that the agent has let go are in it.
     Folded,
+    /// The same, by a preface: of one batch that the agent has let go or, where it takes longer than the agent waits between
+    /// two, of what was counted while no agent ran.
+    Alone {
+        /// The agent's interval.
+        interval: Duration,
+    },
     /// From when the agent started, with this interval between batches: it is the first of its session.
     First {
         /// The agent's interval.
@@ -107,6 +113,8 @@ impl Told {
         match stretch {
             Stretch::Next => {}
             Stretch::Folded => self.hole(until, moment, HoleReason::Folded),
+            Stretch::Alone { interval } if moment.since(until) <= interval.saturating_mul(2) => {}
+            Stretch::Alone { .. } => self.hole(until, moment, HoleReason::Folded),
             // Kernel programs that outlive the agent go on counting.
             Stretch::First { .. } if epoch == self.epoch => {
                 self.hole(until, moment, HoleReason::Folded);
@@ -226,6 +234,19 @@ mod tests {
         told.begins();
         told.tells(at(200), first, 1, at(200));
         assert_eq!(holes(&told, true, 201)[1], (150, 200, HoleReason::Folded));
+    }
+
+    #[test]
+    fn what_was_counted_while_no_agent_ran_is_told_as_one() {
+        let alone = Stretch::Alone { interval: Duration::from_secs(10) };
+        let mut told = told();
+        told.begins();
+        told.tells(at(119), alone, 0, at(119));
+        assert_eq!(holes(&told, true, 120), [], "no longer than it may take anyway");
+        told.ends(at(150));
+        told.begins();
+        told.tells(at(200), alone, 0, at(200));
+        assert_eq!(holes(&told, true, 201), [(119, 200, HoleReason::Folded)]);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The rules of `docs/ARCHITECTURE.md`, one by one, and what holds whatever arrives.
 
 mod asking;
+mod explaining;
+mod externals;
+mod finer;
 mod folding;
 mod joining;
 mod late;

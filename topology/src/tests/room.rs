@@ -93,60 +93,122 @@ fn room_that_is_given_back_is_used_again() {
 
 /// What a stream tells again, of 40 halves with so many connections each, some of which have ended.
 fn tell_again(world: &mut World, a: NodeIx, totals: &[u64], ended: &[bool]) {
-    for (number, (total, ended)) in (0..).zip(totals.iter().zip(ended)) {
-        if *ended {
-            continue;
-        }
-        let key = key(world, a, number);
+    tell_again_until(world, a, totals, ended, &[], usize::MAX);
+}
+
+/// The same, and first of all what ended unheard of, which has a number of its own. The stream breaks after so many
+/// halves. Returns whether those that ended were taken over.
+fn tell_again_until(
+    world: &mut World,
+    a: NodeIx,
+    totals: &[u64],
+    ended: &[bool],
+    ending: &[usize],
+    most: usize,
+) -> bool {
+    let tell = |world: &mut World, number: usize, telling: Telling| {
+        let key = key(world, a, number as u32);
         let half = world.graph.open_half_again(a, key, 0, world.now).unwrap();
+        let total = totals[number];
         if world.graph.is_folded(half) {
-            world.graph.tell_folded(half, Telling::Again, Counter::Connections, *total);
+            world.graph.tell_folded(half, telling, Counter::Connections, total);
+            world.graph.tell_folded_bucket(half, telling, HistogramKind::Rtt, 7, total);
         } else {
-            world.graph.set_total(half, Counter::Connections, *total);
+            world.graph.set_total(half, Counter::Connections, total);
+            world.graph.set_bucket_total(half, HistogramKind::Rtt, 7, total);
         }
+        half
+    };
+    for number in ending.iter().take(most) {
+        tell(world, *number, Telling::Again);
     }
-    world.graph.conclude_folded(a);
-    world.graph.end_telling(a);
+    let Some(most) = most.checked_sub(ending.len() + 1) else { return false };
+    let halves: Vec<_> = ending.iter().map(|number| tell(world, *number, Telling::Last)).collect();
+    if !ending.is_empty() {
+        world.graph.conclude_folded(a);
+    }
+    for half in halves {
+        world.graph.retire_half(half, world.now);
+    }
+    let live: Vec<_> = (0..40).filter(|number| !ended[*number]).collect();
+    for number in live.iter().take(most) {
+        tell(world, *number, Telling::Again);
+    }
+    if most >= live.len() {
+        world.graph.conclude_folded(a);
+    }
+    true
+}
+
+/// What 40 halves gain in a round and which of them end, whether nobody hears of it, and after how many halves streams
+/// break that tell it again.
+type Round = (Vec<u64>, Vec<bool>, bool, Vec<usize>);
+
+fn round() -> impl Strategy<Value = Round> {
+    let (gains, ends) = (0_u64..9, any::<bool>());
+    (
+        proptest::collection::vec(gains, 40),
+        proptest::collection::vec(ends, 40),
+        any::<bool>(),
+        proptest::collection::vec(0_usize..60, 0..3),
+    )
 }
 
 proptest! {
     /// Whatever is gained, ended and told again: the sum is that of all there was.
     #[test]
     fn folded_halves_stay_exact_when_totals_are_told_again(
-        rounds in proptest::collection::vec(
-            (proptest::collection::vec(0_u64..9, 40), proptest::collection::vec(any::<bool>(), 40), any::<bool>()),
-            1..6,
-        ),
+        rounds in proptest::collection::vec(round(), 1..6),
     ) {
         let mut world = tight();
         let a = world.node("a", A);
         let halves: Vec<_> = (0..40).map(|number| open(&mut world, a, number)).collect();
         let mut totals = vec![0; 40];
         let mut ended = vec![false; 40];
-        for (gains, ends, missed) in rounds {
+        for (gains, ends, missed, breaks) in rounds {
+            let mut ending = Vec::new();
             for number in 0..40 {
                 if ended[number] {
                     continue;
                 }
                 totals[number] += gains[number];
+                let half = halves[number];
                 if !missed {
-                    world.graph.add(halves[number], Counter::Connections, gains[number]);
+                    world.graph.add(half, Counter::Connections, gains[number]);
+                    world.graph.add_bucket(half, HistogramKind::Rtt, 7, gains[number]);
                 }
-                // What ends is told to the last; a few do.
-                if !missed && ends[number] && number % 3 == 0 {
+                // A few end, heard of or not.
+                if ends[number] && number % 3 == 0 {
                     ended[number] = true;
-                    if world.graph.is_folded(halves[number]) {
-                        let (half, total) = (halves[number], totals[number]);
-                        world.graph.tell_folded(half, Telling::Last, Counter::Connections, total);
+                    if missed {
+                        ending.push(number);
+                        continue;
                     }
-                    world.graph.retire_half(halves[number], world.now);
+                    if world.graph.is_folded(half) {
+                        let (last, total) = (Telling::Last, totals[number]);
+                        world.graph.tell_folded(half, last, Counter::Connections, total);
+                        world.graph.tell_folded_bucket(half, last, HistogramKind::Rtt, 7, total);
+                    }
+                    world.graph.retire_half(half, world.now);
                 }
             }
+            for most in breaks {
+                world.connect("a", incarnation(1, 1, 1)).unwrap();
+                if tell_again_until(&mut world, a, &totals, &ended, &ending, most) {
+                    ending.clear();
+                }
+            }
+            world.connect("a", incarnation(1, 1, 1)).unwrap();
+            tell_again_until(&mut world, a, &totals, &ended, &ending, usize::MAX);
+            // And at once again, as when an agent lets go of batches before it could send them.
             tell_again(&mut world, a, &totals, &ended);
             world.pass(3);
         }
         world.pass(12);
-        prop_assert_eq!(sums(&mut world).0.0, totals.iter().sum::<u64>());
+        let all = totals.iter().sum::<u64>();
+        prop_assert_eq!(sums(&mut world).0.0, all);
+        let samples = |edge: &ViewEdge| edge.totals.histogram(HistogramKind::Rtt).count();
+        prop_assert_eq!(world.view().edges.iter().map(samples).sum::<u64>(), all);
         prop_assert_eq!(world.graph.node(a).unwrap().losses().count(), 0);
     }
 }
@@ -327,4 +389,22 @@ fn a_workload_without_room_is_other() {
     assert_eq!(world.edges(), [row("other other", "external 192.0.0.2", 80, 1, 10, 1)]);
     let kinds: Vec<_> = world.view().nodes.iter().map(|node| node.kind).collect();
     assert!(kinds.contains(&WorkloadKind::Other));
+}
+
+#[test]
+fn of_too_many_listeners_those_told_first_are_known() {
+    let mut world = World::new();
+    let a = world.node("a", A);
+    let workload = world.process(a, "web");
+    let all: Vec<_> = (0..16_400)
+        .map(|number| model::Listener {
+            workload,
+            address: peer(number),
+            network_namespace: ROOT,
+            port: 80,
+        })
+        .collect();
+    world.graph.set_listeners(a, all.clone());
+    let known = &world.graph.node(a).unwrap().listeners;
+    assert_eq!(*known, all[..16_384].iter().copied().collect::<HashSet<_>>());
 }

@@ -39,8 +39,16 @@ impl Counters {
 
     /// The sum over all series of a family.
     pub(super) fn sum(&self, family: &str) -> f64 {
-        let of = |series: &str| series.strip_prefix(family).is_some_and(|it| it.starts_with('{'));
-        self.last.iter().filter(|(series, _)| of(series)).map(|(_, value)| value).sum()
+        self.family(family).map(|(_, value)| value).sum()
+    }
+
+    /// The series of a family.
+    pub(super) fn family(&self, family: &str) -> impl Iterator<Item = (&str, f64)> {
+        let of = move |series: &str| {
+            series.strip_prefix(family).is_some_and(|rest| rest.starts_with('{'))
+        };
+        let series = self.last.iter().filter(move |(series, _)| of(series));
+        series.map(|(series, value)| (series.as_str(), *value))
     }
 }
 

@@ -42,6 +42,9 @@ const RESET_FOR: Duration = Duration::from_millis(400);
 /// How long the graph may take to show it all in the end.
 const SHOW_LIMIT: Duration = Duration::from_secs(120);
 
+/// Losses of time resolution, which are none of numbers.
+const RESOLUTION: &str = "cause=\"resolution_folded";
+
 /// Between two bursts: connections are remembered one by one.
 const REST: Duration = Duration::from_millis(40);
 
@@ -119,6 +122,7 @@ fn play(options: &Kill, seed: u64) -> Result<(Happened, Truth)> {
     let mut fleet = Fleet::start(&lab, INTERVAL)?;
     let hosts = [lab.host("one")?, lab.host("two")?];
     for host in &hosts {
+        detach(host, options)?;
         add_agent(&mut fleet, host, options)?;
     }
     let (mut web, mut db) = (hosts[0].peer("web")?, hosts[1].peer("db")?);
@@ -151,10 +155,16 @@ fn play(options: &Kill, seed: u64) -> Result<(Happened, Truth)> {
         ensure!(!late, "/metrics tells {told} connections of {connections}");
         thread::sleep(INTERVAL);
     }
-    let lost = happened.counters.sum("weft_node_losses_total");
-    ensure!(lost == 0.0, "{lost} losses are told");
+    // Batches that were in the memory of an agent that was killed: their numbers are in its next report.
+    let lost = happened.counters.family("weft_node_losses_total");
+    let lost: Vec<_> =
+        lost.filter(|(series, value)| *value > 0.0 && !series.contains(RESOLUTION)).collect();
+    ensure!(lost.is_empty(), "losses are told: {lost:?}");
     drop((web, db));
     fleet.stop()?;
+    for host in &hosts {
+        detach(host, options)?;
+    }
     Ok((happened, truth))
 }
 
@@ -220,6 +230,15 @@ fn add_agent(fleet: &mut Fleet, host: &Host, options: &Kill) -> Result<()> {
     arguments.extend(named);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     fleet.add_agent_with(host, &arguments).with_context(|| format!("agent of {}", host.name()))
+}
+
+/// Removes what agents of a host have pinned, in this run or in one before.
+fn detach(host: &Host, options: &Kill) -> Result<()> {
+    let named = options.agent_argument.iter().map(|text| text.replace("NODE", host.name()));
+    for pins in named.filter(|argument| argument.starts_with("--pin-dir=")) {
+        run_command(Command::new(binaries::find("weft-agent")?).args(["detach", &pins]))?;
+    }
+    Ok(())
 }
 
 impl Happened {

@@ -109,13 +109,24 @@ impl Spool {
         left: Moment,
         preface: impl FnOnce() -> Vec<v1::Batch>,
     ) -> bool {
+        self.write(|spool| spool.try_append(entry, left, preface))
+    }
+
+    /// Keeps the end of another session: a preface that tells all of it. Returns whether it is written.
+    pub fn keep(&mut self, preface: &[v1::Batch]) -> bool {
+        let Some(last) = preface.last() else { return true };
+        self.write(|spool| spool.begin(last.seq, Moment::now(), preface))
+    }
+
+    /// Writes, unless there is no room or it has just failed. Returns whether it is written.
+    fn write(&mut self, write: impl FnOnce(&mut Self) -> std::io::Result<()>) -> bool {
         let now = Moment::now();
         let pause = PAUSE.as_nanos() as u64;
         let paused = self.paused.is_some_and(|since| now.since(&since) < pause);
         if paused || self.leftover.bytes.load(Ordering::Relaxed) >= self.max_bytes {
             return false;
         }
-        let written = self.try_append(entry, left, preface);
+        let written = write(self);
         self.note_time(Duration::from_nanos(Moment::now().since(&now)));
         match written {
             Ok(()) => {
@@ -140,14 +151,6 @@ impl Spool {
         }
     }
 
-    /// Keeps the end of another session: a preface and what follows it. Returns whether all of it is written.
-    pub fn keep(&mut self, batches: &[v1::Batch]) -> bool {
-        let now = Moment::now();
-        let (preface, rest) =
-            batches.split_at(batches.iter().take_while(|batch| batch.preface).count());
-        rest.iter().all(|batch| self.append(&Entry::of(batch, now), now, || preface.to_vec()))
-    }
-
     fn note_time(&mut self, took: Duration) {
         let slow = took >= SLOW;
         self.slow += u64::from(slow);
@@ -166,25 +169,11 @@ impl Spool {
     ) -> std::io::Result<()> {
         let follows = self.segments.back().is_some_and(|last| last.last + 1 == entry.seq);
         let full = (self.max_bytes / SEGMENTS).max(2 * self.preface_bytes);
-        let open = self.writer.as_mut().filter(|writer| follows && writer.bytes() < full);
-        let writer = match open {
-            Some(writer) => writer,
-            None => {
-                let start = entry.seq - 1;
-                std::fs::create_dir_all(&self.dir)?;
-                let path = self.dir.join(segment::file_name(self.hello.session, start));
-                let made = Writer::create(path.clone(), &self.hello, (start, left), &preface());
-                let writer = made.inspect_err(|_| {
-                    // Nobody is to find half a preface.
-                    let _ = std::fs::remove_file(&path);
-                })?;
-                let bytes = writer.bytes();
-                self.preface_bytes = bytes;
-                let (last, began, ended) = (start, left, left);
-                self.segments.push_back(Segment { path, start, last, bytes, began, ended });
-                self.writer.insert(writer)
-            }
-        };
+        let open = self.writer.as_ref().is_some_and(|writer| follows && writer.bytes() < full);
+        if !open {
+            self.begin(entry.seq - 1, left, &preface())?;
+        }
+        let Some(writer) = &mut self.writer else { return Ok(()) };
         let written = writer.append(entry);
         let bytes = writer.bytes();
         if let Some(segment) = self.segments.back_mut() {
@@ -194,6 +183,23 @@ impl Spool {
             }
         }
         written
+    }
+
+    /// Begins a file with the batch after `start`, the interval of which ended at `left`.
+    fn begin(&mut self, start: u64, left: Moment, preface: &[v1::Batch]) -> std::io::Result<()> {
+        std::fs::create_dir_all(&self.dir)?;
+        let path = self.dir.join(segment::file_name(self.hello.session, start));
+        let made = Writer::create(path.clone(), &self.hello, (start, left), preface);
+        let writer = made.inspect_err(|_| {
+            // Nobody is to find half a preface.
+            let _ = std::fs::remove_file(&path);
+        })?;
+        let bytes = writer.bytes();
+        self.preface_bytes = bytes;
+        self.writer = Some(writer);
+        let (last, began, ended) = (start, left, left);
+        self.segments.push_back(Segment { path, start, last, bytes, began, ended });
+        Ok(())
     }
 
     /// Removes the oldest files until the rest is within bounds.

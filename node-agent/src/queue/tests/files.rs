@@ -49,6 +49,23 @@ fn deliver(dir: &Path) -> (Receiver, u64) {
 }
 
 #[test]
+fn a_last_report_of_nothing_but_a_preface_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_shared, ledger) = begun(1 << 20);
+    let mut world = World::new();
+    world.note_in(ledger);
+    world.gain(0, 0, 80, 70);
+    let seq = world.report.pass_over();
+    let preface = world.report.preface(seq, std::iter::empty());
+    assert!(spool(dir.path(), 1 << 20).keep(&preface));
+    // Whoever was killed before it could say so writes it once more.
+    assert!(spool(dir.path(), 1 << 20).keep(&preface));
+    let (receiver, unreadable) = deliver(dir.path());
+    assert_eq!((receiver.seq, bytes(&receiver), unreadable), (1, 70, 0));
+    assert!(!spool(dir.path(), 0).keep(&preface), "there is no room");
+}
+
+#[test]
 fn the_next_process_delivers_all_of_it() {
     let dir = tempfile::tempdir().unwrap();
     leave(dir.path(), 1 << 20, 300);
