@@ -6,13 +6,14 @@
 
 mod early;
 mod look;
+mod names;
 mod outgoing;
 pub(crate) mod status;
 
 use std::{
     collections::HashMap,
     os::fd::OwnedFd,
-    sync::mpsc::{SyncSender, TrySendError},
+    sync::mpsc::SyncSender,
     time::{Duration, Instant},
 };
 
@@ -36,14 +37,12 @@ use crate::{
     uplink::Event,
 };
 use early::Early;
+use names::news;
 use outgoing::{Outgoing, Sent};
 use status::Status;
 
 /// What is left after a shutdown has this long to be sent and acknowledged.
 pub const DRAIN_TIME: Duration = Duration::from_secs(3);
-
-/// Containers that wait to be asked for; a host runs a few hundred.
-const MOST_UNASKED: usize = 2_048;
 
 /// How a collector is made.
 pub struct Parts<S> {
@@ -220,32 +219,6 @@ impl<S: Source> Collector<S> {
         }
     }
 
-    fn hear_names(&mut self, news: Option<Told>) {
-        let Some(news) = news else {
-            self.runtimes = None;
-            return;
-        };
-        let now = TokioInstant::now();
-        self.report.hear_names(news, now.into_std());
-        self.early.arm(now);
-    }
-
-    /// Asks for the names of containers that are new, and of which no source has said anything by itself.
-    fn ask_for_names(&mut self) {
-        let Some(unnamed) = &self.unnamed else { return };
-        let names = self.report.container_names();
-        let mut unasked = std::mem::take(&mut self.unasked);
-        unasked.extend(self.owners.take_containers());
-        // When whoever looks is busy, at the next look.
-        let is_full = |container: &String| {
-            let sent = unnamed.try_send(container.clone());
-            matches!(sent, Err(TrySendError::Full(_)))
-        };
-        unasked.retain(|container| !names.knows(container) && is_full(container));
-        unasked.truncate(MOST_UNASKED);
-        self.unasked = unasked;
-    }
-
     fn acked(&mut self, seq: u64) {
         // A number that was never sent is not believed.
         let seq = seq.min(self.report.last_seq());
@@ -394,14 +367,6 @@ impl<S: Source> Collector<S> {
 async fn room(outgoing: Option<&Outgoing>) {
     match outgoing {
         Some(outgoing) => outgoing.room().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// What a runtime tells next, `None` when there is none any more; never ready when that is known.
-async fn news(runtimes: Option<&mut mpsc::Receiver<Told>>) -> Option<Told> {
-    match runtimes {
-        Some(runtimes) => runtimes.recv().await,
         None => std::future::pending().await,
     }
 }
