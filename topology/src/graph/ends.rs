@@ -7,7 +7,7 @@ use crate::{
     count::{
         edges::{EdgeKey, Seen},
         link::{Link, LinkKey, Row},
-        pairing::{Pairing, Sides},
+        pairing::{Pairing, Party, Sides},
         parts::{End, Ends},
     },
     model::Role,
@@ -43,61 +43,73 @@ impl Graph {
     }
 
     /// Between whom a pairing is, as finely as it is known.
-    pub(crate) fn ends_of(
-        &self,
-        link: &LinkKey,
-        known: &[Known],
-        sides: &Sides,
-        pairing: &Pairing,
-    ) -> Ends {
-        let end = |role, service: Option<ServiceIx>, place| {
-            let same = |known: &&Known| known.role == role && Some(known.service) == service;
-            let by_place = || End { node: self.evidence.host_of(place), workload: None };
-            known.iter().find(same).map_or_else(by_place, |known| known.end)
+    pub(crate) fn ends_of(&self, known: &[Known], sides: &Sides, pairing: &Pairing) -> Ends {
+        let of = |role, party: &Party| {
+            let same = |known: &&Known| (known.role, known.service) == (role, party.service);
+            known.iter().find(same).map(|known| known.end)
         };
-        let client = pairing.client.and_then(|at| sides.clients.get(at)).map(|party| party.service);
-        let server = pairing.server.and_then(|at| sides.servers.get(at)).map(|party| party.service);
-        (end(Role::Client, client, link.client), end(Role::Server, server, link.server))
+        let at = |place| End { node: self.evidence.host_of(place), workload: None };
+        let (client, server) = sides.parties(pairing);
+        let away = |party: Option<&Party>| party.map(|party| party.away);
+        (
+            client
+                .and_then(|client| of(Role::Client, client))
+                .or_else(|| away(server).map(|away| at(away.client)))
+                .unwrap_or_default(),
+            server
+                .and_then(|server| of(Role::Server, server))
+                .or_else(|| away(client).map(|away| at(away.server)))
+                .unwrap_or_default(),
+        )
     }
 
     /// The edge of a pairing of a link that has these rows, and who has told of it; a side without a half is found by
     /// its address.
     pub(crate) fn edge_of(
         &mut self,
-        link: &LinkKey,
         (folded, rows): (u8, &[Row]),
         sides: &Sides,
         pairing: &Pairing,
     ) -> (EdgeKey, Seen) {
-        let client = pairing.client.and_then(|at| sides.clients.get(at)).map(|party| party.service);
-        let server = pairing.server.and_then(|at| sides.servers.get(at)).map(|party| party.service);
+        let (client, server) = sides.parties(pairing);
         let seen = |by| Seen { client: client.is_some(), server: server.is_some(), by };
-        if folded > 0 {
-            let other = self.services.other();
-            let key = match (client, server) {
-                (Some(client), None) if folded < BOTH_FOLDED => (client, other, 0),
-                (_, Some(server)) if folded < BOTH_FOLDED => (other, server, 0),
-                _ => (other, other, 0),
-            };
-            return (key, seen(Basis::Folded));
-        }
-        let (client, server, by) = match (client, server) {
-            (Some(client), Some(server)) => (client, server, Basis::BothHalves),
+        let other = self.services.other();
+        let (key, by) = match (client, server) {
+            (Some(client), None) if folded == 1 => ((client.service, other, 0), Basis::Folded),
+            (_, Some(server)) if folded == 1 => ((other, server.service, 0), Basis::Folded),
+            // No pairing is without both.
+            (None, None) => ((other, other, 0), Basis::Folded),
+            _ if folded >= BOTH_FOLDED => ((other, other, 0), Basis::Folded),
+            (Some(client), Some(server)) => {
+                ((client.service, server.service, server.port), Basis::BothHalves)
+            }
             (Some(client), None) => {
-                let (server, by) =
-                    self.service_at(link.server, Some(link.server_port), client, rows);
-                (client, server, by)
+                let LinkKey { server, server_port, .. } = client.away;
+                let (server, by) = self.peer_at(server, Some(server_port), client, rows);
+                ((client.service, server, server_port), by)
             }
             (None, Some(server)) => {
-                let (client, by) = self.service_at(link.client, None, server, rows);
-                (client, server, by)
-            }
-            (None, None) => {
-                let other = self.services.other();
-                (other, other, Basis::Folded)
+                let (client, by) = self.peer_at(server.away.client, None, server, rows);
+                ((client, server.service, server.port), by)
             }
         };
-        ((client, server, link.server_port), seen(by))
+        (key, seen(by))
+    }
+
+    /// The peer of a party, of which no half is known.
+    fn peer_at(
+        &mut self,
+        place: Place,
+        server_port: Option<u16>,
+        of: &Party,
+        rows: &[Row],
+    ) -> (ServiceIx, Basis) {
+        let (service, basis) = self.service_at(place, server_port, of.service, rows);
+        match basis {
+            Basis::Cidr | Basis::Address | Basis::Folded => (service, basis),
+            _ if of.away != of.own => (service, Basis::Nat),
+            _ => (service, basis),
+        }
     }
 
     /// Who is at a place, as a peer of a service.

@@ -140,8 +140,8 @@ impl Graph {
         let served = (half.role() == Role::Server).then_some(half.id.2.server_port);
         self.evidence.half(half.place, served, half.service, Change::Forgotten);
         let client = match half.whose {
-            Whose::Of(client) => Some(client),
-            Whose::Nobody | Whose::Unknown { .. } => None,
+            Whose::Of(client) if !half.has_several() => Some(client),
+            Whose::Of(_) | Whose::Nobody | Whose::Unknown { .. } => None,
         };
         let Some(link) = self.links.get_mut(half.link) else { return };
         for row in &link.rows {
@@ -149,7 +149,7 @@ impl Graph {
         }
         link.halves.retain(|other| *other != ix);
         if !link.halves.is_empty() {
-            link.keep(&half, client);
+            link.keep(ix, &half, client);
             if link.is_crowded() {
                 self.fold_rests(half.link);
             }
