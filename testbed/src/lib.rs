@@ -15,5 +15,6 @@ pub mod lab;
 pub mod random;
 pub mod traffic;
 pub mod truth;
+pub mod worlds;
 
 pub use error::{Error, Result};

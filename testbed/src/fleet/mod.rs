@@ -3,6 +3,7 @@
 mod bpf;
 mod graph;
 mod http;
+mod series;
 
 use std::{
     ffi::OsString,
@@ -17,8 +18,9 @@ use serde_json::Value;
 
 pub use self::{
     bpf::KernelObjects,
-    graph::{Graph, Node},
+    graph::{Graph, Node, differences},
     http::{Response, get},
+    series::published,
 };
 use crate::{
     Error, Result, binaries,
@@ -127,7 +129,7 @@ impl Fleet {
     /// As [`Fleet::add_agent`].
     pub fn start_agent_with(&mut self, host: &Host, args: &[&str]) -> Result<()> {
         self.launch(host, args)?;
-        self.await_health(host)
+        self.await_start(host)
     }
 
     fn launch(&mut self, host: &Host, args: &[&str]) -> Result<()> {
@@ -138,6 +140,9 @@ impl Fleet {
             run_aggregator(["pki".into(), "node".into(), pki.clone().into(), node.clone().into()])?;
         }
         let file = |name: String| pki.join(name).into_os_string();
+        // The machine's own engine has nothing to do with the lab.
+        let engine = ["--container-engine", "none"];
+        let engine = if args.contains(&engine[0]) { &[][..] } else { &engine[..] };
         let spawn = Spawn::new(binaries::find("weft-agent")?)
             .args(["--aggregator", &format!("https://{}:7443", self.host.ipv4())])
             .args(["--node", &node])
@@ -147,20 +152,20 @@ impl Fleet {
             .args([OsString::from("--tls-ca"), file("ca.crt".into())])
             .args([OsString::from("--tls-cert"), file(format!("{node}.crt"))])
             .args([OsString::from("--tls-key"), file(format!("{node}.key"))])
-            .args(args)
+            .args(engine.iter().chain(args).copied())
             .log(host.folder().join(format!("agent-{node}.log")));
         self.agents.push(Agent { node, process: host.spawn_system(&spawn)? });
         Ok(())
     }
 
-    fn await_health(&mut self, host: &Host) -> Result<()> {
-        let agent = self.agents.iter_mut().find(|agent| agent.node == host.name());
+    fn await_start(&mut self, host: &Host) -> Result<()> {
+        let agent = self.agents.iter_mut().rfind(|agent| agent.node == host.name());
         let url = format!("http://{AGENT_HTTP}/healthz");
         agent.map_or(Ok(()), |agent| wait_until_ok(host, &url, &mut agent.process))
     }
 
     fn await_agents(&mut self, hosts: &[&Host]) -> Result<()> {
-        hosts.iter().try_for_each(|host| self.await_health(host))?;
+        hosts.iter().try_for_each(|host| self.await_start(host))?;
         for host in hosts {
             self.wait("agent in /api/v1/nodes", START_LIMIT, |fleet| {
                 let nodes = fleet.json("/api/v1/nodes").map_err(|error| error.to_string())?;

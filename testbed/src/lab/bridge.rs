@@ -29,11 +29,13 @@ impl Bridge {
     pub(super) fn new(host: &Namespace, name: &str, range: [u8; 3]) -> Result<Self> {
         let bridge = Self { name: name.into(), range };
         host.sysctl("net/ipv4/ip_forward", "1")?;
+        let address = bridge.address(GATEWAY);
+        // One of its own: else it would be that of a port, and change with those.
         host.ip(&format!(
-            "link add {name} type bridge forward_delay 0\n\
-             address add {}/24 dev {name}\n\
+            "link add {name} address {} type bridge forward_delay 0\n\
+             address add {address}/24 dev {name}\n\
              link set {name} up",
-            bridge.address(GATEWAY)
+            hardware(address)
         ))?;
         Ok(bridge)
     }
@@ -48,12 +50,10 @@ impl Bridge {
     /// A namespace behind it with the address of this number, which nobody may have.
     pub(super) fn attach(&self, host: &Namespace, number: u8) -> Result<Behind> {
         let (namespace, address) = (Namespace::new()?, self.address(number));
-        let [a, b, c, d] = address.octets();
-        // As Docker does it: who has the address next is not looked for behind the door of the last one.
-        let hardware = format!("02:42:{a:02x}:{b:02x}:{c:02x}:{d:02x}");
         host.ip(&format!(
-            "link add {near} type veth peer name eth0 address {hardware} netns {}\n\
+            "link add {near} type veth peer name eth0 address {} netns {}\n\
              link set {near} master {} up",
+            hardware(address),
             namespace.path().display(),
             self.name,
             near = self.near(number),
@@ -76,6 +76,12 @@ impl Bridge {
     fn near(&self, number: u8) -> String {
         format!("{}-{number}", self.name)
     }
+}
+
+/// Hardware address by IP address, as Docker has it: who gets an address next is not looked for where the last one was.
+fn hardware(address: Ipv4Addr) -> String {
+    let [a, b, c, d] = address.octets();
+    format!("02:42:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
 }
 
 impl Behind {

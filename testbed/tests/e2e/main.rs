@@ -10,6 +10,7 @@ mod support;
 
 mod cut;
 mod descriptors;
+mod docker;
 mod ending;
 mod failures;
 mod flood;
@@ -26,4 +27,6 @@ mod replaced;
 mod resets;
 mod sharing;
 mod timing;
+mod truth;
+mod vanish;
 mod world;

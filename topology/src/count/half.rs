@@ -114,6 +114,12 @@ impl Half {
         self.counters[counter.index()]
     }
 
+    /// Whether several connections had the one port of a client, one after the other: they need not have been of the
+    /// same client, and its host tells of the last one only.
+    pub(crate) const fn has_several(&self) -> bool {
+        self.total(Counter::Connections) > 1
+    }
+
     pub(crate) const fn role(&self) -> Role {
         self.id.2.role
     }

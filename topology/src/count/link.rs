@@ -133,6 +133,7 @@ impl Link {
             }
             None => {
                 let totals = EdgeTotals::default();
+                self.rests.reserve_exact(1);
                 self.rests.push(Rest { role, service: half.service, client, reach, totals });
                 match self.rests.last_mut() {
                     Some(rest) => &mut rest.totals,

@@ -249,6 +249,13 @@ impl Sides {
                 (None, ..) => left[at].get(measure),
             };
             let mut weights: Vec<u64> = (0..left.len()).map(weight).collect();
+            // What does not tell who was there is of those who were: else it would make an edge that never was. Those
+            // numbers that tell come first.
+            if !TELLING.contains(&measure) {
+                for (weight, sum) in weights.iter_mut().zip(&sums) {
+                    *weight *= u64::from(TELLING.iter().any(|measure| sum.get(*measure) > 0));
+                }
+            }
             if weights.iter().all(|weight| *weight == 0) {
                 weights = weights_of(&sums, &reached, EdgeTotals::bytes);
             }

@@ -175,6 +175,9 @@ impl Link {
             Some(known) => {
                 known.published.merge(&row.published);
                 edges.release(&row);
+                let was = known.open;
+                known.open = was.saturating_add(row.open);
+                edges.set_open(known, was, known.open);
             }
             None => self.rows.push(row),
         }

@@ -293,6 +293,8 @@ impl Graph {
             let edge = self.edges.refer((target.key, ends), &self.services, node, now);
             room &= edge.is_some();
             let row = |edge| Row { edge, published: EdgeTotals::default(), open: 0, part: None };
+            // Nearly all links have one row for good.
+            link.rows.reserve_exact(1);
             link.rows.extend(edge.map(row));
             edge.is_some()
         });
@@ -317,6 +319,11 @@ impl Graph {
             }
             let was = std::mem::replace(&mut row.open, target.open);
             self.edges.set_open(row, was, target.open);
+        }
+        if link.rows.len() > 1 {
+            let feeds = |target: &Target| target.open > 0 || !target.totals.is_zero();
+            let feeds: Vec<_> = targets.iter().map(feeds).collect();
+            self.fold_rows(link, &feeds);
         }
         room
     }

@@ -123,7 +123,7 @@ impl Graph {
     fn client_of(&self, half: &Half, sides: &Sides, now: Timestamp) -> Option<Option<usize>> {
         let young = now.since(half.opened) < self.config.settle_after;
         match half.whose {
-            _ if half.id.2.client_port == 0 => Some(None),
+            _ if half.id.2.client_port == 0 || half.has_several() => Some(None),
             Whose::Of(client) => match find(&sides.clients, client) {
                 None if young => None,
                 found => Some(found),
