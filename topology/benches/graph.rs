@@ -10,12 +10,13 @@ use harness::{Case, Dice, Meter};
 use topology::{
     AgentFacts, Config, Counter, Gained, Graph, HalfIx, HistogramKind, Incarnation, NodeIx,
     Timestamp, Window,
-    model::{Address, HalfKey, Role, Scope, Workload, WorkloadKind},
+    model::{Address, Ends, HalfKey, Role, Scope, Workload, WorkloadKind},
 };
 
 const CASES: &[Case] = &[
     ("graph-add", add),
     ("graph-tick", |meter| tick(meter, 1_000, 1)),
+    ("graph-tick-translated", translated),
     ("graph-tick-few-changed", |meter| tick(meter, 1_000, 50)),
     ("graph-tick-one-side-later", one_side_later),
     ("graph-step", step),
@@ -40,6 +41,11 @@ struct Fleet {
 impl Fleet {
     /// Settled links whose histograms have what they will have.
     fn settled(links: u32) -> Self {
+        Self::settled_behind(links, false)
+    }
+
+    /// The same, where clients may know servers by other addresses, which their hosts translate.
+    fn settled_behind(links: u32, translated: bool) -> Self {
         let config = Config { hand_over_steps: true, ..Config::default() };
         let mut graph = Graph::new(config);
         let now = Timestamp::from_unix_ns(43_203_000_000_000);
@@ -53,7 +59,7 @@ impl Fleet {
         let mut fleet = Fleet { graph, now, dice: Dice(4711), links: Vec::new() };
         for link in 0..links {
             let ends = [nodes[(link % NODES) as usize], nodes[((link + 1) % NODES) as usize]];
-            fleet.open(link, ends);
+            fleet.open(link, ends, translated);
         }
         for _ in 0..30 {
             fleet.report();
@@ -62,7 +68,7 @@ impl Fleet {
         fleet
     }
 
-    fn open(&mut self, link: u32, ends: [NodeIx; 2]) {
+    fn open(&mut self, link: u32, ends: [NodeIx; 2], translated: bool) {
         let address = |net: u32| Address {
             ip: Ipv4Addr::from(0x0a00_0000 | net << 22 | link).into(),
             scope: Scope::Global,
@@ -73,11 +79,18 @@ impl Fleet {
             let (kind, namespace, labels) = (WorkloadKind::Systemd, String::new(), BTreeMap::new());
             let workload = Workload { kind, name, namespace, labels };
             let workload = self.graph.intern_workload(ends[side], workload).unwrap();
-            let (local, peer) = (address(side as u32), address(1 - side as u32));
+            let (local, mut peer) = (address(side as u32), address(1 - side as u32));
+            if translated && side == 0 {
+                peer = address(2);
+            }
             let role = roles[side];
             let key = HalfKey { workload, local, peer, server_port: 80, client_port: 0, role };
             self.graph.open_half(ends[side], key, 0, self.now).unwrap()
         });
+        if translated {
+            let seen = Ends { client: address(0), server: address(1), server_port: 80 };
+            self.graph.add_translations(halves[0], [seen], self.now);
+        }
         self.links.push(halves);
     }
 
@@ -134,6 +147,15 @@ fn tick(meter: &mut Meter, links: u32, every: usize) {
     for _ in 0..3 {
         fleet.report_some(every, [true, true]);
         meter.measure(u64::from(links), || fleet.tick());
+    }
+}
+
+/// Unit: a link that changed, whose two halves have other addresses.
+fn translated(meter: &mut Meter) {
+    let mut fleet = Fleet::settled_behind(1_000, true);
+    for _ in 0..3 {
+        fleet.report();
+        meter.measure(1_000, || fleet.tick());
     }
 }
 
