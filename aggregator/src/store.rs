@@ -17,7 +17,7 @@ mod tests;
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Write},
+    io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{
@@ -155,24 +155,27 @@ impl Store {
     }
 
     fn write(&self, position: u64, stored: Stored) -> io::Result<()> {
-        let size = usize::try_from(self.last_bytes.load(Ordering::Relaxed)).unwrap_or(0);
-        let bytes = frame::write(&stored, size).map_err(io::Error::other)?;
-        // Pages that were shared are the state's own again.
-        drop(stored);
-        // A restart makes again only the steps that end after the snapshot.
-        self.history.flush(HISTORY_FLUSH);
         let unfinished = self.dir.join(UNFINISHED);
         let target = self.dir.join(format!("{SNAPSHOT}{position:016x}"));
-        let written = put(&unfinished, &bytes).and_then(|()| fs::rename(&unfinished, &target));
-        if let Err(error) = written.and_then(|()| sync_dir(&self.dir)) {
-            // What is there of it takes room on a disk that may be full.
-            let _ = fs::remove_file(&unfinished);
-            return Err(error);
-        }
+        let written = put(&unfinished, stored).and_then(|bytes| {
+            // A restart makes again only the steps that end after the snapshot.
+            self.history.flush(HISTORY_FLUSH);
+            fs::rename(&unfinished, &target)?;
+            sync_dir(&self.dir)?;
+            Ok(bytes)
+        });
+        let bytes = match written {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                // What is there of it takes room on a disk that may be full.
+                let _ = fs::remove_file(&unfinished);
+                return Err(error);
+            }
+        };
         self.last.store(position, Ordering::Relaxed);
-        self.last_bytes.store(bytes.len() as u64, Ordering::Relaxed);
-        self.metrics.snapshot_bytes.set(i64::try_from(bytes.len()).unwrap_or(i64::MAX));
-        self.metrics.snapshot_bytes_written.inc_by(bytes.len() as u64);
+        self.last_bytes.store(bytes, Ordering::Relaxed);
+        self.metrics.snapshot_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.metrics.snapshot_bytes_written.inc_by(bytes);
         self.remove_before(position)
     }
 
@@ -210,11 +213,14 @@ fn snapshots(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes a snapshot, and lets go of what it shares with the state before the disk is waited for.
+fn put(path: &Path, stored: Stored) -> io::Result<u64> {
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    let bytes = frame::write_to(&stored, &mut file)?;
+    drop(stored);
+    file.sync_all()?;
+    Ok(bytes)
 }
 
 /// Makes new names last.

@@ -36,6 +36,8 @@ pub const TARGETS: &[Target] = &[
     targets::columns::TARGET,
     targets::config_agent::TARGET,
     targets::config_aggregator::TARGET,
+    targets::conntrack::TARGET,
+    targets::engine::TARGET,
     targets::exposition::TARGET,
     targets::hints::TARGET,
     targets::history::TARGET,

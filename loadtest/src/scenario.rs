@@ -10,6 +10,7 @@ use crate::duration;
 /// The scenarios of this repository.
 pub const BUNDLED: &[(&str, &str)] = &[
     ("agents", include_str!("../scenarios/agents.toml")),
+    ("attack", include_str!("../scenarios/attack.toml")),
     ("fast", include_str!("../scenarios/fast.toml")),
     ("fleet", include_str!("../scenarios/fleet.toml")),
     ("freshness", include_str!("../scenarios/freshness.toml")),
@@ -34,6 +35,8 @@ pub struct Scenario {
     pub load: Load,
     #[serde(default)]
     pub faults: Faults,
+    #[serde(default)]
+    pub attack: Attack,
     #[serde(default)]
     pub check: Check,
     /// Settings of the aggregator, as on its command line.
@@ -129,6 +132,16 @@ pub struct Faults {
     pub restart_agents_every: Duration,
 }
 
+/// Agents that tell of more than there is room for, as fast as they may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Attack {
+    /// One tells of so many distinct peers, as far as there is time; 0 for none.
+    pub peers: u64,
+    /// Another one of a scan of so many ports.
+    pub ports: u64,
+}
+
 /// What is looked at.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -148,6 +161,8 @@ pub struct Check {
     /// Resident memory and file descriptors may grow by this share of what they were from `flat_after` on, by a line
     /// through the middle of all readings; 0 for any.
     pub max_growth: f64,
+    /// Memory may never be more than so many MB; 0 for any.
+    pub max_memory_mb: f64,
     /// How long until everything that is remembered for a while only is as much as it gets.
     #[serde(with = "duration")]
     pub flat_after: Duration,
@@ -161,6 +176,7 @@ impl Default for Check {
             patience: Duration::from_secs(90),
             topology: true,
             max_growth: 0.0,
+            max_memory_mb: 0.0,
             flat_after: Duration::ZERO,
         }
     }

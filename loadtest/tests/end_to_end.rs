@@ -48,6 +48,22 @@ fn loadtest(arguments: &[&str]) -> (Output, String) {
 }
 
 #[test]
+fn attackers_are_counted_and_named_and_cost_nobody_else_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("attack.toml");
+    let text = "about = 'A flood and a scan.'
+        aggregator = ['--max-memory-bytes=150MB', '--max-series=2000']
+        fleet = { agents = 5, services = 8, edges = 20, churn = 0.5 }
+        load = { duration = '6s' }
+        attack = { peers = 30000, ports = 20000 }
+        check = { topology = false, max_memory_mb = 150.0 }";
+    std::fs::write(&path, text).unwrap();
+    let (output, text) = loadtest(&["run", path.to_str().unwrap()]);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("counted by attackers"), "{text}");
+}
+
+#[test]
 fn a_small_fleet_is_exact_and_reports_itself() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();

@@ -6,11 +6,14 @@ use std::path::Path;
 use proto::{convert::WorkloadDefinition, v1};
 
 use crate::{
-    cgroup_fs,
+    addresses, cgroup_fs,
     config::{Config, Layers},
     kernel::{self, btf::KernelTypes},
+    nat::conntrack,
+    netlink::{Message, messages},
     owners,
     queue::fuzzing as spooled,
+    runtimes::fuzzing as runtimes,
 };
 
 /// A record of the ring buffer: it is a hint, or none.
@@ -35,6 +38,23 @@ pub fn types(data: &[u8]) {
     }
 }
 
+/// What the kernel answers when it is asked for connections and interfaces.
+pub fn connections(data: &[u8]) {
+    for message in messages(data) {
+        if let Message::Of(contents) = message {
+            let entry = conntrack::parse(contents);
+            assert!(entry.is_none_or(|entry| entry.before != entry.after), "not translated");
+            addresses::fuzzing(contents);
+        }
+    }
+}
+
+/// An answer as a kernel gave it.
+#[must_use]
+pub fn answer() -> Vec<u8> {
+    conntrack::answer()
+}
+
 /// Files of `/proc` and a cgroup's path. What a workload is called is to the aggregator's liking.
 pub fn processes(dir: &Path, data: &[u8]) {
     let mut files = data.splitn(4, |byte| *byte == 0xff);
@@ -47,6 +67,12 @@ pub fn processes(dir: &Path, data: &[u8]) {
         assert!(read.is_ok(), "{wire:?}: {:?}", read.err());
     }
     cgroup_fs::fuzzing(&String::from_utf8_lossy(mounts), &path);
+}
+
+/// What a container engine answers: a stream of events that is cut somewhere, and a list; and what runtimes leave in files.
+pub fn engine(data: &[u8]) {
+    runtimes::engine(data);
+    runtimes::files(data.get(1..).unwrap_or_default());
 }
 
 /// A file of settings. It is understood, or there is a line that says what is wrong.

@@ -17,11 +17,14 @@ pub mod http;
 pub mod kernel;
 pub mod ledger;
 pub mod metrics;
+pub mod nat;
+mod netlink;
 mod netns;
 pub mod owners;
 pub mod privileges;
 pub mod queue;
 pub mod report;
+pub mod runtimes;
 pub mod source;
 pub mod uplink;
 

@@ -137,6 +137,17 @@ impl<W> HalfKey<W> {
     }
 }
 
+/// What a translation makes of a half's ends: what the other end of its connections sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Ends {
+    /// The client's address.
+    pub client: Address,
+    /// The server's address.
+    pub server: Address,
+    /// The server's port.
+    pub server_port: u16,
+}
+
 /// A listening socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Listener<W> {

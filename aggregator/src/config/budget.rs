@@ -2,8 +2,8 @@
 
 use super::{ConfigError, Layers, values};
 
-/// What everything else takes: the program, connections, what is under way.
-const BASE_BYTES: u64 = 96_000_000;
+/// What everything else takes: the program, connections, what is under way, the names of the history.
+const BASE_BYTES: u64 = 128_000_000;
 
 /// What a half may take, with a link of its own and its places in all tables, in a snapshot that is being
 /// written too.

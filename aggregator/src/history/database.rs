@@ -6,17 +6,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{ReadableDatabase, ReadableTable};
 use thiserror::Error;
 use topology::{
-    EdgeTotals, EndedStep, Entry, Given, GivenSteps, Id, Older, PROTOCOL, Seen, SeenBy, StepEdge,
-    Timestamp, ViewEdge, ViewNode, Window,
+    EdgeTotals, Entry, Given, GivenSteps, Id, Older, PROTOCOL, Seen, SeenBy, Timestamp, ViewEdge,
+    ViewNode, Window,
 };
 
 use super::{
     late,
+    names::Numbers,
     steps::Steps,
-    table::{self, EDGES, Edge, META, SERVICES, STEPS, Service, StepBytes, VERSION},
+    table::{EDGES, Edge, META, SERVICES, STEPS, Service, StepBytes, VERSION},
     tiers::{self, TIERS},
 };
 use crate::clock;
@@ -59,15 +60,6 @@ pub(crate) enum HistoryError {
 pub(crate) struct Database {
     database: redb::Database,
     max_bytes: u64,
-}
-
-/// The numbers of what is in the database.
-#[derive(Default)]
-pub(super) struct Numbers {
-    services: HashMap<Id, (u32, Service)>,
-    edges: HashMap<Id, u32>,
-    next_service: u32,
-    next_edge: u32,
 }
 
 impl Database {
@@ -114,27 +106,7 @@ impl Database {
 
     /// The numbers of everything in the database.
     pub(super) fn numbers(&self) -> Result<Numbers, HistoryError> {
-        let reading = self.database.begin_read()?;
-        let mut numbers = Numbers::default();
-        let mut ids = HashMap::new();
-        for row in reading.open_table(SERVICES)?.iter()? {
-            let (number, bytes) = row?;
-            let service: Service = postcard::from_bytes(bytes.value())?;
-            let (number, id) = (number.value(), service.id());
-            ids.insert(number, id);
-            numbers.services.insert(id, (number, service));
-            numbers.next_service = numbers.next_service.max(number + 1);
-        }
-        for row in reading.open_table(EDGES)?.iter()? {
-            let (number, bytes) = row?;
-            let edge: Edge = postcard::from_bytes(bytes.value())?;
-            if let (Some(source), Some(target)) = (ids.get(&edge.source), ids.get(&edge.target)) {
-                let id = Id::of_edge(*source, *target, edge.server_port, PROTOCOL);
-                numbers.edges.insert(id, number.value());
-            }
-            numbers.next_edge = numbers.next_edge.max(number.value() + 1);
-        }
-        Ok(numbers)
+        Numbers::read(&self.database.begin_read()?, self.max_bytes)
     }
 
     /// Writes a step that is over, merges those before it where that is due, and makes room; or adds to steps. What
@@ -152,6 +124,7 @@ impl Database {
                     let mut steps = Steps::open(&writing)?;
                     steps.put(0, step.window.from, &bytes)?;
                     steps.make_room(self.max_bytes)?;
+                    numbers.make_room(&writing, &mut steps)?;
                     steps.close(&writing)
                 }
                 GivenSteps::Late(late) => {
@@ -160,6 +133,7 @@ impl Database {
                     let mut steps = Steps::open(&writing)?;
                     late::add(&mut steps, late, &rows)?;
                     steps.make_room(self.max_bytes)?;
+                    numbers.make_room(&writing, &mut steps)?;
                     steps.close(&writing)
                 }
             }
@@ -298,66 +272,4 @@ fn windows_of(
         windows.push(Window { from, to: from.floor(TIERS[tier]).plus(TIERS[tier]) });
     }
     Ok(windows)
-}
-
-impl Numbers {
-    fn service(
-        &mut self,
-        writing: &WriteTransaction,
-        node: &ViewNode,
-    ) -> Result<u32, HistoryError> {
-        let known = self.services.get(&node.id);
-        let service = Service::of(node);
-        let number = match known {
-            Some((number, known)) if *known == service => return Ok(*number),
-            Some((number, _)) => *number,
-            None => self.next_service,
-        };
-        writing.open_table(SERVICES)?.insert(number, postcard::to_stdvec(&service)?.as_slice())?;
-        self.next_service = self.next_service.max(number + 1);
-        self.services.insert(node.id, (number, service));
-        Ok(number)
-    }
-
-    /// The rows of a step: edge, gains, who saw it, open connections.
-    fn rows<'a>(
-        &mut self,
-        writing: &WriteTransaction,
-        step: &'a EndedStep,
-    ) -> Result<Vec<(u32, &'a StepEdge)>, HistoryError> {
-        let mut rows = Vec::with_capacity(step.edges.len());
-        for edge in &step.edges {
-            rows.push((self.edge(writing, edge)?, edge));
-        }
-        rows.sort_unstable_by_key(|(number, _)| *number);
-        Ok(rows)
-    }
-
-    fn pack(
-        &mut self,
-        writing: &WriteTransaction,
-        step: &EndedStep,
-    ) -> Result<Vec<u8>, HistoryError> {
-        let rows = self.rows(writing, step)?;
-        let packed = rows
-            .iter()
-            .map(|(number, edge)| (*number, &edge.totals, edge.seen, edge.connections_open));
-        Ok(table::pack(step.window.to, step.lost, packed)?)
-    }
-
-    fn edge(&mut self, writing: &WriteTransaction, edge: &StepEdge) -> Result<u32, HistoryError> {
-        if let Some(number) = self.edges.get(&edge.id) {
-            return Ok(*number);
-        }
-        let row = Edge {
-            source: self.service(writing, &edge.source)?,
-            target: self.service(writing, &edge.target)?,
-            server_port: edge.server_port,
-        };
-        let number = self.next_edge;
-        writing.open_table(EDGES)?.insert(number, postcard::to_stdvec(&row)?.as_slice())?;
-        self.next_edge += 1;
-        self.edges.insert(edge.id, number);
-        Ok(number)
-    }
 }

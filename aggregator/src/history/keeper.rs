@@ -12,7 +12,7 @@ use std::{
 
 use topology::{Given, Older, Timestamp, Window};
 
-use super::{Database, HistoryError};
+use super::{Database, HistoryError, names::Numbers};
 use crate::metrics::HistoryMetrics;
 
 /// Steps that wait to be written; at ten seconds each, a disk that is slower than that is treated like one that is
@@ -158,11 +158,7 @@ impl Writer {
         }
     }
 
-    fn write(
-        &self,
-        step: &Given,
-        numbers: &mut Option<super::database::Numbers>,
-    ) -> Result<u64, HistoryError> {
+    fn write(&self, step: &Given, numbers: &mut Option<Numbers>) -> Result<u64, HistoryError> {
         let mut known = match numbers.take() {
             Some(known) => known,
             None => self.database.numbers()?,

@@ -1,6 +1,6 @@
 //! The steps of all tiers, while they are written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use redb::{ReadableTable, Table, WriteTransaction};
 use topology::{EdgeTotals, Entry, Lost, Seen, Timestamp, Window};
@@ -18,6 +18,15 @@ pub(super) struct Steps<'a> {
     bytes: [u64; TIERS.len()],
     /// Bytes that were put in.
     written: u64,
+}
+
+/// Which edges there are steps of.
+#[derive(Default)]
+pub(super) struct LastSeen {
+    /// The begin of the last step of each, by number.
+    pub(super) edges: HashMap<u32, Timestamp>,
+    /// The begin of the last step of all.
+    pub(super) newest: Timestamp,
 }
 
 impl<'a> Steps<'a> {
@@ -116,6 +125,33 @@ impl<'a> Steps<'a> {
         let packed =
             sums.iter().map(|(number, (totals, seen, open))| (*number, totals, *seen, *open));
         Ok((extent.from, table::pack(extent.to, lost, packed)?))
+    }
+
+    /// Reads every step.
+    pub(super) fn last_seen(&self) -> Result<LastSeen, HistoryError> {
+        let mut seen = LastSeen::default();
+        let mut entry = Entry::default();
+        for row in self.table.iter()? {
+            let (key, bytes) = row?;
+            let mut step = StepBytes::read(key.value().1, bytes.value())?;
+            let from = step.window.from;
+            seen.newest = seen.newest.max(from);
+            while step.next(&mut entry) {
+                let last = seen.edges.entry(entry.index as u32).or_default();
+                *last = from.max(*last);
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Removes the steps of all tiers that begin before a moment.
+    pub(super) fn remove_before(&mut self, to: Timestamp) -> Result<(), HistoryError> {
+        if to > Timestamp::default() {
+            for tier in 0..TIERS.len() {
+                self.remove(tier, Window { from: Timestamp::default(), to })?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes the oldest steps of each tier until it is within its share, always a whole period of the next.

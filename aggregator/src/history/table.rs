@@ -21,7 +21,7 @@ pub(super) const EDGES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("
 pub(super) const STEPS: TableDefinition<'_, (u8, u64), &[u8]> = TableDefinition::new("steps");
 
 /// A service that an edge begins or ends at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Service {
     pub(super) kind: WorkloadKind,
     pub(super) namespace: String,

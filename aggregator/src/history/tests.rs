@@ -10,7 +10,7 @@ use topology::{
     Timestamp, ViewNode, Window, model::WorkloadKind,
 };
 
-use super::{Database, database::Numbers};
+use super::{Database, names::Numbers};
 
 const PLENTY: u64 = 1_000_000_000;
 const END: Timestamp = Timestamp::from_unix_ns(u64::MAX);
@@ -73,7 +73,8 @@ impl Written {
         let folder = tempfile::tempdir().unwrap();
         let (database, aside) = Database::open(folder.path(), 7, max_bytes).unwrap();
         assert_eq!(aside, None);
-        Self { folder, database, numbers: Numbers::default(), given: 0 }
+        let numbers = database.numbers().unwrap();
+        Self { folder, database, numbers, given: 0 }
     }
 
     fn write(&mut self, step: &EndedStep) {
@@ -87,9 +88,13 @@ impl Written {
     }
 
     fn reopened(self) -> Self {
+        self.reopened_with(PLENTY)
+    }
+
+    fn reopened_with(self, max_bytes: u64) -> Self {
         let Self { folder, database, given, .. } = self;
         drop(database);
-        let (database, aside) = Database::open(folder.path(), 7, PLENTY).unwrap();
+        let (database, aside) = Database::open(folder.path(), 7, max_bytes).unwrap();
         assert_eq!(aside, None);
         let numbers = database.numbers().unwrap();
         Self { folder, database, numbers, given }
@@ -157,6 +162,45 @@ fn the_oldest_go_first_and_the_finest_of_them() {
     assert_eq!(bytes(&older)["server-7"], (1 << 40) * seconds / 10);
     let stored: u64 = (0..3).map(|tier| written.database.bytes(tier).unwrap()).sum();
     assert!(stored < 20_000, "{stored}");
+}
+
+#[test]
+fn names_that_no_step_has_are_forgotten() {
+    let mut written = Written::new(200_000);
+    let most = 200_000 / 100 * 15;
+    for n in 0..600 {
+        // One that is always there, and one that nobody has seen before.
+        written.write(&step(10 * n, vec![edge("db", 5, 0), edge(&format!("peer-{n}"), 7, 0)]));
+        let (_, _, bytes) = written.numbers.size();
+        assert!(bytes <= most, "{bytes} bytes after {n} steps");
+    }
+    let all = Window { from: at(0), to: at(6_000) };
+    let older = written.database.older(all, END).unwrap();
+    let from = older.stored_from.unwrap();
+    assert_eq!(older.window, Window { from, to: at(6_000) });
+    // Of what is left, nothing lacks its name.
+    let steps = older.window.to.since(from).as_secs() / 10;
+    let first = 600 - steps;
+    let left: BTreeMap<_, _> = (first..600).map(|n| (format!("peer-{n}"), 7)).collect();
+    let left: BTreeMap<_, _> = left.into_iter().chain([("db".to_owned(), 5 * steps)]).collect();
+    assert!(first > 0 && steps >= 60, "{steps} steps");
+    assert_eq!(bytes(&older), left);
+    // Nor is there anything else in the file.
+    let before = written.numbers.size();
+    assert_eq!(written.reopened_with(200_000).numbers.size(), before);
+}
+
+#[test]
+fn names_in_use_stay_however_many_there_are() {
+    let mut written = Written::new(20_000);
+    let servers: Vec<_> = (0..200).map(|n| format!("server-{n}")).collect();
+    for n in 0..90 {
+        let edges = servers.iter().map(|name| edge(name, 1, 0)).collect();
+        written.write(&step(10 * n, edges));
+    }
+    let older = written.database.older(Window { from: at(0), to: at(900) }, END).unwrap();
+    assert_eq!(bytes(&older).len(), 200);
+    assert_eq!(written.numbers.size().1, 200);
 }
 
 #[test]
@@ -270,5 +314,35 @@ proptest! {
             let mut entry = topology::Entry::default();
             while step.next(&mut entry) {}
         }
+    }
+}
+
+proptest! {
+    // Each step is written to a disk.
+    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
+    #[test]
+    fn what_is_left_is_what_was_written_whatever_was_forgotten(
+        steps in proptest::collection::vec(proptest::collection::btree_set(0..400_u32, 0..6), 90..180),
+        max_bytes in 20_000..200_000_u64,
+        again in any::<prop::sample::Index>(),
+    ) {
+        let mut written = Written::new(max_bytes);
+        let restart = again.index(steps.len());
+        for (n, servers) in (0..).zip(&steps) {
+            if n == restart as u64 {
+                written = written.reopened_with(max_bytes);
+            }
+            let edges = servers.iter().map(|server| edge(&format!("s{server}"), 1, 0)).collect();
+            written.write(&step(10 * n, edges));
+        }
+        let end = at(10 * steps.len() as u64);
+        let older = written.database.older(Window { from: at(0), to: end }, END).unwrap();
+        let first = older.window.from.unix_ns() / 10_000_000_000;
+        let mut left: BTreeMap<String, u64> = BTreeMap::new();
+        for server in steps[first as usize..].iter().flatten() {
+            *left.entry(format!("s{server}")).or_default() += 1;
+        }
+        prop_assert_eq!(older.window.to, end);
+        prop_assert_eq!(bytes(&older), left);
     }
 }

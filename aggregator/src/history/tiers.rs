@@ -8,8 +8,14 @@ use topology::{Timestamp, Window};
 pub(super) const TIERS: [Duration; 3] =
     [Duration::from_secs(10), Duration::from_secs(60), Duration::from_secs(600)];
 
-/// Of the bytes that there may be, how many hundredths each tier has. What is left is for the names.
+/// The length of the coarsest steps.
+pub(super) const LONGEST: Duration = TIERS[TIERS.len() - 1];
+
+/// Of the bytes that there may be, how many hundredths each tier has.
 pub(super) const SHARES: [u64; TIERS.len()] = [45, 25, 15];
+
+/// And how many the names have.
+pub(super) const NAMES: u64 = 15;
 
 /// A question is answered by steps of the first tier of which it needs no more than this.
 const MOST_STEPS: u32 = 400;

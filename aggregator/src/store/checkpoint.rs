@@ -17,6 +17,9 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Bytes of journal that are read in a moment.
 const FEW: u64 = 32 << 20;
 
+/// Bytes of journal that are not to be read once more, should this one end soon, too.
+const ONCE: u64 = 4 << 20;
+
 /// The journal gets this many times as long as the last snapshot: so snapshots add at most half to what is written.
 const TIMES: u64 = 2;
 
@@ -29,12 +32,14 @@ pub(crate) async fn run(shared: Arc<Shared>, mut shutdown: watch::Receiver<bool>
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut not_before = Instant::now();
     let mut failing = false;
+    // Who is killed again and again would take longer each time, and on a busy machine longer than anybody waits.
+    let mut is_first = shared.store.since_snapshot() >= ONCE;
     loop {
         tokio::select! {
             _ = interval.tick() => {}
             _ = shutdown.wait_for(|stop| *stop) => return,
         }
-        if Instant::now() < not_before || !is_due(&shared.store) {
+        if Instant::now() < not_before || !(is_first || is_due(&shared.store)) {
             continue;
         }
         let written = write(&shared).await;
@@ -44,6 +49,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut shutdown: watch::Receiver<bool>
             _ => {}
         }
         failing = written.is_err();
+        is_first &= failing;
         if failing {
             not_before = Instant::now() + AFTER_FAILURE;
         }

@@ -1,5 +1,7 @@
 //! A snapshot's file: magic, version, checksum and length, then what is stored.
 
+use std::io::{self, BufWriter, Seek, Write};
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use topology::SNAPSHOT_VERSION;
@@ -40,14 +42,70 @@ pub(super) enum FrameError {
     Contents(postcard::Error),
 }
 
-/// The bytes of a snapshot's file.
-pub(super) fn write(stored: &Stored, size_hint: usize) -> Result<Vec<u8>, postcard::Error> {
-    let mut bytes = Vec::with_capacity(size_hint + size_hint / 8 + 4096);
-    bytes.resize(HEADER, 0);
-    let mut bytes = postcard::to_extend(stored, bytes)?;
-    seal(&mut bytes);
-    Ok(bytes)
+/// Writes a snapshot's file; returns how long it is. It is never in memory as a whole: what a large block leaves behind when
+/// it is freed, the allocator keeps.
+pub(super) fn write_to(stored: &Stored, file: &mut (impl Write + Seek)) -> io::Result<u64> {
+    file.write_all(&[0; HEADER])?;
+    let (checksum, length) = write_body(stored, file)?;
+    file.rewind()?;
+    file.write_all(&header(checksum, length))?;
+    Ok(HEADER as u64 + length)
 }
+
+fn write_body(stored: &Stored, file: &mut impl Write) -> io::Result<(u32, u64)> {
+    let checksum = crc32fast::Hasher::new();
+    let mut body = Body { file: BufWriter::new(file), checksum, length: 0, failed: None };
+    let written = postcard::to_io(stored, &mut body).map(drop);
+    if let Some(error) = body.failed {
+        return Err(error);
+    }
+    written.map_err(io::Error::other)?;
+    body.file.flush()?;
+    Ok((body.checksum.finalize(), body.length))
+}
+
+/// The bytes of a snapshot's file.
+pub(super) fn write(stored: &Stored) -> io::Result<Vec<u8>> {
+    let mut file = io::Cursor::new(Vec::new());
+    write_to(stored, &mut file)?;
+    Ok(file.into_inner())
+}
+
+/// What follows the header, on its way.
+struct Body<W: Write> {
+    file: BufWriter<W>,
+    checksum: crc32fast::Hasher,
+    length: u64,
+    /// Why it could not be written; who serialises does not tell.
+    failed: Option<io::Error>,
+}
+
+impl<W: Write> Write for Body<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Err(error) = self.file.write_all(bytes) {
+            let kind = error.kind();
+            self.failed = Some(error);
+            return Err(kind.into());
+        }
+        self.checksum.update(bytes);
+        self.length += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn header(checksum: u32, length: u64) -> [u8; HEADER] {
+    let mut header = [0; HEADER];
+    header[..8].copy_from_slice(&MAGIC);
+    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    header[12..16].copy_from_slice(&checksum.to_le_bytes());
+    header[16..].copy_from_slice(&length.to_le_bytes());
+    header
+}
+
 /// The bytes of a snapshot's file with these contents.
 pub(super) fn sealed(contents: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0; HEADER];
@@ -57,12 +115,8 @@ pub(super) fn sealed(contents: &[u8]) -> Vec<u8> {
 }
 
 fn seal(bytes: &mut [u8]) {
-    let Some((header, body)) = bytes.split_at_mut_checked(HEADER) else { return };
-    let checksum = crc32fast::hash(body);
-    header[..8].copy_from_slice(&MAGIC);
-    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
-    header[12..16].copy_from_slice(&checksum.to_le_bytes());
-    header[16..].copy_from_slice(&(body.len() as u64).to_le_bytes());
+    let Some((head, body)) = bytes.split_at_mut_checked(HEADER) else { return };
+    head.copy_from_slice(&header(crc32fast::hash(body), body.len() as u64));
 }
 
 pub(super) fn read(bytes: &[u8]) -> Result<Stored, FrameError> {

@@ -64,10 +64,10 @@ pub(crate) fn snapshot_of(state: Frozen) -> Vec<u8> {
 pub(crate) fn snapshot(bytes: &[u8]) {
     let _ = frame::read(bytes);
     let Ok(stored) = frame::read(&frame::sealed(bytes)) else { return };
-    let written = frame::write(&stored, bytes.len());
+    let written = frame::write(&stored);
     assert!(written.is_ok(), "what was read cannot be written: {:?}", written.err());
     let written = written.unwrap_or_default();
-    let again = frame::read(&written).map(|stored| frame::write(&stored, written.len()));
+    let again = frame::read(&written).map(|stored| frame::write(&stored));
     // Sets have no order of their own.
     let same = matches!(again, Ok(Ok(again)) if again.len() == written.len());
     assert!(same, "it is read as something else");

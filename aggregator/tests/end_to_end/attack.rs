@@ -89,7 +89,9 @@ async fn attack(dir: &Path, peers: u32, memory: &str) -> u64 {
     for node in ["n2", "mallory"] {
         aggregator::pki::node(dir, node).unwrap();
     }
-    let settings = ["--max-memory-bytes", memory, "--max-series", "2000"];
+    // Each peer is an edge of its own, as many as there is room for.
+    let peers_told = ["--max-external-peers", "1000000"];
+    let settings = [["--max-memory-bytes", memory], ["--max-series", "2000"], peers_told].concat();
     let program = Program::start_with(dir, &settings);
     let (mut a, mut b) = (program.connect(dir, "n1").await.0, program.connect(dir, "n2").await.0);
     let (mut mallory, mut acked) = (program.connect(dir, "mallory").await.0, 0);
@@ -128,6 +130,14 @@ async fn attack(dir: &Path, peers: u32, memory: &str) -> u64 {
     // What was folded is folded after a crash, too, and goes on.
     let program = Program::start_with(dir, &settings);
     eventually(async || (counts(&program).await == all).then_some(())).await;
+    // It had much to read, and the next one is to have less.
+    let is_snapshot = |name: std::ffi::OsString| name.to_string_lossy().starts_with("snapshot-");
+    eventually(async || {
+        let mut names =
+            dir.join("data").read_dir().unwrap().map(|entry| entry.unwrap().file_name());
+        names.any(is_snapshot).then_some(())
+    })
+    .await;
     highest.max(program.highest_resident_bytes())
 }
 

@@ -112,7 +112,7 @@ impl Book {
             drafts[0].sections.push(definitions::status());
         }
         self.define(tick, &mut drafts)?;
-        self.retire(tick, &mut drafts);
+        self.retire(tick, &mut drafts)?;
         if std::mem::take(&mut self.listeners_changed) {
             let listeners = definitions::listeners(&self.world, self.live.iter().flatten());
             if let Some(last) = drafts.last_mut() {
@@ -200,15 +200,19 @@ impl Book {
         id
     }
 
-    /// Halves whose last tick this was.
-    fn retire(&mut self, tick: Tick, drafts: &mut [Draft]) {
+    /// Halves whose last tick this was, and all that they have counted.
+    fn retire(&mut self, tick: Tick, drafts: &mut [Draft]) -> Result<(), EncodeError> {
         let links = &self.world.links;
         let over = |half: &&mut Option<Half>| {
             half.as_ref().is_some_and(|half| links[half.link as usize].died <= tick)
         };
         let mut over: Vec<Half> =
             self.live.iter_mut().filter(over).filter_map(Option::take).collect();
-        let Some(last) = drafts.last_mut().filter(|_| !over.is_empty()) else { return };
+        let Some(last) = drafts.last_mut().filter(|_| !over.is_empty()) else { return Ok(()) };
+        for half in &over {
+            self.encoder.push(half.id, &half.totals.counters, &half.totals.buckets())?;
+        }
+        put(&mut self.encoder, SectionKind::EndedTotals, &mut last.sections);
         let retired_halves = over.iter().map(|half| half.id).collect();
         let wire = Definitions { retired_halves, ..Definitions::default() };
         last.sections.push(definitions::section(SectionKind::Definitions, &wire));
@@ -220,6 +224,7 @@ impl Book {
         }
         self.retired.append(&mut over);
         self.listeners_changed = true;
+        Ok(())
     }
 
     /// Every half that lives as of a batch.

@@ -262,8 +262,7 @@ impl Agent {
         let mut random = Random::of(&[self.shared.seed, u64::from(self.number), self.lives, 1]);
         Hello {
             protocol_version: proto::PROTOCOL_VERSION,
-            // It sends nothing that was added.
-            protocol_minor: 0,
+            protocol_minor: proto::PROTOCOL_MINOR,
             node: node_name(self.number),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: "6.1.0-simulated".to_owned(),

@@ -65,6 +65,24 @@ impl Visitor for Adding<'_> {
     }
 }
 
+/// All that halves have counted which end.
+#[derive(Default)]
+struct Ended(HashMap<u32, HalfTotals>);
+
+impl Visitor for Ended {
+    fn half(&mut self, id: u32) {
+        self.0.insert(id, HalfTotals::default());
+    }
+
+    fn counter(&mut self, id: u32, counter: Counter, value: u64) {
+        self.0.entry(id).or_default().counters[counter.index()] = value;
+    }
+
+    fn bucket(&mut self, id: u32, kind: HistogramKind, bucket: u16, count: u64) {
+        self.0.entry(id).or_default().histograms[kind.index()].add(bucket, count);
+    }
+}
+
 impl Receiver {
     /// A new stream, with whatever has survived.
     fn open(taken: Taken, generation: u64) -> Self {
@@ -74,7 +92,7 @@ impl Receiver {
     fn take(&mut self, message: AgentMessage) {
         let Some(Body::Batch(batch)) = message.body else { panic!("no batch") };
         let replayed = batch.seq <= self.taken.applied;
-        let mut retired = Vec::new();
+        let (mut retired, mut ended) = (Vec::new(), Ended::default());
         for section in &batch.sections {
             let kind = SectionKind::try_from(section.kind as i32).unwrap();
             match kind {
@@ -89,6 +107,9 @@ impl Receiver {
                     let mut adding = Adding { receiver: self, totals };
                     decode(&section.payload, &mut adding).unwrap();
                 }
+                SectionKind::EndedTotals => {
+                    decode(&section.payload, &mut ended).unwrap();
+                }
                 SectionKind::Listeners => {
                     let wire = Listeners::decode(section.payload.clone()).unwrap();
                     let known = |one: &proto::v1::ListenerState| &self.workloads[&one.workload];
@@ -98,7 +119,10 @@ impl Receiver {
             }
         }
         for id in retired {
-            self.halves.remove(&id).expect("a half that was defined");
+            let key = self.halves.remove(&id).expect("a half that was defined");
+            if !replayed {
+                assert_eq!(ended.0.get(&id), self.taken.halves.get(&key), "all it has counted");
+            }
         }
         self.taken.applied = self.taken.applied.max(batch.seq);
     }

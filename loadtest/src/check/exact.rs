@@ -1,6 +1,9 @@
 //! `/metrics` against what was sent.
 
-use std::{collections::HashMap, io::BufRead};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::BufRead,
+};
 
 use anyhow::Result;
 use common::{BUCKETS, HistogramKind, histogram::FIRST_SCHEMA_INDEX};
@@ -62,6 +65,9 @@ fn compare(
         }
     }
     let family = sample.name.strip_prefix("weft_edge_").unwrap_or_default();
+    if expected.is_stranger(client.0) {
+        return;
+    }
     let number = number_of(family, more);
     if let Some(number) = number {
         got[number as usize] += sample.value as u64;
@@ -83,6 +89,45 @@ fn compare(
         let told = || format!("{}: expected {wanted}, got {}", sample.series, sample.value);
         differences.add(above, told);
     }
+}
+
+/// Compares what all edges of each client have counted together.
+pub fn compare_clients(
+    wanted: &BTreeMap<&'static str, [u64; NUMBERS]>,
+    mut answer: Answer<'_>,
+) -> Result<Differences> {
+    let mut got: BTreeMap<&str, [u64; NUMBERS]> =
+        wanted.keys().map(|client| (*client, [0; NUMBERS])).collect();
+    let mut line = String::new();
+    while answer.body.read_line(&mut line)? > 0 {
+        if let Some(sample) = Sample::parse(&line)
+            && let Some(family) = sample.name.strip_prefix("weft_edge_")
+        {
+            let (mut client, mut more) = ("", "");
+            for (name, value) in sample.labels() {
+                match name {
+                    "client" => client = value,
+                    "client_namespace" | "server" | "server_namespace" | "server_port" => {}
+                    _ => more = value,
+                }
+            }
+            if let (Some(sums), Some(number)) = (got.get_mut(client), number_of(family, more)) {
+                sums[number as usize] += sample.value as u64;
+            }
+        }
+        line.clear();
+    }
+    let mut differences = Differences::default();
+    for (client, wanted) in wanted {
+        for number in Number::ALL.into_iter().filter(|number| *number != Number::Open) {
+            let (wanted, got) = (wanted[number as usize], got[client][number as usize]);
+            if wanted != got {
+                let told = || format!("all of {client}, {number:?}: expected {wanted}, got {got}");
+                differences.add(got > wanted, told);
+            }
+        }
+    }
+    Ok(differences)
 }
 
 fn number_of(family: &str, more: &str) -> Option<Number> {

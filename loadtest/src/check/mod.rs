@@ -14,7 +14,7 @@ mod text;
 mod topology;
 
 pub use answer::{Answer, Fetched, fetch};
-pub use exact::compare_metrics;
+pub use exact::{compare_clients, compare_metrics};
 pub use expected::{Differences, Expected};
 pub use monotone::Monotone;
 pub use topology::compare_topology;

@@ -1,9 +1,10 @@
 //! One run: the aggregator, the fleet, the faults, and whether all of it adds up.
 //!
-//! - `place` is where, `faults` lets things go wrong, `freshness` watches an edge of its own, `readings` reads
+//! - `place` is where, `faults` lets things go wrong, `attack` has agents that tell of too much, `freshness` watches an edge of its own, `readings` reads
 //!   `/metrics` all the while, `sampler` takes down what is used,
 //! - `verdict` compares the answers at the end, `figures` tells what was used.
 
+mod attack;
 mod faults;
 mod figures;
 mod flat;
@@ -35,6 +36,7 @@ use crate::{
     terminal::Progress,
     world::{Tick, World},
 };
+use attack::Attack;
 use faults::Faulty;
 use figures::{Inputs, Mark};
 use verdict::Verdict;
@@ -117,6 +119,9 @@ async fn play(
         stopping.clone(),
     ));
     let probing = tokio::spawn(probe.run(stopping));
+    let attack = Attack::start(scenario, server, authority, &shared).await?;
+    let (stop_attack, attack_stopping) = watch::channel(false);
+    let attacking = tokio::spawn(attack.run(attack_stopping));
     let faulty = Faulty::start(scenario, server, &fleet);
     shared.stats.latency.forget_highest();
     let from = Mark::now(server, &shared);
@@ -133,6 +138,8 @@ async fn play(
         sleep(EVERY).await;
     }
     let faults = faulty.stop().await?;
+    stop_attack.send_replace(true);
+    let attacks = attacking.await??;
     progress.step("waiting for acknowledgements");
     let last = shared.newest_tick.load(Relaxed) + MORE_TICKS;
     let ledger = fleet.finish(last, patience).await?;
@@ -147,6 +154,7 @@ async fn play(
     let edges = world.edges.len();
     let mut verdict =
         Verdict::reach(scenario, server, &world, &ledger, probed, since_ms, monotone).await?;
+    verdict.attacks(scenario, server, &attacks).await?;
     verdict.growth(scenario, &moments);
     let figures = Inputs {
         scenario,

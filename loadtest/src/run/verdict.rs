@@ -8,10 +8,18 @@ use std::{
 use anyhow::{Result, ensure};
 use tokio::time::sleep;
 
-use super::{flat::Line, freshness, readings, sampler::Moment};
+use super::{
+    attack::{self, Sent},
+    flat::Line,
+    freshness, readings,
+    sampler::Moment,
+};
 use crate::{
     agent::Ledger,
-    check::{Differences, Expected, Fetched, Monotone, compare_metrics, compare_topology, fetch},
+    check::{
+        Differences, Expected, Fetched, Monotone, compare_clients, compare_metrics,
+        compare_topology, fetch,
+    },
     report::figures::Figures,
     scenario::Scenario,
     server::Server,
@@ -43,6 +51,9 @@ pub struct Verdict {
     flat: Vec<(&'static str, Line)>,
     bytes: u64,
     connections: u64,
+    /// Everything that attackers have counted, and the most memory there was.
+    attacks: u64,
+    highest_mb: f64,
 }
 
 impl Verdict {
@@ -57,6 +68,7 @@ impl Verdict {
         monotone: Monotone,
     ) -> Result<Self> {
         let mut expected = Expected::new(world, ledger);
+        expected.pass_over(attack::NAMES);
         if let Some(totals) = probed.totals() {
             expected.add(freshness::CLIENT, freshness::SERVER, freshness::PORT, totals);
         }
@@ -104,6 +116,44 @@ impl Verdict {
         Some((Fetched { value: (), bytes, seconds }, found.cpu_seconds))
     }
 
+    /// Adds what holds for those who told of more than there is room for: all of it is counted somewhere, they are named, and
+    /// memory stays within its bound.
+    pub async fn attacks(
+        &mut self,
+        scenario: &Scenario,
+        server: &Arc<Server>,
+        sent: &Sent,
+    ) -> Result<()> {
+        if !sent.is_empty() {
+            let wanted = sent.clone();
+            let begin = Instant::now();
+            let differences = loop {
+                let (readers, wanted) = (server.addresses.readers, wanted.clone());
+                let answer = tokio::task::spawn_blocking(move || {
+                    fetch(readers, "/metrics", |answer| compare_clients(&wanted, answer))
+                });
+                let late = begin.elapsed() >= scenario.check.patience;
+                match answer.await?? {
+                    Some(found) if found.value.is_empty() || late => break found.value,
+                    _ => ensure!(!late, "the aggregator did not answer"),
+                }
+                sleep(EVERY).await;
+            };
+            if !differences.is_empty() {
+                self.problems.push(format!("attackers are not counted: {differences}"));
+            }
+            self.problems.extend(attack::offenders(server, sent).await?);
+        }
+        self.attacks = sent.values().flatten().sum();
+        let (most, usage) = (scenario.check.max_memory_mb, server.usage());
+        if let Some(usage) = usage.filter(|usage| most > 0.0 && usage.highest_mb > most) {
+            let highest = usage.highest_mb;
+            self.problems.push(format!("memory: {highest:.1} MB, where {most:.1} are allowed"));
+        }
+        self.highest_mb = usage.map_or(0.0, |usage| usage.highest_mb);
+        Ok(())
+    }
+
     /// Adds what holds for memory and files over the time of the run.
     pub fn growth(&mut self, scenario: &Scenario, moments: &[Moment]) {
         let allowed = scenario.check.max_growth;
@@ -135,6 +185,10 @@ impl Verdict {
         all.add("everything shows after", self.shown_after.as_secs_f64(), "s");
         if self.readings > 0 {
             all.add("readings of /metrics", f64::from(self.readings), "");
+        }
+        if self.attacks > 0 {
+            all.add("counted by attackers", self.attacks as f64, "");
+            all.add("aggregator memory, highest of all", self.highest_mb, "MB");
         }
         let [expired, returned] = self.expired;
         if expired > 0 {

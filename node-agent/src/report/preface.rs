@@ -14,7 +14,10 @@ use topology::model::Workload;
 
 use super::{
     Report,
-    build::{HALVES_PER_BATCH, LISTENERS_PER_BATCH, definition, put, put_columns, section},
+    build::{
+        HALVES_PER_BATCH, LISTENERS_PER_BATCH, NAMES_PER_BATCH, container_names, definition, put,
+        put_columns, section,
+    },
     half::Told,
 };
 
@@ -92,7 +95,7 @@ impl Report {
         batches
     }
 
-    /// Workloads and addresses.
+    /// Workloads, addresses, and what containers are called.
     fn name_sections(&self) -> Vec<v1::Section> {
         let define = |definitions: v1::Definitions| {
             section(SectionKind::Definitions, definitions.encode_to_vec())
@@ -112,6 +115,9 @@ impl Report {
         for addresses in chunks(addresses, ADDRESSES_PER_BATCH) {
             sections.push(define(v1::Definitions { addresses, ..v1::Definitions::default() }));
         }
+        for names in chunks(self.names.all(), NAMES_PER_BATCH) {
+            sections.push(section(SectionKind::ContainerNames, container_names(names)));
+        }
         sections
     }
 
@@ -129,6 +135,7 @@ impl Report {
             told.before(batch);
         }
         let mut definitions = v1::Definitions::default();
+        let mut translations = v1::Translations::default();
         let mut written = 0;
         for (_, id) in halves {
             if self.totals.estimated_bytes() > COLUMN_BYTES_PER_BATCH {
@@ -137,6 +144,7 @@ impl Report {
             written += 1;
             let (Some(half), Some(told)) = (self.halves.get(*id), told.0.get(id)) else { continue };
             definitions.halves.push(definition(*id, half));
+            translations.translations.extend(self.translation_of(*id));
             told.buckets(&mut self.buckets);
             if let Err(error) = self.totals.push(*id, &told.counters, &self.buckets) {
                 tracing::error!(%error, half = id, "cannot write the totals of a half");
@@ -145,6 +153,7 @@ impl Report {
         let mut sections = Vec::new();
         put(&mut sections, SectionKind::Definitions, definitions.encode_to_vec());
         put_columns(&mut sections, SectionKind::Totals, &mut self.totals);
+        put(&mut sections, SectionKind::Translations, translations.encode_to_vec());
         (sections, written)
     }
 

@@ -171,7 +171,8 @@ impl SeriesTable {
                 totals: EdgeTotals::default(),
                 open: 0,
                 last_gain: now,
-                shown: true,
+                // Until it has counted something.
+                shown: false,
                 node,
                 edges: 0,
             })

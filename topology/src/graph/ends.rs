@@ -7,7 +7,7 @@ use crate::{
     count::{
         edges::{EdgeKey, Seen},
         link::{Link, LinkKey, Row},
-        pairing::{Pairing, Sides},
+        pairing::{Pairing, Party, Sides},
         parts::{End, Ends},
     },
     model::Role,
@@ -43,61 +43,60 @@ impl Graph {
     }
 
     /// Between whom a pairing is, as finely as it is known.
-    pub(crate) fn ends_of(
-        &self,
-        link: &LinkKey,
-        known: &[Known],
-        sides: &Sides,
-        pairing: &Pairing,
-    ) -> Ends {
+    pub(crate) fn ends_of(&self, known: &[Known], sides: &Sides, pairing: &Pairing) -> Ends {
         let end = |role, service: Option<ServiceIx>, place| {
             let same = |known: &&Known| known.role == role && Some(known.service) == service;
             let by_place = || End { node: self.evidence.host_of(place), workload: None };
             known.iter().find(same).map_or_else(by_place, |known| known.end)
         };
-        let client = pairing.client.and_then(|at| sides.clients.get(at)).map(|party| party.service);
-        let server = pairing.server.and_then(|at| sides.servers.get(at)).map(|party| party.service);
-        (end(Role::Client, client, link.client), end(Role::Server, server, link.server))
+        let (client, server) = sides.ends(pairing);
+        let service = |party: &Party| party.service;
+        // Where a side has no half, the other knows where to look for it.
+        let nobody = Place::Other;
+        (
+            end(Role::Client, client.map(service), server.map_or(nobody, |end| end.away.client)),
+            end(Role::Server, server.map(service), client.map_or(nobody, |end| end.away.server)),
+        )
     }
 
     /// The edge of a pairing of a link that has these rows, and who has told of it; a side without a half is found by
     /// its address.
     pub(crate) fn edge_of(
         &mut self,
-        link: &LinkKey,
         (folded, rows): (u8, &[Row]),
         sides: &Sides,
         pairing: &Pairing,
     ) -> (EdgeKey, Seen) {
-        let client = pairing.client.and_then(|at| sides.clients.get(at)).map(|party| party.service);
-        let server = pairing.server.and_then(|at| sides.servers.get(at)).map(|party| party.service);
+        let (client, server) = sides.ends(pairing);
         let seen = |by| Seen { client: client.is_some(), server: server.is_some(), by };
         if folded > 0 {
             let other = self.services.other();
-            let key = match (client, server) {
+            let service = |party: &Party| party.service;
+            let key = match (client.map(service), server.map(service)) {
                 (Some(client), None) if folded < BOTH_FOLDED => (client, other, 0),
                 (_, Some(server)) if folded < BOTH_FOLDED => (other, server, 0),
                 _ => (other, other, 0),
             };
             return (key, seen(Basis::Folded));
         }
-        let (client, server, by) = match (client, server) {
-            (Some(client), Some(server)) => (client, server, Basis::BothHalves),
+        match (client, server) {
+            (Some(client), Some(server)) => {
+                ((client.service, server.service, server.port), seen(Basis::BothHalves))
+            }
             (Some(client), None) => {
-                let (server, by) =
-                    self.service_at(link.server, Some(link.server_port), client, rows);
-                (client, server, by)
+                let LinkKey { server, server_port: port, .. } = client.away;
+                let (server, by) = self.service_at(server, Some(port), client.service, rows);
+                ((client.service, server, port), seen(client.found_by(by)))
             }
             (None, Some(server)) => {
-                let (client, by) = self.service_at(link.client, None, server, rows);
-                (client, server, by)
+                let (client, by) = self.service_at(server.away.client, None, server.service, rows);
+                ((client, server.service, server.port), seen(server.found_by(by)))
             }
             (None, None) => {
                 let other = self.services.other();
-                (other, other, Basis::Folded)
+                ((other, other, 0), seen(Basis::Folded))
             }
-        };
-        ((client, server, link.server_port), seen(by))
+        }
     }
 
     /// Who is at a place, as a peer of a service.
@@ -145,5 +144,20 @@ impl Graph {
             self.services.external(ip)
         };
         (service, Basis::Address)
+    }
+}
+
+impl Sides {
+    /// Who a pairing is between.
+    fn ends(&self, pairing: &Pairing) -> (Option<&Party>, Option<&Party>) {
+        let client = pairing.client.and_then(|at| self.clients.get(at));
+        (client, pairing.server.and_then(|at| self.servers.get(at)))
+    }
+}
+
+impl Party {
+    /// By what the other side is found: by a translation, where it was looked for beyond one.
+    fn found_by(&self, by: Basis) -> Basis {
+        if self.away == self.own { by } else { Basis::Nat }
     }
 }

@@ -1,5 +1,7 @@
 //! A tick: links that changed are paired, and what they gained is published.
 
+use common::HistogramKind;
+
 use super::{Graph, ends::BOTH_FOLDED};
 use crate::{
     base::{
@@ -12,7 +14,7 @@ use crate::{
         gains::{Change, gains},
         half::Half,
         history::Lost,
-        link::{Link, LinkIx, Row},
+        link::{Link, LinkIx, LinkKey, Row},
         pairing::{Pairing, Pairings, Sides},
         parts::Ends,
     },
@@ -56,6 +58,42 @@ fn gains_of(
         })
         .collect();
     gains(&changes, limits)
+}
+
+/// Two links were one all the time: what each has published of the same connections by itself is not owed twice.
+fn write_off(rows: &mut [Row], targets: &[Target]) {
+    let targets = || targets.iter().take(rows.len()).map(|target| &target.totals);
+    let all: EdgeTotals = sum(targets());
+    let all_published: EdgeTotals = sum(rows.iter().map(|row| &row.published));
+    let mut cuts: Vec<EdgeTotals> = rows.iter().map(|row| row.published.clone()).collect();
+    for measure in Measure::ALL {
+        let mut owed = all_published.get(measure).saturating_sub(all.get(measure));
+        for (cut, target) in cuts.iter_mut().zip(targets()) {
+            let published = cut.get(measure);
+            let less = published.saturating_sub(target.get(measure)).min(owed);
+            owed -= less;
+            cut.limit(measure, published - less);
+        }
+    }
+    for kind in HistogramKind::ALL {
+        let count = |totals: &EdgeTotals| totals.histogram(kind).count();
+        let mut owed = count(&all_published).saturating_sub(count(&all));
+        for (cut, target) in cuts.iter_mut().zip(targets()) {
+            let beyond = cut.histogram(kind).beyond(target.histogram(kind), owed);
+            owed -= beyond.count();
+            let kept = cut.histogram(kind).beyond(&beyond, u64::MAX);
+            *cut.histogram_mut(kind) = kept;
+        }
+    }
+    for (row, cut) in rows.iter_mut().zip(cuts) {
+        row.published = cut;
+    }
+}
+
+fn sum<'a>(all: impl Iterator<Item = &'a EdgeTotals>) -> EdgeTotals {
+    let mut sum = EdgeTotals::default();
+    all.for_each(|totals| sum.merge(totals));
+    sum
 }
 
 impl Graph {
@@ -135,14 +173,16 @@ impl Graph {
         if link.is_gathering(now) {
             return next;
         }
-        let both = !sides.clients.is_empty() && !sides.servers.is_empty();
+        let both = !sides.clients.is_empty() && !sides.servers.is_empty() && !sides.has_strangers();
         let old = now.since(link.first_seen) >= self.config.settle_after
             && !self.lacks_a_late_side(link, &sides, now);
-        let settles = !link.settled && (old || (both && !sides.asking));
+        let waits = link.waits_to_fit(&sides, now, self.config.settle_after);
+        let settles = !link.settled && !waits && (old || (both && !sides.asking));
         link.settled |= settles;
-        if !link.settled {
+        if waits || !link.settled {
             return next;
         }
+        link.note_plain(&sides);
         let (lasting, waiting) = self.agree(link, &sides, settles, now);
         let undivided = self.divide(link, &mut sides, now);
         self.trim_late(link, &sides);
@@ -159,22 +199,26 @@ impl Graph {
     /// who is there, and edges to somebody else would stay.
     fn lacks_a_late_side(&self, link: &Link, sides: &Sides, now: Timestamp) -> bool {
         let patience = self.config.node_return;
-        let place = match (sides.clients.is_empty(), sides.servers.is_empty()) {
-            (true, false) => link.key.client,
-            (false, true) => link.key.server,
-            _ => return false,
+        let empty = (sides.clients.is_empty(), sides.servers.is_empty());
+        let lags = |key: &LinkKey| {
+            let place = match empty {
+                (true, false) => key.client,
+                (false, true) => key.server,
+                _ => return false,
+            };
+            let host = self.evidence.host_of(place).and_then(|host| self.nodes.get(host));
+            host.is_some_and(|host| host.lags(now, patience))
         };
-        now.since(link.first_seen) < patience
-            && self
-                .evidence
-                .host_of(place)
-                .and_then(|host| self.nodes.get(host))
-                .is_some_and(|host| host.lags(now, patience))
+        now.since(link.first_seen) < patience && link.keys().any(lags)
     }
 
     /// Splits what servers counted for several clients together, and tells whether there is more.
     fn divide(&self, link: &mut Link, sides: &mut Sides, now: Timestamp) -> bool {
         if sides.wholes.is_empty() {
+            if link.tied.is_some() {
+                // What it said before is published.
+                link.split = None;
+            }
             return false;
         }
         let key = |row: &Row| self.edges.get(row.edge).map(|edge| edge.key);
@@ -249,9 +293,16 @@ impl Graph {
             let edge = self.edges.refer((target.key, ends), &self.services, node, now);
             room &= edge.is_some();
             let row = |edge| Row { edge, published: EdgeTotals::default(), open: 0, part: None };
+            // Nearly all links have one row for good.
+            link.rows.reserve_exact(1);
             link.rows.extend(edge.map(row));
             edge.is_some()
         });
+        if let Some(tied) = &mut link.tied
+            && tied.fresh.take().is_some()
+        {
+            write_off(&mut link.rows, &targets);
+        }
         let gains = gains_of(&link.rows, &targets, &limits);
         for ((row, gain), target) in link.rows.iter_mut().zip(&gains).zip(&targets) {
             if let Some(ends) = target.ends {
@@ -268,6 +319,11 @@ impl Graph {
             }
             let was = std::mem::replace(&mut row.open, target.open);
             self.edges.set_open(row, was, target.open);
+        }
+        if link.rows.len() > 1 {
+            let feeds = |target: &Target| target.open > 0 || !target.totals.is_zero();
+            let feeds: Vec<_> = targets.iter().map(feeds).collect();
+            self.fold_rows(link, &feeds);
         }
         room
     }
@@ -306,7 +362,7 @@ impl Graph {
         let edges = link.rows.iter().filter_map(|row| self.edges.get(row.edge));
         let mut targets: Vec<_> = edges.map(|edge| target(edge.key)).collect();
         for pairing in found {
-            let (key, seen) = self.edge_of(&link.key, (link.folded, &link.rows), sides, &pairing);
+            let (key, seen) = self.edge_of((link.folded, &link.rows), sides, &pairing);
             let at = match targets.iter().position(|target| target.key == key) {
                 Some(at) => at,
                 None if pairing.totals.is_zero() && pairing.open == 0 => continue,
@@ -318,7 +374,7 @@ impl Graph {
             let target = &mut targets[at];
             target.open = target.open.saturating_add(pairing.open);
             target.seen.merge(seen);
-            let ends = self.ends_of(&link.key, &known, sides, &pairing);
+            let ends = self.ends_of(&known, sides, &pairing);
             target.ends = Some(match target.ends {
                 Some(others) => (others.0.or(ends.0), others.1.or(ends.1)),
                 None => ends,

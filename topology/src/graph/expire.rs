@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashSet},
+    collections::{BinaryHeap, HashMap, HashSet},
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use crate::{
     base::time::Timestamp,
     count::{
         half::{End, Half, HalfIx, Whose},
-        link::{LinkIx, Row},
+        link::{Link, LinkIx, Row},
         parts::Ends,
     },
     model::Role,
@@ -26,6 +26,9 @@ use crate::{
 
 /// How long halves of an earlier map generation are remembered, in case it comes back.
 const OLD_LIFE: Duration = Duration::from_secs(600);
+
+/// Rows of a link that it feeds no more.
+const ROWS: usize = 64;
 
 /// Ended halves by the time at which they are forgotten.
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -149,7 +152,7 @@ impl Graph {
         }
         link.halves.retain(|other| *other != ix);
         if !link.halves.is_empty() {
-            link.keep(&half, client);
+            link.keep(ix, &half, client);
             if link.is_crowded() {
                 self.fold_rests(half.link);
             }
@@ -179,7 +182,18 @@ impl Graph {
         let gone: HashSet<_> = rests.filter(|side| !kept.contains(side)).collect();
         link.fold_rests(&gone, other);
         let name = |role, service| if gone.contains(&(role, service)) { other } else { service };
-        let node = self.node_of(&link).unwrap_or_default();
+        self.rename_rows(&mut link, name);
+        self.links.put_back(ix, link);
+        self.links.enqueue(ix);
+    }
+
+    /// What a link has published for the edges of services is taken to have been published for those of others.
+    pub(super) fn rename_rows(
+        &mut self,
+        link: &mut Link,
+        name: impl Fn(Role, ServiceIx) -> ServiceIx,
+    ) {
+        let node = self.node_of(link).unwrap_or_default();
         let mut rows: Vec<Row> = Vec::new();
         for mut row in std::mem::take(&mut link.rows) {
             let key = self.edges.get(row.edge).map(|edge| edge.key);
@@ -205,8 +219,43 @@ impl Graph {
             }
         }
         link.rows = rows;
-        self.links.put_back(ix, link);
-        self.links.enqueue(ix);
+    }
+
+    /// What a link has published is kept apart for so many edges only that it feeds no more: behind it, services may move
+    /// to other names without end. What was published stays where it is; how much that was is kept in one sum for all
+    /// that have the same end left. `feeds` says which rows the link feeds still.
+    pub(super) fn fold_rows(&mut self, link: &mut Link, feeds: &[bool]) {
+        if feeds.iter().filter(|feeds| !**feeds).count() <= ROWS {
+            return;
+        }
+        let edges = &self.edges;
+        let ends = |row: &Row| edges.get(row.edge).map(|edge| (edge.key.0, edge.key.1));
+        let fed = link.rows.iter().zip(feeds).filter(|(_, feeds)| **feeds);
+        let fed: Vec<_> = fed.filter_map(|(row, _)| ends(row)).collect();
+        let left = |row: &Row| {
+            let (client, server) = ends(row)?;
+            let client = fed.iter().any(|fed| fed.0 == client).then_some(client);
+            let server = fed.iter().any(|fed| fed.1 == server).then_some(server);
+            Some((client, server))
+        };
+        let mut rows: Vec<Row> = Vec::new();
+        let mut sums = HashMap::new();
+        let mut gone = Vec::new();
+        for (row, feeds) in std::mem::take(&mut link.rows).into_iter().zip(feeds) {
+            let sum =
+                left(&row).filter(|_| !feeds).map(|left| *sums.entry(left).or_insert(rows.len()));
+            match sum.and_then(|at| rows.get_mut(at)) {
+                Some(sum) => {
+                    sum.published.merge(&row.published);
+                    gone.push(row);
+                }
+                None => rows.push(row),
+            }
+        }
+        link.rows = rows;
+        for row in gone {
+            self.edges.release(&row);
+        }
     }
 
     /// Forgets workloads that no half or listener is of, and that no stream has a number for.

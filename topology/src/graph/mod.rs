@@ -12,6 +12,7 @@ pub mod room;
 mod sides;
 mod signals;
 pub mod snapshot;
+mod translate;
 
 use common::{Counter, HistogramKind};
 

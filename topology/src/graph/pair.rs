@@ -31,7 +31,7 @@ impl Graph {
         let link = links.get_mut(ix)?;
         let (client, server) = ends(halves, link, now)?;
         let [row] = &mut link.rows[..] else { return None };
-        let key = (client.service, server.service, link.key.server_port);
+        let key = (client.service, server.service, server.id.2.server_port);
         if edges.get(row.edge)?.key != key {
             return None;
         }
@@ -90,6 +90,7 @@ fn ends<'a>(halves: &'a Halves, link: &Link, now: Timestamp) -> Option<(&'a Half
         && link.split.is_none()
         && link.late.is_none()
         && link.rows.len() == 1
+        && link.is_plain()
         && !link.is_gathering(now);
     if !ordinary {
         return None;

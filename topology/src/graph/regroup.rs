@@ -115,9 +115,14 @@ impl Graph {
         if halves.iter().any(remains) || link.rests.iter().any(rest) {
             return;
         }
+        let name = |side, service| if side == role && service == old { new } else { service };
         if let Some(split) = self.links.get_mut(ix).and_then(|link| link.split.as_mut()) {
-            let name = |side, service| if side == role && service == old { new } else { service };
             split.rename(|client| name(Role::Client, client), |server| name(Role::Server, server));
+        }
+        // Else it would have to be made up for by what others on the link gain.
+        if let Some(mut link) = self.links.take(ix) {
+            self.rename_rows(&mut link, name);
+            self.links.put_back(ix, link);
         }
         if role == Role::Server {
             return;

@@ -116,12 +116,12 @@ impl Graph {
                 }
                 continue;
             }
-            let (key, folded, mut sides) = (link.key, link.folded, self.sides(link, now));
+            let (folded, mut sides) = (link.folded, self.sides(link, now));
             let known = self.known_ends(link);
             sides.divide();
             for pairing in sides.pair(&Lead::UNLIMITED).pairings {
-                let ends = self.ends_of(&key, &known, &sides, &pairing);
-                let (key, seen) = self.edge_of(&key, (folded, &[]), &sides, &pairing);
+                let ends = self.ends_of(&known, &sides, &pairing);
+                let (key, seen) = self.edge_of((folded, &[]), &sides, &pairing);
                 put(key, ends, &pairing.totals, seen, pairing.open);
             }
         }

@@ -17,5 +17,6 @@ mod room;
 mod settling;
 mod sharing;
 mod splitting;
+mod translated;
 mod windows;
 mod world;

@@ -203,6 +203,68 @@ fn what_was_split_for_a_client_goes_with_it() {
     assert_eq!(sum(&world), 1700);
 }
 
+#[test]
+fn a_link_stays_small_however_often_its_ends_are_called_something_else() {
+    let mut world = World::with(Config {
+        steps_kept: 3,
+        edge_idle_expiry: std::time::Duration::from_secs(100_000),
+        ..Config::default()
+    });
+    let (a, b) = (world.node("a", A), world.node("b", B));
+    let client = half_of(&mut world, a, WEB, (Role::Client, A, B));
+    let other = world.client(a, "other", global(A), global(B), 80);
+    let server = world.server(b, "db", global(B), global(A), 80);
+    let (mut sent, mut others) = (0, 0);
+    for number in 0..300_u64 {
+        // Somebody has the name already: what was of another service moves to that one.
+        let name = format!("job-{number}");
+        let spare = format!("spare-{number}");
+        half_of(&mut world, a, &spare, (Role::Client, "10.0.9.9", B));
+        for called in [spare.as_str(), WEB] {
+            world.graph.name_containers(a, [(called.to_owned(), container(&name, &[]))]);
+        }
+        world.pass(1);
+        move_bytes(&mut world, client, server, number);
+        world.pass(11);
+        move_bytes(&mut world, other, server, 3);
+        world.pass(11);
+        (sent, others) = (sent + number, others + 3);
+    }
+    let rows = world.graph.links.iter().map(|link| link.rows.len()).max();
+    assert!(rows < Some(70), "{rows:?} rows");
+    let stats = world.graph.stats();
+    assert!(stats.edges < 100, "{stats:?}");
+    let published: BTreeMap<_, _> = published(&world).into_iter().collect();
+    assert_eq!(published.values().sum::<u64>(), sent + others);
+    // Each has what it gained under its name, and who stayed has what is its.
+    assert_eq!((published["job-299"], published["job-77"]), (299, 77));
+    assert_eq!(published["other"], others);
+}
+
+#[test]
+fn a_link_stays_small_however_often_a_network_is_called_something_else() {
+    let mut world = World::with(Config {
+        steps_kept: 3,
+        edge_idle_expiry: std::time::Duration::from_secs(100_000),
+        ..Config::default()
+    });
+    let a = world.node("a", A);
+    let client = world.client(a, "web", global(A), global("192.0.2.9"), 443);
+    for number in 0..300 {
+        let name = format!("net-{number}");
+        let networks = vec![Network::new(ip("192.0.2.0"), 24, name).unwrap()];
+        world.graph.set_rules(Rules { services: Vec::new(), networks });
+        world.exchange(client, number, 0);
+        world.pass(11);
+    }
+    let rows = world.graph.links.iter().map(|link| link.rows.len()).max();
+    assert!(rows < Some(70), "{rows:?} rows");
+    assert!(world.graph.stats().edges < 80, "{:?}", world.graph.stats());
+    let mut gained: Vec<_> = world.series().values().map(EdgeTotals::bytes).collect();
+    gained.sort_unstable();
+    assert_eq!(gained, (0..300).collect::<Vec<_>>());
+}
+
 /// What happens to a client of several containers, in any order.
 #[derive(Clone, Copy, Debug)]
 enum Step {

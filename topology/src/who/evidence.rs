@@ -90,6 +90,8 @@ pub(crate) struct Evidence {
     own: HashMap<(NodeIx, Option<u64>), usize>,
     /// Each host's own network namespace, where it is known.
     host_namespaces: HashMap<NodeIx, u64>,
+    /// Places in networks of single hosts by their address, and how often each is known of.
+    local: HashMap<IpAddr, Vec<(Place, u32)>>,
 }
 
 /// What happens to a half or a listener.
@@ -130,6 +132,7 @@ impl Evidence {
         }
         let (now, ever) = change.steps();
         count(&mut self.users, place, service, now, ever);
+        self.count_local(place, ever);
         if let Some(port) = served {
             count(&mut self.servers, (place, port), service, now, ever);
         }
@@ -169,6 +172,7 @@ impl Evidence {
         if nodes.is_empty() {
             self.announced.remove(&place);
         }
+        self.count_local(place, if has { 1 } else { -1 });
         for key in [(node, None), (node, Some(address.network_namespace))] {
             let own = self.own.entry(key).or_default();
             *own = if has { *own + 1 } else { own.saturating_sub(1) };
@@ -184,6 +188,7 @@ impl Evidence {
         if place == Place::Other {
             return (Answer::Other, Basis::Folded);
         }
+        let place = self.locate(place);
         let host = self.host(place);
         if let Some(port) = server_port
             && let Some((service, basis)) = self.serves(place, port)
@@ -231,7 +236,36 @@ impl Evidence {
             Place::Namespace { node, .. }
             | Place::Network { node, .. }
             | Place::Unchosen { node } => Some(node),
-            Place::Global(_) | Place::Other => self.host(place).map(|(node, _)| node),
+            Place::Global(_) => match self.locate(place) {
+                Place::Network { node, .. } => Some(node),
+                place => self.host(place).map(|(node, _)| node),
+            },
+            Place::Other => None,
+        }
+    }
+
+    /// An address that nobody has as one of the fleet's is that of the only host's network that has it.
+    fn locate(&self, place: Place) -> Place {
+        let Place::Global(ip) = place else { return place };
+        if self.announced.contains_key(&place) || self.users.contains_key(&place) {
+            return place;
+        }
+        match self.local.get(&ip).map(Vec::as_slice) {
+            Some([(only, _)]) => *only,
+            _ => place,
+        }
+    }
+
+    fn count_local(&mut self, place: Place, step: i32) {
+        let Place::Network { ip, .. } = place else { return };
+        let places = self.local.entry(ip).or_default();
+        match places.iter_mut().find(|(known, _)| *known == place) {
+            Some((_, times)) => *times = times.saturating_add_signed(step),
+            None => places.push((place, u32::try_from(step).unwrap_or(0))),
+        }
+        places.retain(|(_, times)| *times > 0);
+        if places.is_empty() {
+            self.local.remove(&ip);
         }
     }
 

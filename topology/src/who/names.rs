@@ -15,6 +15,12 @@ const MOST: usize = 2048;
 /// Bytes of labels that are kept of one.
 const LABELS: usize = 2048;
 
+/// Bytes that all names of a node may take.
+const BYTES: usize = 512 << 10;
+
+/// What a name takes beside its text.
+const NAME: usize = 256;
+
 /// What the names of workloads stand for, as their nodes have learned it.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Names {
@@ -31,6 +37,19 @@ struct Named {
     order: BTreeMap<u64, String>,
     /// How many names were ever given.
     given: u64,
+}
+
+impl Named {
+    fn bytes(&self) -> usize {
+        self.containers.iter().map(|(name, (_, called))| size(name, called)).sum()
+    }
+}
+
+/// What a name takes.
+fn size(container: &str, called: &Workload) -> usize {
+    let labels = called.labels.iter().map(|(key, value)| key.len() + value.len() + NAME / 4);
+    let texts = 2 * container.len() + called.name.len() + called.namespace.len();
+    NAME + texts + labels.sum::<usize>()
 }
 
 impl Names {
@@ -61,10 +80,11 @@ impl Names {
         if let Some((number, _)) = before {
             named.order.remove(&number);
         }
-        if named.order.len() > MOST
-            && let Some((_, oldest)) = named.order.pop_first()
-        {
-            named.containers.remove(&oldest);
+        let mut bytes = named.bytes();
+        while named.order.len() > MOST || bytes > BYTES {
+            let Some((_, oldest)) = named.order.pop_first() else { break };
+            let gone = named.containers.remove_entry(&oldest);
+            bytes -= gone.map_or(0, |(name, (_, called))| size(&name, &called));
         }
         self.news.insert(node);
     }
@@ -77,5 +97,32 @@ impl Names {
     /// The node is gone for good.
     pub(crate) fn forget(&mut self, node: NodeIx) {
         self.nodes.remove(&node);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_a_node_stay_within_their_bytes_and_the_last_ones_stay() {
+        let (mut names, node) = (Names::default(), NodeIx(3));
+        let called = |number: usize, bytes: usize| Workload {
+            kind: WorkloadKind::Container,
+            name: format!("job-{number}"),
+            namespace: String::new(),
+            labels: [("text".to_owned(), "x".repeat(bytes))].into(),
+        };
+        for (most, bytes) in [(MOST, 0), (512, 2_000)] {
+            for number in 0..3_000 {
+                names.set(node, &format!("{number:012}"), called(number, bytes));
+                let named = &names.nodes[&node];
+                assert!(named.bytes() <= BYTES && named.order.len() <= MOST);
+            }
+            let named = &names.nodes[&node];
+            assert_eq!(named.order.len(), named.containers.len());
+            assert!((most / 4..=most).contains(&named.order.len()), "{}", named.order.len());
+            assert!(named.containers.contains_key("000000002999"));
+        }
     }
 }

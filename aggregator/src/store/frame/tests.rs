@@ -15,7 +15,7 @@ fn snapshot() -> Vec<u8> {
     let incarnation = Incarnation { boot_id: [1; 16], generation: 2, session: 3 };
     let interval = std::time::Duration::from_secs(10);
     core.connect("n1", incarnation, AgentFacts::default(), interval, now).unwrap();
-    write(&Stored { instance: 42, position: 7, state: core.freeze() }, 0).unwrap()
+    write(&Stored { instance: 42, position: 7, state: core.freeze() }).unwrap()
 }
 
 #[test]
