@@ -5,7 +5,7 @@ use crate::{counter::COUNTERS, histogram::BUCKETS};
 
 /// Version of everything in this module. Incremented with every change, so that an agent
 /// never adopts maps it would misread.
-pub const SCHEMA_VERSION: u32 = 3;
+pub const SCHEMA_VERSION: u32 = 4;
 
 /// Slots for halves: 16,384 of 216 bytes, 3.4 MiB. When none is free, the half is folded: it counts in a
 /// spare slot, with all others of its owner and role that were, and [`Loss::HalvesFolded`] says how often.
