@@ -26,16 +26,16 @@ install_packages() {
         apt-get install -q=2 -y --no-install-recommends npm >/dev/null
 }
 
-# Unpacks packages of a newer Debian, without installing them: this one's promtool is too old to know
-# what it must check, and its compose is the one of before the specification.
-unpack_newer() {
-    local home=$TOOLS/newer mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg archive
+# unpack SUITE FOLDER PACKAGE...: unpacks packages of a newer Debian into FOLDER/root, without installing them.
+unpack() {
+    local suite=$1 home=$2 mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg archive
+    shift 2
     if [[ ! -e $home/done ]]; then
         mkdir -p "$home/lists/partial"
         # shellcheck disable=SC2016  # apt's own placeholder
         mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' |
             grep -m1 '/debian/\?$')
-        echo "deb [signed-by=$keyring] $mirror trixie main" >"$home/sources.list"
+        echo "deb [signed-by=$keyring] $mirror $suite main" >"$home/sources.list"
         local options=(
             "-oDir::State::Lists=$home/lists" "-oDir::Etc::SourceList=$home/sources.list"
             -oDir::Etc::SourceParts=/dev/null -oDir::State::Status=/dev/null
@@ -44,13 +44,35 @@ unpack_newer() {
             -oAcquire::IndexTargets::deb::DEP-11::DefaultEnabled=false
         )
         apt-get "${options[@]}" update -q=2
-        (cd "$home" && apt-get "${options[@]}" download -q=2 promtool docker-compose kubectl)
+        (cd "$home" && apt-get "${options[@]}" download -q=2 "$@")
         for archive in "$home"/*.deb; do
             dpkg --extract "$archive" "$home/root"
         done
         touch "$home/done"
     fi
-    PATH=$PATH:$home/root/usr/bin
+}
+
+# This Debian's promtool is too old to know what it must check, and its compose is the one of before the
+# specification.
+unpack_newer() {
+    unpack trixie "$TOOLS/newer" promtool docker-compose kubectl
+    PATH=$PATH:$TOOLS/newer/root/usr/bin
+}
+
+# What the tests of the aggregator's answers need: Grafana's own library, a Prometheus that reads native histograms,
+# and what asks all that the description of the API allows. `cargo xtask test` calls it.
+install_readers() {
+    local data=13.2.3 schemathesis=4.32.5
+    if [[ ! -e $TOOLS/grafana/$data ]]; then
+        npm install --silent --no-audit --no-fund --prefix "$TOOLS/grafana" "@grafana/data@$data"
+        touch "$TOOLS/grafana/$data"
+    fi
+    if [[ ! -e $TOOLS/schemathesis/$schemathesis ]]; then
+        python3 -m venv "$TOOLS/schemathesis"
+        "$TOOLS/schemathesis/bin/pip" install --quiet "schemathesis==$schemathesis"
+        touch "$TOOLS/schemathesis/$schemathesis"
+    fi
+    unpack forky "$TOOLS/prometheus" prometheus
 }
 
 install_checkers() {

@@ -94,6 +94,7 @@ impl App {
             expected_nodes: config.expected_nodes.clone(),
             steps_kept: STEPS_IN_MEMORY,
             hand_over_steps: true,
+            max_external_peers: config.max_external_peers,
             max_halves: config.budget.max_halves,
             max_series: config.budget.max_series,
             edge_idle_expiry: config.edge_idle_expiry,
@@ -101,12 +102,13 @@ impl App {
         };
         let history_max_bytes = config.history_max_bytes;
         let settings = Settings { dir: &config.data_dir, graph, history_max_bytes };
-        let rules = rules::read(config.rules.as_deref())?;
+        let (rules, zones) = rules::read(config.rules.as_deref())?;
         let opened =
             Store::open(&settings, clock::Host, metrics.store.clone(), metrics.history.clone());
         let (mut core, store, clock) = opened?;
         core.set_rules(rules, clock.now());
         let shared = Shared::new(core, store, clock, metrics, &config);
+        shared.set_zones(zones);
         Ok(Self {
             agents,
             readers,

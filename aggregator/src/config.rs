@@ -75,6 +75,8 @@ pub struct Config {
     pub history_max_bytes: u64,
     /// How much room there is for what agents report.
     pub budget: Budget,
+    /// How many external peers of a service are told apart.
+    pub max_external_peers: usize,
     /// File with the rules of services and networks.
     pub rules: Option<PathBuf>,
     /// How long an edge without connections and gains stays in `/metrics`.
@@ -120,6 +122,9 @@ impl Config {
                 .get_or("history-max-bytes", "2GB")
                 .parse_with(values::history_bytes)?,
             budget: Budget::resolve(layers)?,
+            max_external_peers: layers
+                .get_or("max-external-peers", "100")
+                .parse_with(values::number_of_peers)?,
             rules: layers
                 .get("rules")
                 .map(|raw| raw.parse_with(values::readable_file))

@@ -21,8 +21,8 @@ use prost::Message;
 use proto::v1;
 use serde::{Deserialize, Serialize};
 use topology::{
-    AgentFacts, Config, ConnectError, Connection, Given, Graph, Incarnation, Node, NodeIx, Rules,
-    Snapshot, Stretch, Timestamp, View, Window, model::Tuple,
+    AgentFacts, Config, ConnectError, Connection, Explanation, Given, Graph, Id, Incarnation, Node,
+    NodeIx, Rules, Snapshot, Stretch, Timestamp, View, Window, model::Tuple,
 };
 
 pub(crate) use apply::Tally;
@@ -371,6 +371,20 @@ impl Core {
         (view.coverage.holes, view.coverage.holes_left_out) = core.graph.holes(known);
         drop(core);
         view.with_older(older, asked)
+    }
+
+    /// The graph between workloads on their hosts, over a window of time that is in memory.
+    pub(crate) fn view_finer(&mut self, window: Window, now: Timestamp) -> View {
+        self.record(&Entry::Tick, &[], now);
+        self.forget_workloads(now);
+        let view = self.graph.view_finer(window, now);
+        self.hand_over();
+        view
+    }
+
+    /// Why an edge is there, as far as that is in memory. Nothing that is counted changes with it.
+    pub fn explain(&mut self, edge: Id, now: Timestamp) -> Option<Explanation> {
+        self.graph.explain(edge, now)
     }
 
     /// Has steps that are over kept, as far as the journal has what they follow from: after a crash they would be

@@ -5,12 +5,13 @@
 //! - `problem` is how errors look,
 //! - `window` and `part` read what is asked for, `time`, `human` and `shapes` write what is told, `answer` reads the
 //!   graph,
-//! - the rest answers: `topology`, `diff`, `live`, `nodes`, `grafana`, `metrics`, `health`, and `openapi`, which
+//! - the rest answers: `topology`, `diff`, `explain`, `live`, `nodes`, `grafana`, `metrics`, `health`, and `openapi`, which
 //!   describes them.
 
 mod access;
 mod answer;
 mod diff;
+mod explain;
 mod grafana;
 mod health;
 mod human;

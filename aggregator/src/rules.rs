@@ -15,7 +15,7 @@ use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},
 };
-use topology::{Network, Rules, ServiceRule, model::WorkloadKind};
+use topology::{Network, Rules, ServiceRule, Zones, model::WorkloadKind};
 
 use crate::{config::ConfigError, state::Shared};
 
@@ -34,6 +34,7 @@ const MOST_BYTES: usize = 256;
 struct File {
     services: Vec<ServiceEntry>,
     networks: Vec<NetworkEntry>,
+    zones: Vec<ZoneEntry>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -64,29 +65,51 @@ struct NetworkEntry {
     name: String,
 }
 
-/// Reads the rules; none without a file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ZoneEntry {
+    node: String,
+    zone: String,
+}
+
+/// Reads the rules, and which hosts are in which zones; none without a file.
 ///
 /// # Errors
 /// When the file cannot be read or says something that makes no sense.
-pub fn read(path: Option<&Path>) -> Result<Rules, ConfigError> {
-    let Some(path) = path else { return Ok(Rules::default()) };
+pub fn read(path: Option<&Path>) -> Result<(Rules, Zones), ConfigError> {
+    let Some(path) = path else { return Ok(Default::default()) };
     let text = fs::read_to_string(path).map_err(|error| error.to_string());
     text.and_then(|text| parse(&text))
         .map_err(|reason| ConfigError::File { path: path.to_owned(), reason })
 }
 
-/// The rules that a file's text says, or in one line why it says none.
-pub fn parse(text: &str) -> Result<Rules, String> {
+/// What a file's text says, or in one line why it says nothing.
+pub fn parse(text: &str) -> Result<(Rules, Zones), String> {
     let file: File = toml::from_str(text).map_err(|error| crate::config::at_line(&error, text))?;
-    for (what, count) in [("services", file.services.len()), ("networks", file.networks.len())] {
+    for (what, count) in [
+        ("services", file.services.len()),
+        ("networks", file.networks.len()),
+        ("zones", file.zones.len()),
+    ] {
         if count > MOST {
             return Err(format!("{count} {what}; there may be {MOST}"));
         }
     }
-    Ok(Rules {
+    let rules = Rules {
         services: file.services.into_iter().map(service).collect::<Result<_, _>>()?,
         networks: file.networks.into_iter().map(network).collect::<Result<_, _>>()?,
-    })
+    };
+    let zones = file.zones.into_iter().map(zone).collect::<Result<_, _>>()?;
+    Ok((rules, Zones::new(zones)))
+}
+
+fn zone(ZoneEntry { node, zone }: ZoneEntry) -> Result<(String, String), String> {
+    fits(&node)?;
+    fits(&zone)?;
+    if zone.is_empty() {
+        return Err(format!("the zone of {node:?} has no name"));
+    }
+    Ok((node, zone))
 }
 
 fn service(entry: ServiceEntry) -> Result<ServiceRule, String> {
@@ -162,9 +185,10 @@ pub(crate) async fn keep(
         }
         known = now;
         match read(Some(&path)) {
-            Ok(rules) => {
+            Ok((rules, zones)) => {
                 let now = shared.now();
                 shared.core().set_rules(rules, now);
+                shared.set_zones(zones);
                 tracing::info!(file = %path.display(), "the rules have changed");
             }
             Err(error) => tracing::error!("the old rules hold: {error}"),
@@ -185,7 +209,7 @@ mod tests {
 
     #[test]
     fn rules_are_read() {
-        let rules = parse(
+        let (rules, zones) = parse(
             r#"
             [[services]]
             kind = "process"
@@ -201,6 +225,10 @@ mod tests {
             [[networks]]
             cidr = "2001:db8::1"
             name = "printer"
+
+            [[zones]]
+            node = "eu-1?-*"
+            zone = "eu-1"
             "#,
         )
         .unwrap();
@@ -208,7 +236,8 @@ mod tests {
         assert_eq!(rules.services[0].service_namespace.as_deref(), Some("money"));
         assert_eq!(rules.network("10.1.2.3".parse().unwrap()), Some("office"));
         assert_eq!(rules.network("2001:db8::1".parse().unwrap()), Some("printer"));
-        assert_eq!(parse("").unwrap(), Rules::default());
+        assert_eq!((zones.of("eu-1a-7"), zones.of("eu-2a-7")), (Some("eu-1"), None));
+        assert_eq!(parse("").unwrap(), Default::default());
     }
 
     #[test]
@@ -222,6 +251,8 @@ mod tests {
             "[[networks]]\ncidr = \"10.0.0.0/33\"\nname = \"a\"",
             "[[networks]]\ncidr = \"10.0.0/8\"\nname = \"a\"",
             "[[networks]]\ncidr = \"10.0.0.0/8\"\nname = \"a\\u0007\"",
+            "[[zones]]\nnode = \"a\"",
+            "[[zones]]\nnode = \"a\"\nzone = \"\"",
             &long,
         ] {
             let error = parse(text).unwrap_err();

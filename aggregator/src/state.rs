@@ -2,14 +2,14 @@
 
 use std::{
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use tokio::time::timeout;
-use topology::{Timestamp, View, Window};
+use topology::{Timestamp, View, Window, Zones};
 
 use crate::{
     clock::Clock,
@@ -37,6 +37,8 @@ pub struct Shared {
     pub(crate) streams: Streams,
     /// Whose turn it is to make an answer out of the whole graph.
     pub(crate) answers: Answers,
+    /// Which hosts are in which zones.
+    zones: Mutex<Arc<Zones>>,
     /// Whether `/metrics` has the `traces_service_graph_…` series.
     pub service_graph_metrics: bool,
     /// Nodes that are missed when they do not report.
@@ -62,6 +64,7 @@ impl Shared {
             answers: Answers::new(metrics.answers_cut.clone()),
             metrics,
             streams: Streams::default(),
+            zones: Mutex::default(),
             service_graph_metrics: config.service_graph_metrics,
             expected_nodes: config.expected_nodes.clone(),
             budget: config.budget,
@@ -108,6 +111,21 @@ impl Shared {
     /// read while nothing is held.
     pub fn view(&self, asked: Window, now: Timestamp) -> View {
         Core::view_all(&self.core, self.store.history(), asked, now)
+    }
+
+    /// The same with a node for each workload and host, as far back as memory goes.
+    pub(crate) fn view_finer(&self, asked: Window, now: Timestamp) -> View {
+        self.core().view_finer(asked, now)
+    }
+
+    /// Which hosts are in which zones.
+    pub(crate) fn zones(&self) -> Arc<Zones> {
+        Arc::clone(&self.zones.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Sets what [`zones`](Self::zones) says.
+    pub(crate) fn set_zones(&self, zones: Zones) {
+        *self.zones.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(zones);
     }
 
     /// Whether agents can connect and what was stored is back.

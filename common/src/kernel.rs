@@ -268,12 +268,13 @@ pub struct PortKey {
     pub reserved: [u8; 6],
 }
 
-/// Key of the map `fans`: who in a namespace reaches a server.
+/// Key of the map `fans`: who reaches a server from an address, be it in one namespace or, one after the other, in
+/// several.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FanKey {
-    /// Network namespace, by cookie.
-    pub netns_cookie: u64,
+    /// Of the client's address: see [`crate::address::client_scope`].
+    pub scope: u64,
     /// Address of the server.
     pub peer: [u8; 16],
     /// Port of the server, host order.

@@ -3,6 +3,7 @@
 //! a histogram, and the layout of the kernel maps.
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 
+pub mod address;
 pub mod counter;
 pub mod histogram;
 pub mod kernel;

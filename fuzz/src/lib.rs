@@ -36,6 +36,7 @@ pub const TARGETS: &[Target] = &[
     targets::columns::TARGET,
     targets::config_agent::TARGET,
     targets::config_aggregator::TARGET,
+    targets::conntrack::TARGET,
     targets::exposition::TARGET,
     targets::hints::TARGET,
     targets::history::TARGET,

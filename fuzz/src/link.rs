@@ -81,6 +81,7 @@ pub(crate) fn batches(node: u8) -> Vec<v1::Batch> {
         losses: [("halves_full".to_owned(), 3)].into(),
         addresses: vec![v1::NodeAddress { address: Some(address(1 + node)), network_namespace: 5 }],
         certificate_expires_unix_s: 2_000_000_000,
+        host_network_namespace: 5,
     };
     let listeners = v1::Listeners {
         complete: true,

@@ -3,6 +3,7 @@
 use aya_ebpf::bindings::BPF_NOEXIST;
 use common::{
     Counter,
+    address::client_scope,
     kernel::{
         FanKey, FanState, HalfKey, Loss, NO_SLOT, SHARED_SLOTS, Slot, SlotHint, role, sharing,
     },
@@ -70,24 +71,31 @@ fn take(key: &HalfKey, now: u64) -> u32 {
     };
     // SAFETY: a free slot belongs to whoever popped its number.
     unsafe { (*slot).key = *key };
+    if key.role == role::CLIENT {
+        // Before anybody can find the slot: another CPU may count a connection in it at once, whose tuple has to be
+        // kept if those of this owner are.
+        fan_out(key, number);
+    }
     if HALVES.insert(key, number, u64::from(BPF_NOEXIST)).is_err() {
         // Another CPU was first: use its slot, give this one back.
         // SAFETY: still ours.
-        unsafe { (*slot).key.role = 0 };
+        unsafe {
+            (*slot).key.role = 0;
+            (*slot).shared = 0;
+        }
         if FREE_SLOTS.push(number, 0).is_err() {
             hint::lost(Loss::HalvesFull);
         }
         // SAFETY: the number is copied at once.
-        return match unsafe { HALVES.get(key) } {
-            Some(number) => *number,
-            None => {
-                hint::lost(Loss::HalvesFull);
-                NO_SLOT
-            }
+        let Some(number) = unsafe { HALVES.get(key) }.copied() else {
+            hint::lost(Loss::HalvesFull);
+            return NO_SLOT;
         };
-    }
-    if key.role == role::CLIENT {
-        fan_out(key, number, slot);
+        if key.role == role::CLIENT {
+            // It is that slot that a newcomer has to mark.
+            fan_out(key, number);
+        }
+        return number;
     }
     hint::slot(number, slot, SlotHint::Used, now);
     number
@@ -138,19 +146,27 @@ fn fold(key: &HalfKey, now: u64) -> u32 {
 }
 
 /// Notes that a client reaches a server, and marks the slots of all who share it.
-#[inline(always)]
-fn fan_out(key: &HalfKey, number: u32, slot: *mut Slot) {
+#[inline(never)]
+fn fan_out(key: &HalfKey, number: u32) {
+    let Some(slot) = by_number(number) else {
+        return;
+    };
     let fan = FanKey {
-        netns_cookie: key.netns_cookie,
+        scope: client_scope(&key.local, key.netns_cookie),
         peer: key.peer,
         server_port: key.server_port,
         reserved: [0; 6],
     };
-    let Some(state) = FANS.get_ptr_mut(fan) else {
+    let mut found = FANS.get_ptr_mut(fan);
+    if found.is_none() {
         let first = FanState { owner: key.owner, slot: number, sharing: sharing::SINGLE };
-        // A race leaves two firsts of whom one is not marked: its connections then count as the
-        // other's when a server is shared, too. A full map evicts.
-        let _ = FANS.insert(fan, first, 0);
+        // Of two that come at once, one is the first. A full map evicts.
+        if FANS.insert(fan, first, u64::from(BPF_NOEXIST)).is_ok() {
+            return;
+        }
+        found = FANS.get_ptr_mut(fan);
+    }
+    let Some(state) = found else {
         return;
     };
     // SAFETY: map values; flags only ever go from 0 to 1.

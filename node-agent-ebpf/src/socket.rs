@@ -9,6 +9,7 @@ use aya_ebpf::{
 };
 use common::{
     Counter, HistogramKind,
+    address::is_loopback,
     kernel::{
         HalfKey, Loss, NO_CHUNK, NO_SLOT, PortKey, SlotHint, SocketState, TupleKey, phase, role,
         sharing,
@@ -215,23 +216,16 @@ pub fn establish(state: &mut SocketState, ends: &Ends, counter: Counter, now: u6
 
 #[inline(never)]
 fn remember_tuple(state: &SocketState, ends: &Ends) {
-    let loopback =
-        ends.local[15 - 3] == 127 && ends.local[10] == 0xff || is_v6_loopback(&ends.local);
     let key = TupleKey {
         client: ends.local,
         server: ends.peer,
-        netns_cookie: if loopback { state.netns_cookie } else { 0 },
+        netns_cookie: if is_loopback(&ends.local) { state.netns_cookie } else { 0 },
         client_port: ends.local_port,
         server_port: ends.peer_port,
         reserved: 0,
     };
     // An LRU map: never full.
     let _ = TUPLES.insert(key, state.owner, 0);
-}
-
-#[inline(always)]
-fn is_v6_loopback(address: &[u8; 16]) -> bool {
-    u128::from_be_bytes(*address) == 1
 }
 
 /// Adds to the slot what the connection moved since the last time.

@@ -6,9 +6,11 @@ use std::path::Path;
 use proto::{convert::WorkloadDefinition, v1};
 
 use crate::{
-    cgroup_fs,
+    addresses, cgroup_fs,
     config::{Config, Layers},
     kernel::{self, btf::KernelTypes},
+    nat::conntrack,
+    netlink::{Message, messages},
     owners,
     queue::fuzzing as spooled,
 };
@@ -33,6 +35,23 @@ pub fn types(data: &[u8]) {
         }
         let _ = (types.has_function(name), types.has_structure(name), types.has_enumerator(name));
     }
+}
+
+/// What the kernel answers when it is asked for connections and interfaces.
+pub fn connections(data: &[u8]) {
+    for message in messages(data) {
+        if let Message::Of(contents) = message {
+            let entry = conntrack::parse(contents);
+            assert!(entry.is_none_or(|entry| entry.before != entry.after), "not translated");
+            addresses::fuzzing(contents);
+        }
+    }
+}
+
+/// An answer as a kernel gave it.
+#[must_use]
+pub fn answer() -> Vec<u8> {
+    conntrack::answer()
 }
 
 /// Files of `/proc` and a cgroup's path. What a workload is called is to the aggregator's liking.

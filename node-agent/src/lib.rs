@@ -17,6 +17,8 @@ pub mod http;
 pub mod kernel;
 pub mod ledger;
 pub mod metrics;
+pub mod nat;
+mod netlink;
 mod netns;
 pub mod owners;
 pub mod privileges;

@@ -9,15 +9,19 @@ use caps::{CapSet, Capability, CapsHashSet, errors::CapsError};
 pub const USED: [(Capability, &str); 5] = [
     (Capability::CAP_BPF, "load programs"),
     (Capability::CAP_PERFMON, "attach to tracepoints"),
-    (Capability::CAP_NET_ADMIN, "attach to cgroups"),
+    (Capability::CAP_NET_ADMIN, "attach to cgroups, see through translated addresses"),
     (Capability::CAP_SYS_ADMIN, "enter network namespaces"),
     (Capability::CAP_SYS_PTRACE, "read the names of processes"),
 ];
 
 /// What looking alone takes: maps and iterators on kernels before 5.19 (where `SYS_ADMIN` is
-/// not held), the network namespaces of containers, and the processes of other users in `/proc`.
-pub const KEPT: [Capability; 3] =
-    [Capability::CAP_BPF, Capability::CAP_SYS_ADMIN, Capability::CAP_SYS_PTRACE];
+/// not held), connection tracking, the network namespaces of containers, and the processes of other users in `/proc`.
+pub const KEPT: [Capability; 4] = [
+    Capability::CAP_BPF,
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_SYS_ADMIN,
+    Capability::CAP_SYS_PTRACE,
+];
 
 /// The calling thread, and those it starts, can no longer gain privileges by executing a program.
 pub fn forbid_gaining() {
@@ -109,6 +113,10 @@ mod tests {
             with(&without(Capability::CAP_SYS_ADMIN), || (enter(), name())),
             with(&without(Capability::CAP_SYS_PTRACE), || (enter(), name())),
         );
+        let track = || crate::nat::probe().state == crate::source::ProgramState::Attached;
+        if with(&KEPT, track) {
+            assert!(!with(&without(Capability::CAP_NET_ADMIN), track));
+        }
         other.kill().unwrap();
         other.wait().unwrap();
         assert_eq!(outcome, ((true, true), (false, true), (true, false)));

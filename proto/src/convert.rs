@@ -7,12 +7,14 @@ mod address;
 mod definitions;
 mod hello;
 mod status;
+mod translation;
 
 pub use definitions::{
     ContainerName, HalfDefinition, ListenerChange, TupleAnswer, WorkloadDefinition,
 };
 pub use hello::Hello;
 pub use status::{HostHistogram, losses};
+pub use translation::Translation;
 
 use crate::{ConvertError, MAX_ID, MAX_STRING_BYTES};
 

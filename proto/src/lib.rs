@@ -22,7 +22,7 @@ pub use error::ConvertError;
 pub const PROTOCOL_VERSION: u32 = 1;
 
 /// What was added to it since; a peer of another one goes without.
-pub const PROTOCOL_MINOR: u32 = 1;
+pub const PROTOCOL_MINOR: u32 = 2;
 
 /// Which of the two is to be upgraded when they speak different versions of the protocol; `None` when they understand
 /// each other.
@@ -52,6 +52,9 @@ pub const MAX_LABELS: usize = 32;
 /// Ids of workloads, addresses and halves are below this: the receiver looks them up in
 /// arrays that grow to the largest id seen.
 pub const MAX_ID: u32 = 1 << 20;
+
+/// Most translations told of one half.
+pub const MAX_ENDS: usize = 256;
 
 /// Most connections asked for in one `Resolve`.
 pub const MAX_TUPLES: usize = 1024;

@@ -12,7 +12,9 @@ pub mod environment;
 pub mod error;
 pub mod fleet;
 pub mod lab;
+pub mod random;
 pub mod traffic;
 pub mod truth;
+pub mod worlds;
 
 pub use error::{Error, Result};

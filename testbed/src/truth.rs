@@ -82,26 +82,46 @@ pub fn truth(
     reports: &[(String, Report)],
     name_of: impl Fn(SocketAddr) -> String,
 ) -> Result<Truth> {
+    let told: Vec<_> = reports.iter().map(|(name, report)| (Some(name.as_str()), report)).collect();
+    truth_of(&told, name_of)
+}
+
+/// As [`truth`], of peers some of which have no name in the graph, because no agent is where they are: they are called by
+/// the address that the other end sees, and what they say among themselves is not seen.
+///
+/// # Errors
+/// As [`truth`].
+pub fn truth_of(
+    reports: &[(Option<&str>, &Report)],
+    name_of: impl Fn(SocketAddr) -> String,
+) -> Result<Truth> {
     let mut edges = Truth::new();
-    let mut servers = servers_by_tuple(reports)?;
+    let mut servers = Servers::of(reports)?;
     for (client, report) in reports {
+        let called = client.unwrap_or("outside");
         for end in report.connections.iter().filter(|end| end.side == Side::Client) {
-            let tuple = Tuple::of(end, report.namespace);
             let (server, other) = servers
-                .get_mut(&tuple)
-                .and_then(Vec::pop)
-                .ok_or_else(|| wrong(client, &format!("nobody accepted {end:?}")))?;
-            let edge = edge(&mut edges, client, server, end.peer.port());
-            add(edge, end, other).map_err(|reason| wrong(client, &reason))?;
+                .take(end, report.namespace)
+                .ok_or_else(|| wrong(called, &format!("nobody accepted {end:?}")))?;
+            let name = match (client, server) {
+                (None, None) => continue,
+                // The server's own port: the client may have asked for another, which was translated.
+                (Some(client), Some(server)) => edge_name(client, server, other.local.port()),
+                (Some(client), None) => edge_name(client, &address(end), end.peer.port()),
+                (None, Some(server)) => edge_name(&address(other), server, other.local.port()),
+            };
+            let edge = edges.entry(name).or_default();
+            add(edge, end, other).map_err(|reason| wrong(called, &reason))?;
         }
-        for failure in &report.failures {
-            let name = name_of(failure.target);
-            let edge = edge(&mut edges, client, &name, failure.target.port());
-            *edge.failed.entry(failure.reason).or_default() += 1;
+        for failure in client.map(|_| &report.failures).into_iter().flatten() {
+            let name = edge_name(called, &name_of(failure.target), failure.target.port());
+            *edges.entry(name).or_default().failed.entry(failure.reason).or_default() += 1;
         }
     }
-    match servers.into_values().flatten().next() {
-        Some((server, end)) => Err(wrong(server, &format!("accepted from nobody: {end:?}"))),
+    match servers.left() {
+        Some((server, end)) => {
+            Err(wrong(server.unwrap_or("outside"), &format!("accepted from nobody: {end:?}")))
+        }
         None => Ok(edges),
     }
 }
@@ -150,26 +170,57 @@ impl Tuple {
     }
 }
 
-/// Server ends by addresses. A port that was used again gives several, told apart by nothing
-/// but their order, which is the same on both sides: the first is popped first.
-type Servers<'a> = HashMap<Tuple, Vec<(&'a str, &'a Connection)>>;
+/// A server's end of a connection, with the name of the server.
+type Accepted<'a> = (Option<&'a str>, &'a Connection);
 
-fn servers_by_tuple(reports: &[(String, Report)]) -> Result<Servers<'_>> {
-    let mut servers = Servers::new();
-    for (name, report) in reports {
-        if report.unrecorded > 0 {
-            return Err(wrong(name, "counted more than it could record"));
-        }
-        for end in report.connections.iter().rev().filter(|end| end.side == Side::Server) {
-            servers.entry(Tuple::of(end, report.namespace)).or_default().push((name, end));
-        }
-    }
-    Ok(servers)
+/// What servers accepted.
+#[derive(Default)]
+struct Servers<'a> {
+    /// By what the client calls it.
+    by_token: HashMap<u64, Accepted<'a>>,
+    /// Those of which the client has said nothing yet, by addresses. A port that was used again gives several, told apart
+    /// by nothing but their order, which is the same on both sides: the first is popped first.
+    by_tuple: HashMap<Tuple, Vec<Accepted<'a>>>,
 }
 
-fn edge<'a>(edges: &'a mut Truth, client: &str, server: &str, port: u16) -> &'a mut EdgeCount {
-    let name = EdgeName { client: client.into(), server: server.into(), port };
-    edges.entry(name).or_default()
+impl<'a> Servers<'a> {
+    fn of(reports: &[(Option<&'a str>, &'a Report)]) -> Result<Self> {
+        let mut servers = Self::default();
+        for (name, report) in reports {
+            if report.unrecorded > 0 {
+                return Err(wrong(name.unwrap_or("outside"), "counted more than it could record"));
+            }
+            for end in report.connections.iter().rev().filter(|end| end.side == Side::Server) {
+                if end.token == 0 {
+                    let tuple = Tuple::of(end, report.namespace);
+                    servers.by_tuple.entry(tuple).or_default().push((*name, end));
+                } else if servers.by_token.insert(end.token, (*name, end)).is_some() {
+                    return Err(wrong(name.unwrap_or("outside"), "two connections of one name"));
+                }
+            }
+        }
+        Ok(servers)
+    }
+
+    /// The other end of a client's connection.
+    fn take(&mut self, end: &Connection, namespace: u64) -> Option<Accepted<'a>> {
+        let by_tuple = || self.by_tuple.get_mut(&Tuple::of(end, namespace)).and_then(Vec::pop);
+        self.by_token.remove(&end.token).or_else(by_tuple)
+    }
+
+    /// One that no client has opened.
+    fn left(self) -> Option<Accepted<'a>> {
+        self.by_tuple.into_values().flatten().chain(self.by_token.into_values()).next()
+    }
+}
+
+fn edge_name(client: &str, server: &str, port: u16) -> EdgeName {
+    EdgeName { client: client.into(), server: server.into(), port }
+}
+
+/// The other end, as this one sees it.
+fn address(end: &Connection) -> String {
+    end.peer.ip().to_string()
 }
 
 fn add(

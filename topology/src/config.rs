@@ -31,6 +31,9 @@ pub struct Config {
     pub node_memory: Duration,
     /// Nodes that are expected whether they were ever seen or not.
     pub expected_nodes: Vec<String>,
+    /// How many external peers of a service are told apart; those that the user has named always are. Beyond it, they
+    /// are one.
+    pub max_external_peers: usize,
     /// How many halves there may be. One more is counted together with others of its workload; none is refused.
     /// A node never gets more than about half of them, so that others have room, too.
     pub max_halves: usize,
@@ -53,6 +56,7 @@ impl Default for Config {
             node_return: Duration::from_secs(60),
             node_memory: Duration::from_secs(24 * 3600),
             expected_nodes: Vec::new(),
+            max_external_peers: 100,
             max_halves: 1_000_000,
             max_series: 100_000,
         }

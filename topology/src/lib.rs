@@ -53,6 +53,8 @@ pub use nodes::{
 pub use show::{
     coverage::Coverage,
     diff::{ChangeKind, EdgeChange, Reason, Subject, Thresholds, diff, nodes_of},
+    explain::{Difference, Explanation, Meeting, SeenOn, Spot},
+    group::Grouping,
     older::Older,
     published::Published,
     rank::Rank,
@@ -61,5 +63,7 @@ pub use show::{
     step::{EndedStep, Given, GivenSteps, StepEdge},
     view::{SeenBy, View, ViewEdge, ViewNode},
 };
+pub use who::basis::Basis;
 pub use who::rules::{Network, Rules, ServiceRule};
 pub use who::services::{WORKLOAD_BYTES, WorkloadIx};
+pub use who::zones::Zones;

@@ -25,6 +25,12 @@ pub enum WorkloadKind {
     External,
     /// What was folded together to keep an answer small.
     Other,
+    /// All services of a namespace, in an answer that is grouped so.
+    Namespace,
+    /// All workloads of a host, in an answer that is grouped so.
+    Node,
+    /// All workloads of a zone, in an answer that is grouped so.
+    Zone,
 }
 
 impl WorkloadKind {
@@ -39,6 +45,9 @@ impl WorkloadKind {
             WorkloadKind::Host => "host",
             WorkloadKind::External => "external",
             WorkloadKind::Other => "other",
+            WorkloadKind::Namespace => "namespace",
+            WorkloadKind::Node => "node",
+            WorkloadKind::Zone => "zone",
         }
     }
 }
@@ -126,6 +135,17 @@ impl<W> HalfKey<W> {
     pub const fn is_folded(&self) -> bool {
         self.server_port == 0 && self.peer.ip.is_unspecified() && self.local.ip.is_unspecified()
     }
+}
+
+/// What a translation makes of a half's ends: what the other end of its connections sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Ends {
+    /// The client's address.
+    pub client: Address,
+    /// The server's address.
+    pub server: Address,
+    /// The server's port.
+    pub server_port: u16,
 }
 
 /// A listening socket.

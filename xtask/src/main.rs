@@ -15,6 +15,7 @@ mod process;
 mod sbom;
 mod terminal;
 mod test;
+mod truth;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Fuzz(options) => fuzz::run_all(&options),
         Command::Kill(options) => kill::run_all(&options),
         Command::Soak(options) => load::soak(&options),
+        Command::Truth(options) => truth::run_all(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

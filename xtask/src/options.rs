@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use testbed::worlds::Feature;
+
 use crate::matrix;
 
 /// Recurring commands of the Weft repository.
@@ -44,6 +46,9 @@ pub enum Command {
     Fuzz(Fuzz),
     /// Let a simulated fleet come and go for long: memory and file descriptors stay flat.
     Soak(Soak),
+    /// Play random worlds with real agents and real traffic: the graph must be the truth, every edge and every count
+    /// (needs root).
+    Truth(Truth),
 }
 
 /// Options of the demo.
@@ -173,6 +178,26 @@ pub struct Soak {
     /// Another fleet, and other moments.
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+}
+
+/// Options of the truth test.
+#[derive(Debug, Args)]
+pub struct Truth {
+    /// How many worlds, one after the other; 20 unless one seed is named.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub seeds: Option<u64>,
+    /// The seed of the first one, 1 unless named.
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+    /// Leave these things out of the worlds: loopback, shared, reuse, short, external, failures, kept, bridges, dnat, snat.
+    #[arg(long, value_name = "FEATURE", value_delimiter = ',')]
+    pub without: Vec<Feature>,
+    /// Have these things in them, too, although they are not yet told truly.
+    #[arg(long, value_name = "FEATURE", value_delimiter = ',')]
+    pub with: Vec<Feature>,
+    /// Leave what is known of worlds that came out wrong there.
+    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "target/truth")]
+    pub keep: Option<PathBuf>,
 }
 
 /// Options of the storm.

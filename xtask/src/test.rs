@@ -1,5 +1,7 @@
 //! `cargo xtask test`: every test there is, and a loud word about those that cannot run.
 
+mod readers;
+
 use anyhow::{Result, bail};
 use testbed::{binaries, environment};
 
@@ -24,9 +26,10 @@ pub fn run_all(options: &Test) -> Result<()> {
     // The end-to-end tests start the real programs.
     run(cargo().args(["build", "--workspace", "--bins"]))?;
     let bins = target_folder().join("debug");
+    let readers = readers::fetch()?;
     let test = |args: &[&str]| {
         let mut command = cargo();
-        command.args(args).env(binaries::BIN_DIR, &bins);
+        command.args(args).env(binaries::BIN_DIR, &bins).envs(readers.iter().cloned());
         command.args(options.filter.as_slice());
         run(&mut command)
     };

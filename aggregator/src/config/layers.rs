@@ -46,6 +46,9 @@ pub struct Flags {
     /// How much memory what agents report may take; what is beyond counts for `other` [default: 4GB]
     #[arg(long, value_name = "SIZE")]
     pub max_memory_bytes: Option<String>,
+    /// How many peers of a service that no agent covers are told apart; the others are one, `external` [default: 100]
+    #[arg(long, value_name = "NUMBER")]
+    pub max_external_peers: Option<String>,
     /// How fast one agent's reports are read; more wait in the agent [default: 32MB]
     #[arg(long, value_name = "SIZE")]
     pub stream_bytes_per_second: Option<String>,
@@ -236,6 +239,7 @@ impl Flags {
             "data-dir" => &self.data_dir,
             "history-max-bytes" => &self.history_max_bytes,
             "max-series" => &self.max_series,
+            "max-external-peers" => &self.max_external_peers,
             "max-memory-bytes" => &self.max_memory_bytes,
             "stream-bytes-per-second" => &self.stream_bytes_per_second,
             "rules" => &self.rules,

@@ -55,6 +55,11 @@ pub(super) fn number_of_series(text: &str) -> Result<usize, String> {
     number.ok_or_else(|| format!("`{text}` is not a number of series from 100 to 10000000"))
 }
 
+pub(super) fn number_of_peers(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| *number <= 1_000_000);
+    number.ok_or_else(|| format!("`{text}` is not a number of peers from 0 to 1000000"))
+}
+
 /// Bytes a second.
 pub(super) fn rate(text: &str) -> Result<u64, String> {
     match bytes(text)? {

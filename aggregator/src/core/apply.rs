@@ -1,7 +1,10 @@
 //! Adding a batch to the graph. A record costs an array look-up and a few additions.
 
 use common::{Counter, HistogramKind};
-use proto::columns::{Record, Records};
+use proto::{
+    columns::{Record, Records},
+    convert::Translation,
+};
 use topology::{
     DefineError, Gained, Graph, HalfIx, LateBatch, NodeIx, Telling, Timestamp, WorkloadIx,
     model::{HalfKey, Listener},
@@ -92,6 +95,16 @@ impl Applier<'_> {
                 Part::Names(names) => {
                     let names = names.into_iter().map(|named| (named.container, named.called));
                     self.graph.name_containers(self.node, names);
+                }
+                // What replayed batches have told of halves is known.
+                Part::Translations(_) if replayed => {}
+                Part::Translations(translations) => {
+                    for Translation { half, ends } in translations {
+                        match self.tables.halves.get(half) {
+                            Some(half) => self.graph.add_translations(half, ends, self.now),
+                            None => self.tally.undefined += 1,
+                        }
+                    }
                 }
                 Part::Owners(answers) => {
                     for answer in answers {
@@ -266,6 +279,7 @@ impl Applier<'_> {
         let expires = Some(self.certificate_expires_unix_s);
         self.graph.set_status(self.node, status.programs, expires);
         self.graph.set_addresses(self.node, status.addresses);
+        self.graph.set_host_namespace(self.node, status.host_namespace);
         for (cause, count) in status.losses {
             self.graph.set_loss(self.node, &cause, count);
         }

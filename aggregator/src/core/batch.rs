@@ -8,7 +8,7 @@ use proto::{
     ConvertError,
     columns::{DecodeError, Records},
     convert::{
-        ContainerName, HalfDefinition, HostHistogram, ListenerChange, TupleAnswer,
+        ContainerName, HalfDefinition, HostHistogram, ListenerChange, Translation, TupleAnswer,
         WorkloadDefinition, losses,
     },
     v1,
@@ -42,6 +42,7 @@ pub(super) enum Part {
     Signals(Vec<HostHistogram>),
     Owners(Vec<TupleAnswer>),
     Names(Vec<ContainerName>),
+    Translations(Vec<Translation>),
 }
 
 pub(super) struct Definitions {
@@ -55,6 +56,8 @@ pub(super) struct Status {
     pub(super) programs: Vec<Program>,
     pub(super) losses: Vec<(String, u64)>,
     pub(super) addresses: Vec<NodeAddress>,
+    /// Cookie of the host's own network namespace.
+    pub(super) host_namespace: Option<u64>,
 }
 
 /// A batch, ready to be added to the graph.
@@ -122,6 +125,10 @@ impl Prepared {
                 let wire: v1::ContainerNames = parse(kind, payload)?;
                 Part::Names(self.keep(wire.names, ContainerName::try_from))
             }
+            Some(Kind::Translations) => {
+                let wire: v1::Translations = parse(kind, payload)?;
+                Part::Translations(self.keep(wire.translations, Translation::try_from))
+            }
             Some(Kind::TupleOwners) => {
                 let wire: v1::TupleOwners = parse(kind, payload)?;
                 Part::Owners(self.keep(wire.owners, TupleAnswer::try_from))
@@ -153,6 +160,7 @@ impl Prepared {
             programs: self.keep(wire.programs, Program::try_from),
             losses: self.keep([wire.losses], losses).pop().unwrap_or_default(),
             addresses: self.keep(wire.addresses, NodeAddress::try_from),
+            host_namespace: Some(wire.host_network_namespace).filter(|cookie| *cookie != 0),
         })
     }
 

@@ -10,7 +10,10 @@
 use common::histogram::{FIRST_SCHEMA_INDEX, bound_seconds};
 use topology::Histogram;
 
-use super::rows::{Family, Row, Rows, Values};
+use super::{
+    buckets::{Classic, Exponents},
+    rows::{Family, Row, Rows, Values},
+};
 
 /// What a scraper asks for that can read this.
 pub(crate) const MEDIA_TYPE: &str = "application/vnd.google.protobuf; \
@@ -99,7 +102,7 @@ pub(super) fn head<R: Row>(
     let kind = match family.values {
         Values::Counters(_) => kind::COUNTER,
         Values::Gauge(_) => kind::GAUGE,
-        Values::Histogram(..) => kind::HISTOGRAM,
+        Values::Histogram(..) | Values::Classic(..) => kind::HISTOGRAM,
     };
     let mut head = Wire::default();
     begin(family.name, family.help, kind, &mut head);
@@ -146,6 +149,29 @@ pub(super) fn row<R: Row>(family: &Family<R>, row: &R, scratch: &mut Scratch, ou
             let Scratch { labels, value, metric, .. } = &mut *scratch;
             put(labels, 7, value, metric, out);
         }
+        Values::Classic(of, exponents) => {
+            classic(&Classic::of(of(row), exponents), exponents, scratch);
+            let Scratch { labels, value, metric, .. } = &mut *scratch;
+            put(labels, 7, value, metric, out);
+        }
+    }
+}
+
+/// Leaves a classic histogram as the value.
+fn classic(
+    classic: &Classic,
+    exponents: &Exponents,
+    Scratch { label: bucket, value, .. }: &mut Scratch,
+) {
+    let bounds = exponents.iter().map(|exponent| f64::exp2(f64::from(*exponent)));
+    value.0.clear();
+    value.number(1, classic.cumulative.last().copied().unwrap_or(0));
+    value.double(2, classic.sum_seconds);
+    for (bound, count) in bounds.chain([f64::INFINITY]).zip(classic.cumulative) {
+        bucket.0.clear();
+        bucket.number(1, count);
+        bucket.double(2, bound);
+        value.bytes(3, &bucket.0);
     }
 }
 

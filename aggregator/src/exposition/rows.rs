@@ -19,6 +19,8 @@ pub(super) enum Values<R: 'static> {
     Gauge(fn(&R) -> u64),
     /// A histogram, and the bounds that it has as a classic one.
     Histogram(fn(&R) -> &Histogram, &'static Exponents),
+    /// A histogram that is a classic one in either format: those who ask for it know no other.
+    Classic(fn(&R) -> &Histogram, &'static Exponents),
 }
 
 /// One counter of a row.

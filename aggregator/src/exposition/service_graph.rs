@@ -1,6 +1,7 @@
 //! `traces_service_graph_…`: the names under which tracing systems publish service graphs, so that
 //! Grafana's service map works on them. A *request* is a connection attempt, as long as
-//! only TCP is known.
+//! only TCP is known. Its queries are for `…_sum` and `…_bucket`, which native histograms lack, so these are classic
+//! for whoever asks.
 
 use std::collections::BTreeMap;
 
@@ -94,11 +95,11 @@ pub(super) const FAMILIES: &[Family<PairRow>] = &[
     Family {
         name: "traces_service_graph_request_server_seconds",
         help: "Lifetimes of connections between two services.",
-        values: Values::Histogram(|row| &row.lifetime, &LIFETIME),
+        values: Values::Classic(|row| &row.lifetime, &LIFETIME),
     },
     Family {
         name: "traces_service_graph_request_client_seconds",
         help: "Times to establish connections between two services.",
-        values: Values::Histogram(|row| &row.connect, &CONNECT),
+        values: Values::Classic(|row| &row.connect, &CONNECT),
     },
 ];

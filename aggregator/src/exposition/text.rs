@@ -26,7 +26,7 @@ pub(super) fn begin<R>(family: &Family<R>, out: &mut String) {
     let kind = match family.values {
         Values::Counters(_) => "counter",
         Values::Gauge(_) => "gauge",
-        Values::Histogram(..) => "histogram",
+        Values::Histogram(..) | Values::Classic(..) => "histogram",
     };
     head(out, family.name, kind, family.help);
 }
@@ -47,7 +47,7 @@ pub(super) fn row<R: Row>(family: &Family<R>, row: &R, scratch: &mut String, out
             }
         }
         Values::Gauge(value) => count(out, family.name, scratch, value(row)),
-        Values::Histogram(of, exponents) => {
+        Values::Histogram(of, exponents) | Values::Classic(of, exponents) => {
             let classic = Classic::of(of(row), exponents);
             histogram(out, family.name, scratch, &classic, exponents);
         }

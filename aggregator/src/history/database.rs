@@ -248,6 +248,7 @@ impl Database {
                 server_port: edge.server_port,
                 protocol: PROTOCOL,
                 seen_by: SeenBy::of(seen),
+                resolved_by: seen.by,
                 pending: false,
                 connections_open,
                 totals,

@@ -63,7 +63,7 @@ pub(crate) fn rows() -> Vec<Vec<u8>> {
     totals.add(Measure::Connections, 3);
     totals.add_bucket(HistogramKind::Rtt, 40, 2);
     totals.add_bucket(HistogramKind::Rtt, 300, 1);
-    let seen = Seen { client: true, server: false };
+    let seen = Seen { client: true, server: false, by: topology::Basis::Address };
     let entries = [1, 2, 70_000].map(|number| (number, &totals, seen, u64::from(number % 2)));
     let to = Timestamp::from_unix_ns(10_000_000_000);
     let step = pack(to, Lost::default(), entries.into_iter());

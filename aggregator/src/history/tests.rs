@@ -41,7 +41,7 @@ fn edge(server: &str, bytes: u64, open: u64) -> StepEdge {
         source,
         target,
         server_port: 80,
-        seen: Seen { client: true, server: false },
+        seen: Seen { client: true, server: false, by: topology::Basis::Address },
         connections_open: open,
         totals,
     }

@@ -20,7 +20,6 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, interval},
 };
-use topology::{View, Window};
 
 use super::problem::Problem;
 use crate::state::Shared;
@@ -147,15 +146,6 @@ pub(super) async fn blocking<T: Send + 'static>(
     let turn = shared.answers.turn().await;
     let made = tokio::task::spawn_blocking(move || (make(&shared), turn));
     made.await.map_err(|_| Problem::internal("the graph could not be read"))
-}
-
-/// A document made of the graph over a window.
-pub(super) async fn document<T: Serialize>(
-    shared: Arc<Shared>,
-    window: Window,
-    make: impl FnOnce(View) -> T + Send + 'static,
-) -> Result<Response, Problem> {
-    json(shared, move |shared| make(shared.view(window, shared.now()))).await
 }
 
 /// A document, made where that may block; a large one keeps its turn until it is taken.

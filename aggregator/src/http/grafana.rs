@@ -81,7 +81,7 @@ pub(super) async fn data(
 ) -> Result<Response, Problem> {
     let window = window.window(shared.now())?;
     let part = Part::of(&part, grant, Some(DEFAULT_LIMIT))?;
-    answer::document(shared, window, move |view| frames(part.take(view))).await
+    answer::json(shared, move |shared| frames(part.view(shared, window))).await
 }
 
 fn frames(view: View) -> Data {

@@ -100,7 +100,7 @@ pub(super) async fn stream(
     Extension(live): Extension<Arc<Live>>,
     Query(part): Query<PartQuery>,
 ) -> Result<Response, Problem> {
-    let part = Part::of(&part, grant, Some(DEFAULT_LIMIT))?;
+    let part = Part::of_services(&part, grant, Some(DEFAULT_LIMIT))?;
     let place = Arc::clone(&live.places).try_acquire_owned();
     let place = place.map_err(|_| Problem::busy("too many readers of the stream; try again"))?;
     let (events, taken) = mpsc::channel(1);
@@ -175,8 +175,8 @@ impl Teller {
             let Ok(look) = self.live.after(seen, &self.shared).await else { return };
             seen = look.number;
             let (part, before) = (Arc::clone(&self.part), told.clone());
-            let made = answer::blocking(Arc::clone(&self.shared), move |_| {
-                let view = part.take(View::clone(&look.view));
+            let made = answer::blocking(Arc::clone(&self.shared), move |shared| {
+                let view = part.take(View::clone(&look.view), &shared.zones());
                 (event(before.as_deref(), &view), Arc::new(view))
             });
             let Ok(((event, view), _turn)) = made.await else { return };

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use topology::{Focus, Id, Rank, Selection, View};
+use topology::{Focus, Grouping, Id, Rank, Selection, View, Window, Zones};
 use utoipa::IntoParams;
 
 use super::{problem::Problem, restrict::restrict};
-use crate::config::Grant;
+use crate::{config::Grant, state::Shared};
 
 /// Most nodes of an answer that is asked for with a limit.
 const MAX_LIMIT: usize = 5000;
@@ -30,6 +30,11 @@ pub(super) struct PartQuery {
     node: Option<String>,
     /// Only services whose name contains this, in whatever case, and whom they talk to.
     q: Option<String>,
+    /// What the nodes of the answer are: services, or all of a `namespace`, `node` (a host) or `zone` as one; or each
+    /// `workload` on each host for itself. `node`, `zone` and `workload` go back for some minutes only:
+    /// `coverage.history_from` says how far. What was asked for above is looked for before, what is below after.
+    #[param(inline, value_type = Option<GroupBy>)]
+    group_by: Option<String>,
     /// Only edges that moved at least so many payload bytes per second, over the window.
     #[param(value_type = Option<f64>, minimum = 0)]
     min_rate: Option<String>,
@@ -46,6 +51,18 @@ pub(super) struct PartQuery {
     /// Keeps so many services, the highest ones, and folds the rest into one of kind `other`; totals stay.
     #[param(value_type = Option<u16>, minimum = 1, maximum = 5000)]
     limit: Option<String>,
+}
+
+/// The values of `group_by`, for the description of the API.
+#[derive(utoipa::ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "only described")]
+enum GroupBy {
+    Service,
+    Namespace,
+    Node,
+    Zone,
+    Workload,
 }
 
 /// The values of `sort`, for the description of the API.
@@ -111,9 +128,24 @@ impl PartQuery {
         }
     }
 
+    fn grouping(&self) -> Result<Grouping, Problem> {
+        match self.group_by.as_deref() {
+            None | Some("service") => Ok(Grouping::Service),
+            Some("namespace") => Ok(Grouping::Namespace),
+            Some("node") => Ok(Grouping::Node),
+            Some("zone") => Ok(Grouping::Zone),
+            Some("workload") => Ok(Grouping::Workload),
+            Some(text) => Err(Problem::bad_request(format!(
+                "group_by: {text:?} is not one of service, namespace, node, zone, workload"
+            ))),
+        }
+    }
+
     /// What of it can be compared over time: a part whose edges do not come and go with their numbers.
     pub(super) fn diffable(&self) -> Result<Selection, Problem> {
-        for (name, text) in [("min_rate", &self.min_rate), ("sort", &self.sort)] {
+        for (name, text) in
+            [("min_rate", &self.min_rate), ("sort", &self.sort), ("group_by", &self.group_by)]
+        {
             if text.is_some() {
                 return Err(Problem::bad_request(format!("{name} does not go with a diff")));
             }
@@ -145,7 +177,11 @@ pub(super) fn number<T: std::str::FromStr>(
 /// A part of the graph.
 pub(super) struct Part {
     grant: Arc<Grant>,
+    /// Of services.
     selection: Selection,
+    grouping: Grouping,
+    /// Of what is shown.
+    shown: Selection,
     rank: Option<Rank>,
     limit: Option<usize>,
 }
@@ -157,17 +193,51 @@ impl Part {
         grant: Arc<Grant>,
         limit: Option<usize>,
     ) -> Result<Self, Problem> {
+        let (mut selection, grouping) = (query.selection()?, query.grouping()?);
+        let mut shown = Selection::default();
+        if grouping != Grouping::Service {
+            shown.min_bytes_per_second = selection.min_bytes_per_second.take();
+            shown.focus = selection.focus.take();
+        }
         Ok(Self {
             grant,
-            selection: query.selection()?,
+            selection,
+            grouping,
+            shown,
             rank: query.rank()?,
             limit: query.limit()?.or(limit),
         })
     }
 
+    /// The same of a stream of changes, which has services alone to go by.
+    pub(super) fn of_services(
+        query: &PartQuery,
+        grant: Arc<Grant>,
+        limit: Option<usize>,
+    ) -> Result<Self, Problem> {
+        let part = Self::of(query, grant, limit)?;
+        if part.grouping.is_finer() {
+            let detail = "group_by: a stream has services and namespaces only";
+            return Err(Problem::bad_request(detail));
+        }
+        Ok(part)
+    }
+
+    /// The part of the graph over a window, as of now.
+    pub(super) fn view(&self, shared: &Shared, window: Window) -> View {
+        let now = shared.now();
+        let view = if self.grouping.is_finer() {
+            shared.view_finer(window, now)
+        } else {
+            shared.view(window, now)
+        };
+        self.take(view, &shared.zones())
+    }
+
     /// Leaves out the rest.
-    pub(super) fn take(&self, view: View) -> View {
-        let mut view = restrict(view, &self.grant).select(&self.selection);
+    pub(super) fn take(&self, view: View, zones: &Zones) -> View {
+        let view = restrict(view, &self.grant).select(&self.selection);
+        let mut view = view.group(self.grouping, zones).select(&self.shown);
         if let Some(limit) = self.limit {
             view = view.fold(limit, self.rank.unwrap_or_default());
         }
@@ -202,6 +272,8 @@ mod tests {
             ("focus", "shop"),
             ("depth", "1"),
             ("sort", "name"),
+            ("group_by", "port"),
+            ("group_by", ""),
             ("limit", "0"),
             ("limit", "5001"),
             ("limit", "many"),
@@ -221,7 +293,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_a_part_or_an_error(
-            name in "namespace|node|q|min_rate|focus|depth|sort|limit",
+            name in "namespace|node|q|group_by|min_rate|focus|depth|sort|limit",
             text: String,
         ) {
             let _ = Part::of(&query(&name, &text), everything(), None);

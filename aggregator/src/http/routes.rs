@@ -22,7 +22,7 @@ use utoipa_axum::{
 
 use super::{
     access::{Door, Guard, guard},
-    diff, grafana, health,
+    diff, explain, grafana, health,
     live::{self, Live},
     metrics, nodes, openapi,
     problem::{self, Problem},
@@ -60,6 +60,7 @@ pub(crate) fn router(shared: Arc<Shared>, access: &HttpAccess, live: Live) -> Ro
     let parts = OpenApiRouter::new()
         .routes(routes!(topology::topology))
         .routes(routes!(diff::topology_diff))
+        .routes(routes!(explain::explain))
         .routes(routes!(live::stream))
         .routes(routes!(grafana::fields))
         .routes(routes!(grafana::data))

@@ -68,7 +68,11 @@ pub(super) struct EdgeJson {
     pub(super) target: String,
     pub(super) server_port: u16,
     pub(super) protocol: &'static str,
+    /// Which sides reported it: `client`, `server` or `both`.
     pub(super) seen_by: &'static str,
+    /// By what its ends are known, best first: `both_halves`, `listener`, `served`, `nat`, `workload_address`,
+    /// `host_address`, `cidr`, `address`, `folded`; `unknown` where that was not kept.
+    pub(super) resolved_by: &'static str,
     pub(super) pending: bool,
     pub(super) bytes_to_server: u64,
     pub(super) bytes_to_client: u64,
@@ -172,6 +176,7 @@ impl From<&ViewEdge> for EdgeJson {
             server_port: edge.server_port,
             protocol: edge.protocol,
             seen_by: edge.seen_by.name(),
+            resolved_by: edge.resolved_by.name(),
             pending: edge.pending,
             bytes_to_server: get(Measure::BytesToServer),
             bytes_to_client: get(Measure::BytesToClient),

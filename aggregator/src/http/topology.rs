@@ -49,7 +49,7 @@ pub(super) async fn topology(
 ) -> Result<Response, Problem> {
     let window = window.window(shared.now())?;
     let part = Part::of(&part, grant, None)?;
-    answer::document(shared, window, move |view| Topology::from(part.take(view))).await
+    answer::json(shared, move |shared| Topology::from(part.view(shared, window))).await
 }
 
 impl From<View> for Topology {

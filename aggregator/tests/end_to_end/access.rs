@@ -171,6 +171,33 @@ async fn a_restricted_token_sees_its_namespaces_and_their_other_ends() {
         assert_eq!(names("all", path).await, (all, 2), "{path}");
         let some = BTreeSet::from(["10.0.0.2", "web"].map(str::to_owned));
         assert_eq!(names("some", path).await, (some, 1), "{path}");
+        let path = format!("{path}?group_by=workload");
+        assert_eq!(names("some", &path).await.1, 1, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restricted_token_is_told_why_of_its_own_edges_only() {
+    let (fleet, _agent) = guarded().await;
+    let get = async |token: &str, path: &str| {
+        let header = format!("Authorization: Bearer {token}\r\n");
+        let (status, _, body) = ask(&fleet, tls(&fleet, None), path, &header).await.unwrap();
+        (status, serde_json::from_str::<Value>(&body).unwrap())
+    };
+    let (_, all) = get("all", "/api/v1/topology").await;
+    let (_, some) = get("some", "/api/v1/topology").await;
+    let own = &some["edges"][0]["id"];
+    for edge in all["edges"].as_array().unwrap() {
+        let path = format!("/api/v1/edges/{}/explain", edge["id"].as_str().unwrap());
+        assert_eq!(get("all", &path).await.1["meetings"][0]["server"]["address"], "10.0.0.2");
+        let (status, why) = get("some", &path).await;
+        if edge["id"] != *own {
+            assert_eq!(status, 404);
+            continue;
+        }
+        assert_eq!((status, &why["hosts"][0]["host"]), (200, &"a".into()));
+        let meeting = &why["meetings"][0];
+        assert!(meeting["client"]["address"].is_string() && meeting["server"].is_null(), "{why}");
     }
 }
 

@@ -15,7 +15,7 @@ use tokio_stream::StreamExt;
 use crate::{
     agent::Agent,
     fleet::{Fleet, PATIENCE, eventually},
-    reports::{client, columns, status},
+    reports::{client, columns, server, status},
 };
 
 const EDGE: &[(Counter, u64)] = &[(Counter::Connections, 3), (Counter::BytesSent, 1000)];
@@ -39,7 +39,15 @@ async fn parts_can_be_asked_for() {
         (nodes, answer.json()["edges"].as_array().unwrap().len())
     };
     let web = edge["source"].as_str().unwrap();
-    for query in ["q=WE", "node=a", "namespace=", "min_rate=0.1", "sort=rtt", "limit=2"] {
+    for query in [
+        "q=WE",
+        "node=a",
+        "namespace=",
+        "min_rate=0.1",
+        "sort=rtt",
+        "limit=2",
+        "group_by=namespace",
+    ] {
         assert_eq!(edges(query).await, (2, 1), "{query}");
     }
     assert_eq!(edges(&format!("focus={web}&depth=3")).await, (2, 1));
@@ -76,6 +84,90 @@ async fn what_changed_is_told() {
     for query in ["min_rate=1", "rate_factor=0.5", "share_difference=2", "base_to=x", "sort=rtt"] {
         let answer = fleet.get(&format!("/api/v1/topology/diff?{query}")).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{query}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_zones_and_workloads_can_be_the_nodes() {
+    let rules = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(rules.path(), "[[zones]]\nnode = \"a*\"\nzone = \"east\"\n").unwrap();
+    let fleet = Fleet::start_with(|config| config.rules = Some(rules.path().to_owned())).await;
+    let (mut a, _) = Agent::connect(&fleet, "a", 1).await;
+    let (mut b, _) = Agent::connect(&fleet, "b", 1).await;
+    a.report(vec![status(), client(), columns(SectionKind::Totals, &[(1, EDGE, &[])])]).await;
+    let values: &[_] = &[(Counter::Connections, 3), (Counter::BytesReceived, 1000)];
+    b.report(vec![status(), server(), columns(SectionKind::Totals, &[(1, values, &[])])]).await;
+    fleet.edge("web", "db", |edge| edge["seen_by"] == "both").await;
+    let names = async |by: &str| {
+        let graph = fleet.get(&format!("/api/v1/topology?group_by={by}")).await.json();
+        let edges = graph["edges"].as_array().unwrap();
+        assert_eq!((edges.len(), &edges[0]["bytes_to_server"]), (1, &1000.into()), "{by}");
+        let name = |end: &str| {
+            let mut nodes = graph["nodes"].as_array().unwrap().iter();
+            let node = nodes.find(|node| node["id"] == edges[0][end]).unwrap();
+            (node["kind"].as_str().unwrap().to_owned(), node["name"].as_str().unwrap().to_owned())
+        };
+        (name("source"), name("target"))
+    };
+    let pair = |kind: &str, client: &str, server: &str| {
+        ((kind.to_owned(), client.to_owned()), (kind.to_owned(), server.to_owned()))
+    };
+    assert_eq!(names("node").await, pair("node", "a", "b"));
+    assert_eq!(names("zone").await, pair("zone", "east", "unknown"));
+    assert_eq!(names("workload").await, pair("process", "web", "db"));
+    // Zones are read again, like the other rules.
+    std::fs::write(rules.path(), "[[zones]]\nnode = \"?\"\nzone = \"west\"\n").unwrap();
+    eventually(async || (names("zone").await == pair("zone", "west", "west")).then_some(())).await;
+    for path in ["topology/stream?group_by=node", "topology/diff?group_by=namespace"] {
+        let answer = fleet.get(&format!("/api/v1/{path}")).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_an_edge_is_there_is_told() {
+    let (fleet, _a, edge) = fleet().await;
+    assert_eq!((&edge["seen_by"], &edge["resolved_by"]), (&"client".into(), &"address".into()));
+    let path = format!("/api/v1/edges/{}/explain", edge["id"].as_str().unwrap());
+    let why = fleet.get(&path).await.json();
+    assert_eq!((&why["edge"]["id"], &why["source"]["name"]), (&edge["id"], &"web".into()));
+    let host = &why["hosts"][0];
+    assert_eq!((&host["host"], &host["side"]), (&"a".into(), &"client".into()));
+    assert_eq!(host["watching"], true);
+    let meeting = &why["meetings"][0];
+    assert_eq!(meeting["server"]["address"], "10.0.0.2");
+    assert_eq!(
+        (&meeting["resolved_by"], &meeting["differences"]),
+        (&"address".into(), &Value::Null)
+    );
+    let words: Vec<_> =
+        why["words"].as_array().unwrap().iter().map(|s| s.as_str().unwrap()).collect();
+    assert!(words[0].starts_with("web (a process) talks to 10.0.0.2 (which no agent covers)"));
+    assert!(words.iter().any(|sentence| sentence.starts_with("Host a saw the client's side")));
+
+    // The other side comes, and has counted less of it so far.
+    let (mut b, _) = Agent::connect(&fleet, "b", 1).await;
+    let less: &[_] = &[(Counter::Connections, 3), (Counter::BytesReceived, 400)];
+    b.report(vec![status(), server(), columns(SectionKind::Totals, &[(1, less, &[])])]).await;
+    let both = fleet.edge("web", "db", |edge| edge["resolved_by"] == "both_halves").await;
+    let path = format!("/api/v1/edges/{}/explain", both["id"].as_str().unwrap());
+    let why = fleet.get(&path).await.json();
+    assert_eq!(why["hosts"].as_array().unwrap().len(), 2);
+    let difference = &why["meetings"][0]["differences"][0];
+    assert_eq!(
+        (&difference["what"], &difference["client"]),
+        (&"bytes_to_server".into(), &1000.into())
+    );
+    assert_eq!(difference["server"], 400);
+
+    let missing = "/api/v1/edges/e2a58zacad02r5xmdjz2v8ksf3y/explain";
+    assert_eq!(fleet.get(missing).await.status, StatusCode::NOT_FOUND);
+    let before = format!("{path}?from=-2h&to=-1h");
+    assert_eq!(fleet.get(&before).await.status, StatusCode::NOT_FOUND);
+    let node = edge["source"].as_str().unwrap();
+    for id in ["x", node] {
+        let answer = fleet.get(&format!("/api/v1/edges/{id}/explain")).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{id}");
     }
 }
 
@@ -163,22 +255,28 @@ async fn the_description_fits_the_answers() {
         if path.ends_with("/stream") {
             continue;
         }
-        let answer = fleet.get(path).await;
+        let id = edge["id"].as_str().unwrap();
+        let (path, whole) = (path.replace("{id}", id), path);
+        let answer = fleet.get(&path).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}");
         let described_as = operation["responses"]["200"]["content"].as_object().unwrap();
         let kind = answer.headers["content-type"].to_str().unwrap().to_owned();
         let kind = kind.split(';').next().unwrap();
         assert!(described_as.contains_key(kind), "{path} answers {kind}");
         if kind == "application/json" {
-            check(&described, &described_as[kind]["schema"], &answer.json(), path);
+            check(&described, &described_as[kind]["schema"], &answer.json(), &path);
         }
         // Every parameter that is described is known: nonsense in it is refused.
         for parameter in operation["parameters"].as_array().into_iter().flatten() {
             let name = parameter["name"].as_str().unwrap();
             let text = matches!(name, "q" | "namespace" | "node");
             let nonsense = if text { "x".repeat(257) } else { "nonsense".to_owned() };
-            let answer = fleet.get(&format!("{path}?{name}={nonsense}")).await;
-            assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}?{name}");
+            let asked = match parameter["in"].as_str() {
+                Some("path") => whole.replace("{id}", &nonsense),
+                _ => format!("{path}?{name}={nonsense}"),
+            };
+            let answer = fleet.get(&asked).await;
+            assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{asked}");
             if name == "focus" {
                 let answer = fleet.get(&format!("{path}?focus={web}")).await;
                 assert_eq!(answer.status, StatusCode::OK);

@@ -44,6 +44,7 @@ pub fn config(pki: &Path, data_dir: PathBuf) -> Config {
         data_dir,
         history_max_bytes: 1_000_000_000,
         budget: Default::default(),
+        max_external_peers: 100,
         rules: None,
         edge_idle_expiry: std::time::Duration::from_secs(3_600),
         tls: proto::tls::Files {

@@ -99,6 +99,7 @@ pub fn status() -> Section {
         losses: [("halves_full".to_owned(), 3)].into(),
         addresses: Vec::new(),
         certificate_expires_unix_s: 0,
+        host_network_namespace: 0,
     };
     section(SectionKind::NodeStatus, &status)
 }

@@ -5,6 +5,7 @@ pub mod btf;
 pub mod columns;
 pub mod config_agent;
 pub mod config_aggregator;
+pub mod conntrack;
 pub mod exposition;
 pub mod hints;
 pub mod history;

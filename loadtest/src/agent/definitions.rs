@@ -118,6 +118,7 @@ pub fn status() -> Section {
             network_namespace: 1,
         }],
         certificate_expires_unix_s: 0,
+        host_network_namespace: 0,
     };
     section(SectionKind::NodeStatus, &status)
 }

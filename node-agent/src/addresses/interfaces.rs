@@ -68,12 +68,43 @@ pub(super) fn look_into(targets: Vec<Target>) -> Vec<Found> {
     thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_default()
 }
 
+/// Does some work in each of these namespaces that can be entered, in a thread of its own.
+pub(super) fn work_in<T: Send>(
+    targets: Vec<Target>,
+    mut work: impl FnMut(u64) -> T + Send,
+) -> Vec<T> {
+    if targets.is_empty() {
+        return Vec::new();
+    }
+    let all = move || {
+        let mut results = Vec::new();
+        for target in targets {
+            let cookie = target.cookie;
+            if find(target, &mut Vec::new()).is_some() {
+                results.push(work(cookie));
+            }
+        }
+        results
+    };
+    std::thread::scope(|scope| scope.spawn(all).join().unwrap_or_default())
+}
+
 fn enter(target: Target, own_inode: Option<u64>) -> Found {
     let mut found =
         Found { cookie: target.cookie, addresses: Vec::new(), dead: Vec::new(), own: false };
+    if let Some(namespace) = find(target, &mut found.dead) {
+        let inode = namespace.metadata().ok().map(|facts| facts.ino());
+        found.own = inode.is_some() && inode == own_inode;
+        found.addresses = here();
+    }
+    found
+}
+
+/// Enters a namespace by the first of its entrances that leads there.
+fn find(target: Target, dead: &mut Vec<PathBuf>) -> Option<File> {
     for entrance in target.entrances {
         let Ok(namespace) = File::open(&entrance) else {
-            found.dead.push(entrance);
+            dead.push(entrance);
             continue;
         };
         if let Err(error) = nix::sched::setns(&namespace, CloneFlags::CLONE_NEWNET) {
@@ -82,15 +113,12 @@ fn enter(target: Target, own_inode: Option<u64>) -> Found {
         }
         // A process may have moved to another namespace since it made its socket.
         if netns::cookie().is_ok_and(|cookie| cookie != target.cookie) {
-            found.dead.push(entrance);
+            dead.push(entrance);
             continue;
         }
-        let inode = namespace.metadata().ok().map(|facts| facts.ino());
-        found.own = inode.is_some() && inode == own_inode;
-        found.addresses = here();
-        break;
+        return Some(namespace);
     }
-    found
+    None
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The node's own addresses, per network namespace, and the scope of an address.
 
 mod interfaces;
+mod networks;
 mod scope;
 
 use std::{
@@ -10,14 +11,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use topology::model::{Address, Scope};
+use topology::model::Address;
 
 use crate::owners::{NamespaceMember, ProcFs};
 use interfaces::{Found, Target};
-pub use scope::scoped;
+pub(crate) use networks::fuzzing;
+#[cfg(test)]
+pub(crate) use scope::scoped;
+pub use scope::{Scopes, canonical};
 
 /// All namespaces are looked into this often; a new one at once.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Networks that are this host's alone are looked for at most this often.
+const NETWORKS_EVERY: Duration = Duration::from_millis(200);
 
 /// Addresses of a namespace that can no longer be entered are announced for this long.
 const KEEP: Duration = Duration::from_secs(60);
@@ -53,6 +60,9 @@ pub struct Addresses {
     namespaces: BTreeMap<u64, Namespace>,
     looked: Option<Instant>,
     announced: Option<BTreeSet<OwnAddress>>,
+    scopes: Scopes,
+    /// When the host's own networks were last looked for.
+    networks_looked: Option<Instant>,
 }
 
 impl Addresses {
@@ -66,6 +76,8 @@ impl Addresses {
             namespaces: BTreeMap::new(),
             looked: None,
             announced: None,
+            scopes: Scopes::default(),
+            networks_looked: None,
         }
     }
 
@@ -98,6 +110,50 @@ impl Addresses {
         let list = addresses.iter().copied().collect();
         self.announced = Some(addresses);
         Some(list)
+    }
+
+    /// Cookie of the host's own network namespace, where the kernel tells.
+    #[must_use]
+    pub fn host_namespace(&self) -> Option<u64> {
+        self.own_cookie
+    }
+
+    /// What addresses mean on this host, as of the last look.
+    #[must_use]
+    pub fn scopes(&self) -> Scopes {
+        self.scopes.clone()
+    }
+
+    /// Looks for networks that are this host's alone. They come before what is on them: to be called before new halves
+    /// are.
+    pub fn look_for_networks(&mut self, now: Instant) -> Scopes {
+        let recent = |looked: Instant| now.duration_since(looked) < NETWORKS_EVERY;
+        if !self.networks_looked.is_some_and(recent) {
+            self.networks_looked = Some(now);
+            match networks::local() {
+                Ok(local) => {
+                    let scopes = Scopes::new(self.own_cookie, local);
+                    if scopes != self.scopes {
+                        self.scopes = scopes;
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "interfaces cannot be listed"),
+            }
+        }
+        self.scopes()
+    }
+
+    /// Does some work in each of these network namespaces, as far as there is a way into them.
+    pub fn within<T: Send>(
+        &self,
+        cookies: impl Iterator<Item = u64>,
+        work: impl FnMut(u64) -> T + Send,
+    ) -> Vec<T> {
+        let targets = cookies.filter_map(|cookie| {
+            let entrances = self.namespaces.get(&cookie)?.entrances.clone();
+            Some(Target { cookie, entrances })
+        });
+        interfaces::work_in(targets.collect(), work)
     }
 
     fn note(&mut self, member: NamespaceMember, now: Instant) {
@@ -150,7 +206,7 @@ impl Addresses {
             namespace.addresses.iter().map(move |ip| (*ip, *cookie))
         });
         own.chain(others)
-            .map(|(ip, cookie)| (Address { ip, scope: Scope::Global }, cookie))
+            .map(|(ip, cookie)| (self.scopes.of(ip, cookie), cookie))
             .take(ADDRESSES)
             .collect()
     }

@@ -11,7 +11,6 @@ use topology::model::{Address, Scope, Tuple, Workload};
 
 use super::Collector;
 use crate::{
-    addresses::scoped,
     report::{Absorbed, DeferredChange},
     source::{PortSharing, RetireOutcome, Source},
 };
@@ -48,6 +47,7 @@ impl<S: Source> Collector<S> {
     /// Takes over what the slots gained.
     pub(super) fn read_slots(&mut self, only: Option<&[u32]>, now: Instant) {
         let mut deferred = Vec::new();
+        self.report.set_scopes(self.addresses.look_for_networks(now));
         let report = &mut self.report;
         self.source.changes(only, &mut |change| {
             if report.absorb(&change, now) == Absorbed::NeedsWorkload {
@@ -80,6 +80,7 @@ impl<S: Source> Collector<S> {
             }
         }
         self.metrics.halves.set(self.report.halves() as i64);
+        self.nat.look(&mut self.report, &self.addresses, now);
     }
 
     fn workload(&mut self, owner: u64, now: Instant) -> Arc<Workload> {
@@ -91,13 +92,14 @@ impl<S: Source> Collector<S> {
     pub(super) fn read_listeners(&mut self, now: Instant) {
         self.listed = Some(now);
         let keys = self.source.listeners();
+        let scopes = self.addresses.look_for_networks(now);
         let mut listeners = Vec::with_capacity(keys.len());
         let mut ports: HashMap<(u64, u16), Sharing> = HashMap::new();
         for key in keys {
             let workload = self.workload(key.owner, now);
             let port = ports.entry((key.netns_cookie, key.port));
             port.or_insert_with(|| Sharing::new(key.owner, &workload)).add(key.owner, &workload);
-            let address = scoped(key.address, key.netns_cookie);
+            let address = scopes.of_raw(key.address, key.netns_cookie);
             listeners.push((workload, address, key.netns_cookie, key.port));
         }
         self.add_former(&mut ports, now);
@@ -132,11 +134,12 @@ impl<S: Source> Collector<S> {
         self.report.set_runqueue(self.source.runqueue());
         let members = self.owners.take_members();
         if let Some(addresses) = self.addresses.refresh(members, now) {
-            self.status.addresses(addresses);
+            self.status.addresses(addresses, self.addresses.host_namespace());
         }
         let mut losses = self.source.losses();
         losses.push(("report_full", self.report.refused()));
         losses.push(("report_folded", self.report.folded()));
+        losses.extend(self.nat.losses());
         losses.extend(self.queue_losses());
         if let Some(ledger) = self.source.ledger() {
             ledger.carry(&mut losses);
@@ -145,6 +148,7 @@ impl<S: Source> Collector<S> {
             self.metrics.set_loss(cause, *total);
         }
         self.status.losses(losses);
+        self.status.translations(&self.nat.program());
         self.metrics.set_slots(self.source.slots());
     }
 

@@ -12,7 +12,10 @@ use crate::{
 pub(super) struct Status {
     programs: Vec<v1::Program>,
     losses: Vec<(&'static str, u64)>,
+    /// Whether translated addresses can be seen through.
+    translations: Option<v1::Program>,
     addresses: Vec<OwnAddress>,
+    host_namespace: Option<u64>,
     certificate_expires_unix_s: i64,
     changed: bool,
 }
@@ -27,9 +30,16 @@ impl Status {
         self.losses = losses;
     }
 
-    pub(super) fn addresses(&mut self, addresses: Vec<OwnAddress>) {
+    pub(super) fn addresses(&mut self, addresses: Vec<OwnAddress>, host_namespace: Option<u64>) {
         self.addresses = addresses;
+        self.host_namespace = host_namespace;
         self.changed = true;
+    }
+
+    pub(super) fn translations(&mut self, program: &Program) {
+        let told = Some(wire(program));
+        self.changed |= self.translations != told;
+        self.translations = told;
     }
 
     pub(super) fn certificate_expires(&mut self, unix_s: i64) {
@@ -45,10 +55,11 @@ impl Status {
         let losses = self.losses.iter().map(|(cause, total)| ((*cause).to_owned(), *total));
         let addresses = self.addresses.iter().map(own);
         Some(v1::NodeStatus {
-            programs: self.programs.clone(),
+            programs: self.programs.iter().chain(&self.translations).cloned().collect(),
             losses: losses.collect(),
             addresses: addresses.collect(),
             certificate_expires_unix_s: self.certificate_expires_unix_s,
+            host_network_namespace: self.host_namespace.unwrap_or(0),
         })
     }
 }

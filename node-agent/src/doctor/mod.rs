@@ -25,7 +25,11 @@ pub fn examine<S: Source>(
     pin_dir: Option<&Path>,
     load: impl FnOnce() -> anyhow::Result<S>,
 ) -> Diagnosis {
-    let programs = load().map(|source| source.programs().to_vec());
+    let programs = load().map(|source| {
+        let mut programs = source.programs().to_vec();
+        programs.push(crate::nat::probe());
+        programs
+    });
     let programs = programs.map_err(|error| format!("{error:#}").replace('\n', " "));
     Diagnosis { facts: facts::all(cgroup, pin_dir), programs }
 }

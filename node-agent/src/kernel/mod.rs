@@ -75,7 +75,7 @@ impl Kernel {
                 && fan.server_port == tuple.server_port
                 && half.owner == state.owner
                 && half.local == tuple.client
-                && (tuple.netns_cookie == 0 || tuple.netns_cookie == fan.netns_cookie)
+                && (tuple.netns_cookie == 0 || tuple.netns_cookie == fan.scope)
         });
         reached.map(|(_, state)| state.owner)
     }

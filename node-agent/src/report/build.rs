@@ -30,6 +30,7 @@ impl Report {
             && !self.status.due
             && !self.signals.due
             && self.answers.is_empty()
+            && self.translations.untold.is_empty()
     }
 
     /// Writes the next batch of the session; what does not fit is left for the one after. `None`
@@ -63,6 +64,8 @@ impl Report {
             put_columns(&mut sections, kind, encoder);
         }
         put(&mut sections, SectionKind::EndedTotals, ended);
+        let translations = self.put_translations();
+        put(&mut sections, SectionKind::Translations, translations.encode_to_vec());
         if let Some(listeners) = listeners {
             // "None at all" is an empty message, and has to be said.
             sections.push(section(SectionKind::Listeners, listeners.encode_to_vec()));

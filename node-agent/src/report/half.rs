@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use common::{BUCKETS, COUNTERS, Counter, HistogramKind};
-use topology::model::HalfKey;
+use topology::model::{Ends, HalfKey};
 
 /// Largest count of a bucket that the columns can hold.
 const LARGEST_COUNT: u64 = u64::MAX >> 1;
@@ -46,6 +46,11 @@ pub(super) struct Half {
     pub(super) ending: bool,
     /// Which half it is of all there were: later ones with its key have higher numbers.
     pub(super) birth: u64,
+    /// What the other ends of its connections see, where addresses are translated, and how many of these batches tell.
+    pub(super) ends: Vec<Ends>,
+    pub(super) ends_told: usize,
+    /// When it was last looked for that.
+    pub(super) ends_looked: Option<Instant>,
     totals: [u64; COUNTERS],
     unsent: [u64; COUNTERS],
     buckets: Vec<Bucket>,
@@ -65,6 +70,9 @@ impl Half {
             dirty: false,
             ending: false,
             birth: 0,
+            ends: Vec::new(),
+            ends_told: 0,
+            ends_looked: None,
             totals: [0; COUNTERS],
             unsent: [0; COUNTERS],
             buckets: Vec::new(),

@@ -22,6 +22,7 @@ mod listeners;
 mod preface;
 mod resume;
 mod slots;
+mod translations;
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -36,7 +37,7 @@ use common::{
 use proto::{columns::Encoder, v1};
 use topology::model::{Address, HalfKey, Listener, Role, Tuple, Workload};
 
-use crate::{addresses::scoped, source::SlotChange};
+use crate::{addresses::Scopes, source::SlotChange};
 use half::{BucketRecord, Half};
 use halves::Halves;
 use intern::Interner;
@@ -133,6 +134,8 @@ pub struct Report {
     status: Told<v1::NodeStatus>,
     signals: Told<v1::HostSignals>,
     answers: VecDeque<(Tuple, Option<Arc<Workload>>)>,
+    scopes: Scopes,
+    translations: translations::Due,
     totals: Encoder,
     increments: Encoder,
     buckets: Vec<BucketRecord>,
@@ -157,6 +160,8 @@ impl Report {
             status: Told::default(),
             signals: Told::default(),
             answers: VecDeque::new(),
+            scopes: Scopes::default(),
+            translations: translations::Due::default(),
             totals: Encoder::new(),
             increments: Encoder::new(),
             buckets: Vec::new(),
@@ -221,8 +226,8 @@ impl Report {
             many
         } else {
             HalfKey {
-                local: scoped(key.local, key.netns_cookie),
-                peer: scoped(key.peer, key.netns_cookie),
+                local: self.scopes.of_raw(key.local, key.netns_cookie),
+                peer: self.scopes.of_raw(key.peer, key.netns_cookie),
                 server_port: key.server_port,
                 client_port: key.client_port,
                 ..many
@@ -257,6 +262,9 @@ impl Report {
         let Some(half) = self.halves.get_mut(id) else { return };
         half.add(change.counters, change.buckets);
         half.changed = now;
+        if half.may_be_translated(change.counters, now) {
+            self.translations.wanted = true;
+        }
         let quiet = half.alarmed.is_none_or(|alarmed| now.duration_since(alarmed) >= ALARM_EVERY);
         if half.defined == 0 {
             self.urgent = true;

@@ -129,6 +129,7 @@ impl Report {
             told.before(batch);
         }
         let mut definitions = v1::Definitions::default();
+        let mut translations = v1::Translations::default();
         let mut written = 0;
         for (_, id) in halves {
             if self.totals.estimated_bytes() > COLUMN_BYTES_PER_BATCH {
@@ -137,6 +138,7 @@ impl Report {
             written += 1;
             let (Some(half), Some(told)) = (self.halves.get(*id), told.0.get(id)) else { continue };
             definitions.halves.push(definition(*id, half));
+            translations.translations.extend(self.translation_of(*id));
             told.buckets(&mut self.buckets);
             if let Err(error) = self.totals.push(*id, &told.counters, &self.buckets) {
                 tracing::error!(%error, half = id, "cannot write the totals of a half");
@@ -145,6 +147,7 @@ impl Report {
         let mut sections = Vec::new();
         put(&mut sections, SectionKind::Definitions, definitions.encode_to_vec());
         put_columns(&mut sections, SectionKind::Totals, &mut self.totals);
+        put(&mut sections, SectionKind::Translations, translations.encode_to_vec());
         (sections, written)
     }
 

@@ -63,6 +63,11 @@ impl Slots {
         self.links.iter().flatten().map(|link| link.key.owner)
     }
 
+    /// All that count for something: their keys and halves.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&HalfKey, u32)> {
+        self.links.iter().flatten().map(|link| (&link.key, link.half))
+    }
+
     /// Slots that nothing uses and that have been quiet for this long.
     pub(super) fn quiet(&self, now: Instant, time: Duration) -> Vec<u32> {
         let quiet = |link: &Link| link.users == 0 && now.duration_since(link.changed) >= time;

@@ -1,9 +1,10 @@
 use prost::Message as _;
 use proto::v1::SectionKind;
-use topology::model::Scope;
+use topology::model::{Ends, Scope};
 
 use super::*;
 use crate::{
+    addresses::scoped,
     queue::Queue,
     testing::{
         client_key,
@@ -331,4 +332,38 @@ fn answers_name_their_workload() {
     assert_eq!(world.report.workloads.len(), 1, "the batch may have to be sent again");
     world.ack();
     assert_eq!(world.report.workloads.len(), 0);
+}
+
+#[test]
+fn what_the_other_end_sees_is_told_once_and_in_each_preface() {
+    let mut world = World::new();
+    world.gain(0, 0, 80, 100);
+    assert!(world.report.take_untranslated(), "a new half");
+    let now = world.now;
+    let slots: Vec<_> = world.report.ends_of_slots(now).collect();
+    assert_eq!(slots.len(), 1);
+    world.gain(0, 0, 80, 1);
+    assert!(!world.report.take_untranslated(), "looked for, and nothing found");
+    let ends = |last: u8| Ends {
+        client: Address { ip: [10, 0, 0, 1].into(), scope: Scope::Global },
+        server: Address { ip: [10, 0, 0, last].into(), scope: Scope::Global },
+        server_port: 8080,
+    };
+    world.restart();
+    assert_eq!(world.report.translate(slots[0].half, &[ends(2), ends(3)]), 0);
+    world.deliver();
+    let told = |world: &World| world.receiver.ends.values().flatten().copied().collect::<Vec<_>>();
+    assert_eq!(told(&world), [ends(2), ends(3)]);
+    assert_eq!(world.report.translate(slots[0].half, &[ends(3)]), 0);
+    assert!(world.report.is_clean(), "nothing new");
+    world.report.translate(slots[0].half, &[ends(4)]);
+    world.deliver();
+    world.receiver = Receiver::default();
+    world.restart();
+    world.deliver();
+    assert_eq!(told(&world), [ends(2), ends(3), ends(4)]);
+    let many: Vec<_> = (0..=255).map(ends).collect();
+    assert_eq!(world.report.translate(slots[0].half, &many), 0);
+    let more = Ends { server_port: 1, ..ends(1) };
+    assert_eq!(world.report.translate(slots[0].half, &[more]), 1, "no room");
 }

@@ -1,16 +1,16 @@
 //! The aggregator's side of a stream, as the protocol has it: what it counts must be what
 //! happened.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use common::{Counter, HistogramKind};
 use prost::Message as _;
 use proto::{
     columns::{Visitor, decode},
-    convert::{HalfDefinition, ListenerChange, TupleAnswer, WorkloadDefinition},
+    convert::{HalfDefinition, ListenerChange, Translation, TupleAnswer, WorkloadDefinition},
     v1::{self, SectionKind},
 };
-use topology::model::{Address, HalfKey, Listener, Workload};
+use topology::model::{Address, Ends, HalfKey, Listener, Workload};
 
 use super::folding::Folding;
 
@@ -35,6 +35,8 @@ pub(crate) struct Receiver {
     /// What was counted, ended halves included.
     pub(crate) counted: HashMap<Key, Values>,
     pub(crate) listeners: HashSet<Listener<Workload>>,
+    /// What the other ends of halves see.
+    pub(crate) ends: HashMap<Key, BTreeSet<Ends>>,
     pub(crate) status: v1::NodeStatus,
     pub(crate) signals: v1::HostSignals,
     pub(crate) answers: Vec<(TupleAnswer, Option<Workload>)>,
@@ -121,6 +123,9 @@ impl Receiver {
                 }
                 // For people.
                 SectionKind::ContainerNames => {}
+                SectionKind::Translations => {
+                    self.translate(v1::Translations::decode(payload).unwrap())
+                }
                 SectionKind::Unspecified => panic!("a section of no kind"),
             }
         }
@@ -158,6 +163,14 @@ impl Receiver {
                 role: half.role,
             };
             self.halves.insert(half.id, key);
+        }
+    }
+
+    fn translate(&mut self, translations: v1::Translations) {
+        for translation in translations.translations {
+            let Translation { half, ends } = translation.try_into().unwrap();
+            let known = self.ends.entry(self.halves[&half].clone()).or_default();
+            known.extend(ends);
         }
     }
 

@@ -123,7 +123,11 @@ fn wire_kind(kind: WorkloadKind) -> v1::WorkloadKind {
         WorkloadKind::Process => v1::WorkloadKind::Process,
         WorkloadKind::Host => v1::WorkloadKind::Host,
         // No agent has a workload of these kinds; the receiver refuses it.
-        WorkloadKind::External | WorkloadKind::Other => v1::WorkloadKind::Unspecified,
+        WorkloadKind::External
+        | WorkloadKind::Other
+        | WorkloadKind::Namespace
+        | WorkloadKind::Node
+        | WorkloadKind::Zone => v1::WorkloadKind::Unspecified,
     }
 }
 

@@ -1,7 +1,7 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use proptest::{collection, prelude::*};
-use topology::model::{Address, Listener, Role, Scope, Tuple, Workload, WorkloadKind};
+use topology::model::{Address, Ends, Listener, Role, Scope, Tuple, Workload, WorkloadKind};
 
 use super::*;
 use crate::v1;
@@ -49,6 +49,18 @@ proptest! {
     fn addresses_have_four_or_sixteen_bytes(ip: Vec<u8>) {
         let valid = ip.len() == 4 || ip.len() == 16;
         prop_assert_eq!(Address::try_from(v1::Address { ip, scope: None }).is_ok(), valid);
+    }
+
+    #[test]
+    fn translations_come_back(half in 0..crate::MAX_ID, tuples in collection::vec(tuple(), 0..300)) {
+        let ends = |tuple: &Tuple| {
+            let Tuple { client, server, server_port, .. } = *tuple;
+            Ends { client, server, server_port }
+        };
+        let translation = Translation { half, ends: tuples.iter().map(ends).collect() };
+        let back = Translation::try_from(v1::Translation::from(translation.clone()));
+        let few = tuples.len() <= crate::MAX_ENDS;
+        prop_assert_eq!(back.ok(), few.then_some(translation));
     }
 
     #[test]

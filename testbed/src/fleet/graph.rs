@@ -69,19 +69,7 @@ impl Graph {
     /// # Errors
     /// Those lines, if there are any.
     pub fn must_equal(&self, truth: &Truth) -> std::result::Result<(), String> {
-        let mut lines = String::new();
-        for (name, expected) in truth {
-            match self.edges.get(name) {
-                None => _ = writeln!(lines, "missing {name:?}: {expected:?}"),
-                Some(actual) if actual != expected => {
-                    _ = writeln!(lines, "{name:?}\n  true   {expected:?}\n  served {actual:?}");
-                }
-                Some(_) => {}
-            }
-        }
-        for (name, actual) in self.edges.iter().filter(|(name, _)| !truth.contains_key(name)) {
-            _ = writeln!(lines, "never existed {name:?}: {actual:?}");
-        }
+        let lines = differences(truth, &self.edges);
         if lines.is_empty() { Ok(()) } else { Err(lines) }
     }
 
@@ -97,6 +85,25 @@ impl Graph {
         let node = self.nodes.get(&id).ok_or_else(|| wrong("an end is no node", edge))?;
         Ok(node.name.clone())
     }
+}
+
+/// Edges too many, edges missing and counts that differ from the truth, a line each.
+#[must_use]
+pub fn differences(truth: &Truth, served: &Truth) -> String {
+    let mut lines = String::new();
+    for (name, expected) in truth {
+        match served.get(name) {
+            None => _ = writeln!(lines, "missing {name:?}: {expected:?}"),
+            Some(actual) if actual != expected => {
+                _ = writeln!(lines, "{name:?}\n  true   {expected:?}\n  served {actual:?}");
+            }
+            Some(_) => {}
+        }
+    }
+    for (name, actual) in served.iter().filter(|(name, _)| !truth.contains_key(name)) {
+        _ = writeln!(lines, "never existed {name:?}: {actual:?}");
+    }
+    lines
 }
 
 fn count(edge: &Value) -> Result<EdgeCount> {

@@ -3,6 +3,7 @@
 mod bpf;
 mod graph;
 mod http;
+mod series;
 
 use std::{
     ffi::OsString,
@@ -17,8 +18,9 @@ use serde_json::Value;
 
 pub use self::{
     bpf::KernelObjects,
-    graph::{Graph, Node},
+    graph::{Graph, Node, differences},
     http::{Response, get},
+    series::published,
 };
 use crate::{
     Error, Result, binaries,
@@ -108,15 +110,17 @@ impl Fleet {
     /// # Errors
     /// As [`Fleet::add_agent`].
     pub fn add_agent_with(&mut self, host: &Host, args: &[&str]) -> Result<()> {
-        self.start_agent_with(host, args)?;
-        self.wait("agent in /api/v1/nodes", START_LIMIT, |fleet| {
-            let nodes = fleet.json("/api/v1/nodes").map_err(|error| error.to_string())?;
-            let connected = |node: &Value| {
-                node["name"] == host.name() && node["connected"].as_bool() == Some(true)
-            };
-            let known = nodes["nodes"].as_array().is_some_and(|all| all.iter().any(connected));
-            if known { Ok(()) } else { Err(format!("{} is not connected: {nodes}", host.name())) }
-        })
+        self.launch(host, args)?;
+        self.await_agents(&[host])
+    }
+
+    /// Starts an agent on each of these hosts, all at once, as [`Fleet::add_agent`] does on one.
+    ///
+    /// # Errors
+    /// As [`Fleet::add_agent`].
+    pub fn add_agents(&mut self, hosts: &[&Host]) -> Result<()> {
+        hosts.iter().try_for_each(|host| self.launch(host, &[]))?;
+        self.await_agents(hosts)
     }
 
     /// As [`Fleet::add_agent_with`], of an agent that need not find the aggregator.
@@ -124,6 +128,11 @@ impl Fleet {
     /// # Errors
     /// As [`Fleet::add_agent`].
     pub fn start_agent_with(&mut self, host: &Host, args: &[&str]) -> Result<()> {
+        self.launch(host, args)?;
+        self.await_start(host)
+    }
+
+    fn launch(&mut self, host: &Host, args: &[&str]) -> Result<()> {
         let node = host.name().to_owned();
         let pki = host.folder().join("pki");
         // An agent that takes the place of another has its certificate.
@@ -142,9 +151,32 @@ impl Fleet {
             .args([OsString::from("--tls-key"), file(format!("{node}.key"))])
             .args(args)
             .log(host.folder().join(format!("agent-{node}.log")));
-        let mut process = host.spawn_system(&spawn)?;
-        wait_until_ok(host, &format!("http://{AGENT_HTTP}/healthz"), &mut process)?;
-        self.agents.push(Agent { node, process });
+        self.agents.push(Agent { node, process: host.spawn_system(&spawn)? });
+        Ok(())
+    }
+
+    fn await_start(&mut self, host: &Host) -> Result<()> {
+        let agent = self.agents.iter_mut().rfind(|agent| agent.node == host.name());
+        let url = format!("http://{AGENT_HTTP}/healthz");
+        agent.map_or(Ok(()), |agent| wait_until_ok(host, &url, &mut agent.process))
+    }
+
+    fn await_agents(&mut self, hosts: &[&Host]) -> Result<()> {
+        hosts.iter().try_for_each(|host| self.await_start(host))?;
+        for host in hosts {
+            self.wait("agent in /api/v1/nodes", START_LIMIT, |fleet| {
+                let nodes = fleet.json("/api/v1/nodes").map_err(|error| error.to_string())?;
+                let connected = |node: &Value| {
+                    node["name"] == host.name() && node["connected"].as_bool() == Some(true)
+                };
+                let known = nodes["nodes"].as_array().is_some_and(|all| all.iter().any(connected));
+                if known {
+                    Ok(())
+                } else {
+                    Err(format!("{} is not connected: {nodes}", host.name()))
+                }
+            })?;
+        }
         Ok(())
     }
 

@@ -40,17 +40,14 @@ impl Cgroup {
         &self.path
     }
 
-    /// Path of a directory below, which is made if need be and goes with this one.
+    /// Path of a directory below, by one or several names, which is made if need be and goes with this one.
     ///
     /// # Errors
     /// When it may not be made.
     pub fn leaf(&self, name: &str) -> Result<PathBuf> {
         let path = self.path.join(name);
-        match fs::create_dir(&path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(path.clone()),
-        }
-        .context(|| format!("make cgroup {}", path.display()))
+        fs::create_dir_all(&path).context(|| format!("make cgroup {}", path.display()))?;
+        Ok(path)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fs, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
-use super::{Cgroup, Fabric, Namespace, Network, Process, Spawn};
+use super::{Behind, Bridge, Cgroup, Fabric, Namespace, Network, Process, Spawn, cgroup};
 use crate::{Result, error::Context, traffic::Peer};
 
 /// A host of a lab. Dropping it ends its processes and removes what it is made of.
@@ -77,6 +77,41 @@ impl Host {
         self.fabric.network(Duration::ZERO)
     }
 
+    /// A network of its own that nobody else can reach as long as nobody is told the way: the addresses `range`.1 to
+    /// `range`.254. The first one is this host's.
+    ///
+    /// # Errors
+    /// When a tool fails.
+    pub fn add_bridge(&self, name: &str, range: [u8; 3]) -> Result<Bridge> {
+        Bridge::new(self.namespace(), name, range)
+    }
+
+    /// Has the fabric send packets for a bridge's addresses to this host.
+    ///
+    /// # Errors
+    /// When another host has them.
+    pub fn announce(&self, bridge: &Bridge) -> Result<()> {
+        let (range, via) = (bridge.address(0), self.ipv4());
+        self.fabric.namespace.ip(&format!("route add {range}/24 via {via}"))
+    }
+
+    /// A network namespace behind a bridge of this host, with the address of this number.
+    ///
+    /// # Errors
+    /// When somebody has the address.
+    pub fn attach(&self, bridge: &Bridge, number: u8) -> Result<Behind> {
+        bridge.attach(self.namespace(), number)
+    }
+
+    /// Takes a network namespace away, so that another can have its address at once. Processes in it see no network any
+    /// more.
+    ///
+    /// # Errors
+    /// When a tool fails.
+    pub fn detach(&self, bridge: &Bridge, behind: Behind) -> Result<()> {
+        bridge.detach(self.namespace(), behind)
+    }
+
     /// Starts a workload.
     ///
     /// # Errors
@@ -115,12 +150,28 @@ impl Host {
     /// # Errors
     /// When weft-traffic is not built or does not start.
     pub fn peer_at(&self, name: &str, leaf: Option<&str>, network: &Network) -> Result<Peer> {
+        self.peer_in(name, leaf, network.namespace())
+    }
+
+    /// As [`Host::peer_at`], in a network namespace of any kind.
+    ///
+    /// # Errors
+    /// When weft-traffic is not built or does not start.
+    pub fn peer_in(&self, name: &str, leaf: Option<&str>, network: &Namespace) -> Result<Peer> {
         let spawn = Spawn::new(self.fabric.program_named(name)?).piped();
         let process = match leaf {
-            Some(leaf) => self.spawn_in(leaf, network, &spawn)?,
-            None => spawn.start(self.cgroup.path(), network.namespace())?,
+            Some(leaf) => spawn.start(&self.cgroup.leaf(leaf)?, network)?,
+            None => spawn.start(self.cgroup.path(), network)?,
         };
         Peer::new(process)
+    }
+
+    /// Removes a cgroup directory below the host's, and ends what runs in it.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn remove_leaf(&self, leaf: &str) -> Result<()> {
+        cgroup::remove(&self.cgroup.path().join(leaf))
     }
 
     /// Writes a file into the lab's folder and returns its path.

@@ -1,6 +1,7 @@
 //! Several hosts on one kernel: one network namespace and one cgroup v2 directory each,
 //! and a fabric, a namespace that routes between them.
 
+mod bridge;
 mod cgroup;
 mod forward;
 mod host;
@@ -24,6 +25,7 @@ use nix::unistd::geteuid;
 use tempfile::TempDir;
 
 pub use self::{
+    bridge::{Behind, Bridge},
     cgroup::{Cgroup, mount_point, processes},
     forward::Forward,
     host::Host,

@@ -180,6 +180,7 @@ fn converse(mut wired: Wired, what: &Exchange, ending: Ending) -> io::Result<Opt
 fn ask(connection: &mut Wired, what: &Exchange, then: Then) -> io::Result<()> {
     let length = what.request_bytes.max(HEADER as u64);
     let body = length - HEADER as u64;
-    let header = Request { body, response: what.response_bytes, then }.encode();
+    let token = connection.token();
+    let header = Request { token, body, response: what.response_bytes, then }.encode();
     connection.send(&header, length, what.means)
 }

@@ -1,6 +1,7 @@
 //! Where a peer keeps what it counts.
 
 use std::{
+    hash::{BuildHasher, Hasher, RandomState},
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -11,6 +12,7 @@ use std::{
 use super::{
     report::{Connection, End, Failure, KernelCount, Report, Side},
     socket::namespace_inode,
+    wire::MAX_TOKEN,
 };
 
 /// Connections and failures kept; what comes later is only counted, so that a peer
@@ -31,6 +33,7 @@ pub(super) struct Entry {
     pub(super) side: Side,
     local: SocketAddr,
     peer: SocketAddr,
+    token: AtomicU64,
     sent: AtomicU64,
     received: AtomicU64,
     end: Mutex<(End, Option<KernelCount>)>,
@@ -42,6 +45,7 @@ impl Ledger {
             side,
             local,
             peer,
+            token: AtomicU64::new(if side == Side::Client { new_token() } else { 0 }),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             end: Mutex::new((End::Open, None)),
@@ -82,6 +86,16 @@ impl Entry {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// What the client calls the connection; 0 as long as its server has not heard it.
+    pub(super) fn token(&self) -> u64 {
+        self.token.load(Ordering::Relaxed)
+    }
+
+    /// The client has said what it calls the connection.
+    pub(super) fn called(&self, token: u64) {
+        self.token.store(token, Ordering::Relaxed);
+    }
+
     /// What the application has handed over and taken.
     pub(super) fn moved(&self) -> KernelCount {
         KernelCount {
@@ -100,12 +114,19 @@ impl Entry {
             side: self.side,
             local: self.local,
             peer: self.peer,
+            token: self.token(),
             sent: self.sent.load(Ordering::Relaxed),
             received: self.received.load(Ordering::Relaxed),
             end,
             kernel,
         }
     }
+}
+
+/// A name for a connection that no other has, of this process or of another.
+fn new_token() -> u64 {
+    // Seeded by the system, differently each time.
+    RandomState::new().build_hasher().finish() & MAX_TOKEN
 }
 
 /// A poisoned lock only means that some thread panicked; the numbers are still whole.

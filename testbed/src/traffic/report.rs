@@ -28,6 +28,10 @@ pub struct Connection {
     pub local: SocketAddr,
     /// Address and port of the other end.
     pub peer: SocketAddr,
+    /// What the client calls the connection, the same at both ends whatever addresses they see; 0 at a server that was
+    /// not asked for anything yet.
+    #[serde(default)]
+    pub token: u64,
     /// Bytes that were handed to the kernel.
     pub sent: u64,
     /// Bytes that were read.

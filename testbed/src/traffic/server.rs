@@ -104,6 +104,7 @@ fn serve(client: &mut Wired) -> io::Result<Then> {
     let mut header = [0; HEADER];
     while client.fill(&mut header)? {
         let request = Request::decode(&header).ok_or(io::ErrorKind::InvalidData)?;
+        client.called(request.token);
         client.receive(request.body, Means::Write)?;
         client.send(&[], request.response, Means::Write)?;
         if request.then != Then::Wait {

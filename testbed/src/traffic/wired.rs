@@ -59,6 +59,16 @@ impl Wired {
         Arc::ptr_eq(&self.entry, &other.entry)
     }
 
+    /// What the client calls the connection.
+    pub(super) fn token(&self) -> u64 {
+        self.entry.token()
+    }
+
+    /// The client has said what it calls the connection.
+    pub(super) fn called(&self, token: u64) {
+        self.entry.called(token);
+    }
+
     /// Sends `head` and then filler up to `length` bytes altogether.
     pub(super) fn send(&mut self, head: &[u8], length: u64, means: Means) -> io::Result<()> {
         let body = length.saturating_sub(head.len() as u64);

@@ -59,6 +59,17 @@ pub fn unstarted() -> Option<Unstarted> {
     possible().then(|| Unstarted::new(Duration::ZERO).unwrap())
 }
 
+/// Alone among those that make labs on this machine, or `None` where there can be none.
+pub fn alone() -> Option<Flock<File>> {
+    possible().then(lock)
+}
+
+fn lock() -> Flock<File> {
+    // Something that every user of this kernel has, so that no lock file is left.
+    let file = File::open(mount_point().unwrap()).unwrap();
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| e).unwrap()
+}
+
 fn possible() -> bool {
     let programs = ["weft-aggregator", "weft-agent", "weft-traffic"];
     let ready = environment::check()
@@ -71,9 +82,7 @@ fn possible() -> bool {
 
 impl Unstarted {
     fn new(delay: Duration) -> Result<Self> {
-        // Something that every user of this kernel has, so that no lock file is left.
-        let file = File::open(mount_point()?).unwrap();
-        let alone = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| e).unwrap();
+        let alone = lock();
         let lab = Lab::new()?;
         let hosts = [lab.host(HOSTS[0])?, lab.host(HOSTS[1])?, lab.distant_host(HOSTS[2], delay)?];
         Ok(Self { hosts, lab, alone })

@@ -4,7 +4,14 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::series::{SeriesIx, SeriesTable};
+use super::{
+    externals::Externals,
+    half::Half,
+    link::Row,
+    parts::{Ends, Parts},
+    series::{SeriesIx, SeriesTable},
+    witness::{self, Witness},
+};
 use crate::{
     base::{
         arena::{Arena, Key},
@@ -12,9 +19,12 @@ use crate::{
         time::Timestamp,
         totals::EdgeTotals,
     },
-    model::WorkloadKind,
+    model::{Role, WorkloadKind},
     nodes::NodeIx,
-    who::services::{ServiceIx, Services},
+    who::{
+        basis::Basis,
+        services::{ServiceIx, Services, WorkloadIx},
+    },
 };
 
 pub(crate) type EdgeIx = Key<Edge>;
@@ -29,6 +39,8 @@ pub struct Seen {
     pub client: bool,
     /// The server's.
     pub server: bool,
+    /// By what its ends are known: the best there was.
+    pub by: Basis,
 }
 
 impl Seen {
@@ -36,6 +48,7 @@ impl Seen {
     pub fn merge(&mut self, other: Seen) {
         self.client |= other.client;
         self.server |= other.server;
+        self.by = self.by.min(other.by);
     }
 }
 
@@ -47,6 +60,8 @@ pub(crate) type EdgeKey = (ServiceIx, ServiceIx, u16);
 pub(crate) struct Edge {
     pub(crate) key: EdgeKey,
     pub(crate) id: Id,
+    /// Between whom it was at first. What is between others is kept apart.
+    pub(crate) ends: Ends,
     series: SeriesIx,
     /// What it gained in the running step.
     pub(crate) running: EdgeTotals,
@@ -58,6 +73,8 @@ pub(crate) struct Edge {
     rows: u32,
     /// When it last gained, or last had an open connection.
     pub(crate) last_active: Timestamp,
+    /// Who saw it, of halves that are forgotten.
+    pub(crate) witnesses: Vec<Witness>,
 }
 
 /// Every published edge that a link or a step refers to.
@@ -71,6 +88,9 @@ pub(crate) struct Edges {
     pub(crate) series: SeriesTable,
     /// Links whose edges were folded.
     pub(crate) folded: u64,
+    #[serde(skip)]
+    pub(crate) externals: Externals,
+    pub(crate) parts: Parts,
     #[serde(skip)]
     most: usize,
 }
@@ -88,15 +108,24 @@ impl Edges {
             running: self.running.clone(),
             series: self.series.stored(),
             folded: self.folded,
+            externals: Externals::default(),
+            parts: self.parts.stored(),
             most: self.most,
         }
     }
 
     /// Finishes what was read back.
-    pub(crate) fn resume(&mut self, most: usize) {
+    pub(crate) fn resume(&mut self, most: usize, services: &Services) {
         self.most = most;
+        for (_, edge) in self.edges.iter() {
+            let (client, server, _) = edge.key;
+            if let (Some(a), Some(b)) = (services.get(client), services.get(server)) {
+                self.externals.add((client, server), a, b);
+            }
+        }
         self.by_key = self.edges.iter().map(|(ix, edge)| (edge.key, ix)).collect();
         self.series.resume(most);
+        self.parts.resume();
     }
 
     pub(crate) fn get(&self, ix: EdgeIx) -> Option<&Edge> {
@@ -124,7 +153,7 @@ impl Edges {
     /// `other` there always is.
     pub(crate) fn refer(
         &mut self,
-        key: EdgeKey,
+        (key, ends): (EdgeKey, Ends),
         services: &Services,
         node: NodeIx,
         now: Timestamp,
@@ -152,6 +181,7 @@ impl Edges {
                 let ix = self.edges.insert(Edge {
                     key,
                     id: Id::of_edge(client.id, server.id, key.2, PROTOCOL),
+                    ends,
                     series: self.series.refer(client, server, key.2, node, now),
                     running: EdgeTotals::default(),
                     seen: Seen::default(),
@@ -159,8 +189,10 @@ impl Edges {
                     listed: false,
                     rows: 0,
                     last_active: now,
+                    witnesses: Vec::new(),
                 });
                 self.by_key.insert(key, ix);
+                self.externals.add((key.0, key.1), client, server);
                 ix
             }
         };
@@ -188,16 +220,73 @@ impl Edges {
         }
     }
 
-    /// A row of a link is gone, with this many connections that it last had open.
-    pub(crate) fn release(&mut self, ix: EdgeIx, open: u64) {
-        self.set_open(ix, open, 0);
-        if let Some(edge) = self.edges.get_mut(ix) {
+    /// A half is about to be forgotten that was on a side of an edge, if it was of the service there.
+    pub(crate) fn remember(&mut self, ix: EdgeIx, half: &Half) {
+        let Some(edge) = self.edges.get(ix) else { return };
+        let end = match half.role() {
+            Role::Client => edge.key.0,
+            Role::Server => edge.key.1,
+        };
+        if half.service == end
+            && let Some(edge) = self.edges.get_mut(ix)
+        {
+            witness::add_bounded(&mut edge.witnesses, Witness::of(half));
+        }
+    }
+
+    /// Between whom an edge was at first.
+    pub(crate) fn ends_of(&self, key: EdgeKey) -> Option<Ends> {
+        self.by_key.get(&key).and_then(|ix| self.edges.get(*ix)).map(|edge| edge.ends)
+    }
+
+    /// Every workload that is an end.
+    pub(crate) fn workloads(&self) -> impl Iterator<Item = WorkloadIx> {
+        let ends = self.edges.iter().flat_map(|(_, edge)| [edge.ends.0, edge.ends.1]);
+        ends.filter_map(|end| end.workload).chain(self.parts.workloads())
+    }
+
+    /// From now on a row of a link counts for what is between these ends. Where there is no room to keep that apart,
+    /// nothing is said of the edge's ends any more.
+    pub(crate) fn place(&mut self, row: &mut Row, ends: Ends, now: Timestamp) {
+        let Some(edge) = self.edges.get_mut(row.edge) else { return };
+        let is_there = match row.part {
+            None => edge.ends == ends,
+            Some(part) => self.parts.is(part, ends),
+        };
+        if is_there {
+            return;
+        }
+        if let Some(part) = row.part.take() {
+            self.parts.release(part, row.open);
+        }
+        if edge.ends == ends {
+            return;
+        }
+        row.part = self.parts.refer(row.edge, ends, self.most / 4, now);
+        match row.part {
+            Some(part) => self.parts.set_open(part, 0, row.open),
+            None => edge.ends = Ends::default(),
+        }
+    }
+
+    /// A row of a link is gone, with the connections that it last had open.
+    pub(crate) fn release(&mut self, row: &Row) {
+        self.set_open(row, row.open, 0);
+        if let Some(part) = row.part {
+            self.parts.release(part, 0);
+        }
+        if let Some(edge) = self.edges.get_mut(row.edge) {
             edge.rows = edge.rows.saturating_sub(1);
         }
     }
 
-    pub(crate) fn gain(&mut self, ix: EdgeIx, gain: &EdgeTotals, seen: Seen, now: Timestamp) {
-        if let Some(edge) = self.list(ix) {
+    /// What a row of a link gains.
+    #[inline]
+    pub(crate) fn gain(&mut self, row: &Row, gain: &EdgeTotals, seen: Seen, now: Timestamp) {
+        if let Some(part) = row.part {
+            self.parts.gain(part, gain, now);
+        }
+        if let Some(edge) = self.list(row.edge) {
             edge.running.merge(gain);
             edge.seen.merge(seen);
             edge.last_active = now;
@@ -207,19 +296,26 @@ impl Edges {
     }
 
     /// Counts a gain of a step that is over.
-    pub(crate) fn gain_before(&mut self, ix: EdgeIx, gain: &EdgeTotals, now: Timestamp) {
-        if let Some(edge) = self.edges.get_mut(ix) {
+    pub(crate) fn gain_before(&mut self, row: &Row, gain: &EdgeTotals, now: Timestamp) {
+        if let Some(part) = row.part {
+            self.parts.gained_before(part, now);
+        }
+        if let Some(edge) = self.edges.get_mut(row.edge) {
             edge.last_active = now;
             let series = edge.series;
             self.series.gain(series, gain, now);
         }
     }
 
-    pub(crate) fn set_open(&mut self, ix: EdgeIx, was: u64, is: u64) {
+    /// So many connections of a row of a link were open, and so many are.
+    pub(crate) fn set_open(&mut self, row: &Row, was: u64, is: u64) {
         if was == is {
             return;
         }
-        if let Some(edge) = self.list(ix) {
+        if let Some(part) = row.part {
+            self.parts.set_open(part, was, is);
+        }
+        if let Some(edge) = self.list(row.edge) {
             edge.open = edge.open.saturating_sub(was).saturating_add(is);
             let series = edge.series;
             self.series.set_open(series, was, is);
@@ -263,12 +359,14 @@ impl Edges {
 
     /// Forgets edges that no link refers to and that were not active since.
     pub(crate) fn forget_idle_since(&mut self, moment: Timestamp) {
+        self.parts.forget_idle_since(moment);
         let idle = |edge: &Edge| edge.rows == 0 && !edge.listed && edge.last_active < moment;
         let gone: Vec<_> =
             self.edges.iter().filter(|(_, edge)| idle(edge)).map(|(ix, _)| ix).collect();
         for ix in gone {
             if let Some(edge) = self.edges.remove(ix) {
                 self.by_key.remove(&edge.key);
+                self.externals.remove((edge.key.0, edge.key.1));
                 self.series.release(edge.series);
             }
         }

@@ -61,6 +61,8 @@ pub(crate) struct Half {
     pub(crate) place: Place,
     pub(crate) link: LinkIx,
     pub(crate) opened: Timestamp,
+    /// When it last counted something, as of the tick that saw it.
+    pub(crate) changed_at: Timestamp,
     pub(crate) by: Definition,
     pub(crate) ended: Option<End>,
     pub(crate) whose: Whose,
@@ -110,6 +112,12 @@ impl Half {
 
     pub(crate) const fn total(&self, counter: Counter) -> u64 {
         self.counters[counter.index()]
+    }
+
+    /// Whether several connections had the one port of a client, one after the other: they need not have been of the
+    /// same client, and its host tells of the last one only.
+    pub(crate) const fn has_several(&self) -> bool {
+        self.total(Counter::Connections) > 1
     }
 
     pub(crate) const fn role(&self) -> Role {
@@ -206,6 +214,7 @@ impl Halves {
     pub(crate) fn set_back(&mut self, now: Timestamp) {
         for half in self.halves.iter_mut() {
             half.opened = half.opened.min(now);
+            half.changed_at = half.changed_at.min(now);
             if let Whose::Unknown { again_at, .. } = &mut half.whose {
                 *again_at = (*again_at).min(now);
             }
@@ -257,6 +266,7 @@ impl Halves {
             place,
             link,
             opened,
+            changed_at: opened,
             by,
             ended: None,
             whose: Whose::Unknown { asked: 0, again_at: opened },

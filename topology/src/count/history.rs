@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     edges::{Edge, EdgeIx, Edges, Seen},
+    link::Row,
     packed::{Entry, Packer, Unpacker},
+    parts::PartIx,
 };
 use crate::base::{
     time::{Timestamp, Window},
@@ -42,28 +44,40 @@ impl Lost {
 struct Step {
     window: Window,
     edges: Box<[u8]>,
+    /// Of edges, what is kept apart.
+    parts: Box<[u8]>,
     lost: Lost,
 }
 
-impl Step {
-    /// Adds what came late. Connections open at its end are left as they were known.
-    fn add(&mut self, gained: &Gained) {
-        let mut packer = Packer::default();
-        let mut unpacker = Unpacker::new(&self.edges);
-        let mut more = gained.iter().map(|(ix, gained)| (ix.index(), gained)).peekable();
-        let mut entry = Entry::default();
-        while unpacker.next(&mut entry).is_some() {
-            while let Some((index, (totals, seen))) = more.next_if(|(ix, _)| *ix < entry.index) {
-                packer.put(index, totals, *seen, 0);
-            }
-            if let Some((_, (totals, seen))) = more.next_if(|(index, _)| *index == entry.index) {
-                entry.totals.merge(totals);
-                entry.seen.merge(*seen);
-            }
-            packer.put(entry.index, &entry.totals, entry.seen, entry.open);
+/// What was packed, with more of it. Connections open at its end are left as they were known.
+fn with<'a>(packed: &[u8], more: impl Iterator<Item = (usize, &'a EdgeTotals, Seen)>) -> Box<[u8]> {
+    let mut packer = Packer::default();
+    let mut unpacker = Unpacker::new(packed);
+    let mut more = more.peekable();
+    let mut entry = Entry::default();
+    while unpacker.next(&mut entry).is_some() {
+        while let Some((index, totals, seen)) = more.next_if(|(index, ..)| *index < entry.index) {
+            packer.put(index, totals, seen, 0);
         }
-        more.for_each(|(index, (totals, seen))| packer.put(index, totals, *seen, 0));
-        self.edges = packer.finish();
+        if let Some((_, totals, seen)) = more.next_if(|(index, ..)| *index == entry.index) {
+            entry.totals.merge(totals);
+            entry.seen.merge(seen);
+        }
+        packer.put(entry.index, &entry.totals, entry.seen, entry.open);
+    }
+    more.for_each(|(index, totals, seen)| packer.put(index, totals, seen, 0));
+    packer.finish()
+}
+
+impl Step {
+    /// Adds what came late.
+    fn add(&mut self, gained: &Gained, parts: Option<&GainedParts>) {
+        let edges = gained.iter().map(|(ix, (totals, seen))| (ix.index(), totals, *seen));
+        self.edges = with(&self.edges, edges);
+        if let Some(parts) = parts {
+            let parts = parts.iter().map(|(ix, totals)| (ix.index(), totals, Seen::default()));
+            self.parts = with(&self.parts, parts);
+        }
     }
 }
 
@@ -85,6 +99,9 @@ const ON_TIME: Duration = Duration::from_secs(2);
 /// What edges gained in a step that is over.
 pub(crate) type Gained = BTreeMap<EdgeIx, (EdgeTotals, Seen)>;
 
+/// What parts of edges gained in it.
+pub(crate) type GainedParts = BTreeMap<PartIx, EdgeTotals>;
+
 /// The steps that are kept, and the running one.
 pub(crate) struct History {
     step: Duration,
@@ -93,6 +110,7 @@ pub(crate) struct History {
     running: Option<Running>,
     /// What came late since the last tick, by the begin of its step.
     late: BTreeMap<Timestamp, Gained>,
+    late_parts: BTreeMap<Timestamp, GainedParts>,
     /// How many times steps were given out.
     given: u64,
 }
@@ -102,6 +120,7 @@ pub(crate) struct History {
 pub(crate) struct Stored {
     running: Option<Running>,
     late: BTreeMap<Timestamp, Gained>,
+    late_parts: BTreeMap<Timestamp, GainedParts>,
     given: u64,
 }
 
@@ -122,6 +141,7 @@ impl History {
             steps: VecDeque::new(),
             running: None,
             late: BTreeMap::new(),
+            late_parts: BTreeMap::new(),
             given: 0,
         }
     }
@@ -133,12 +153,22 @@ impl History {
 
     /// What has to be stored.
     pub(crate) fn stored(&self) -> Stored {
-        Stored { running: self.running, late: self.late.clone(), given: self.given }
+        Stored {
+            running: self.running,
+            late: self.late.clone(),
+            late_parts: self.late_parts.clone(),
+            given: self.given,
+        }
     }
 
     /// Goes on where it was stored.
     pub(crate) fn resume(&mut self, stored: Stored) {
-        Stored { running: self.running, late: self.late, given: self.given } = stored;
+        Stored {
+            running: self.running,
+            late: self.late,
+            late_parts: self.late_parts,
+            given: self.given,
+        } = stored;
     }
 
     /// The next number under which steps are given out.
@@ -172,15 +202,19 @@ impl History {
     pub(crate) fn gain(
         &mut self,
         step: Timestamp,
-        edge: EdgeIx,
+        row: &Row,
         part: &EdgeTotals,
         seen: Seen,
     ) -> bool {
         let over = self.is_over(step);
         if over {
-            let (totals, seen_by) = self.late.entry(step).or_default().entry(edge).or_default();
+            let gained = self.late.entry(step).or_default();
+            let (totals, seen_by) = gained.entry(row.edge).or_default();
             totals.merge(part);
             seen_by.merge(seen);
+            if let Some(ix) = row.part {
+                self.late_parts.entry(step).or_default().entry(ix).or_default().merge(part);
+            }
         }
         over
     }
@@ -188,16 +222,19 @@ impl History {
     /// Puts what came late into the steps that are kept, and returns it.
     pub(crate) fn put_late(&mut self) -> BTreeMap<Timestamp, Gained> {
         let late = std::mem::take(&mut self.late);
+        let late_parts = std::mem::take(&mut self.late_parts);
         for (begin, gained) in &late {
+            let parts = late_parts.get(begin);
             let at = self.steps.partition_point(|step| step.window.to <= *begin);
             let length = self.step;
             match self.steps.get_mut(at) {
-                Some(step) if step.window.from < begin.plus(length) => step.add(gained),
+                Some(step) if step.window.from < begin.plus(length) => step.add(gained, parts),
                 // Between two that are kept, when nothing passed there: the aggregator was stopped.
                 Some(_) if at > 0 => {
                     let window = Window { from: *begin, to: begin.plus(length) };
-                    let mut step = Step { window, edges: Box::default(), lost: Lost::default() };
-                    step.add(gained);
+                    let (edges, lost) = (Box::default(), Lost::default());
+                    let mut step = Step { window, edges, parts: Box::default(), lost };
+                    step.add(gained, parts);
                     self.steps.insert(at, step);
                 }
                 _ => {}
@@ -262,7 +299,8 @@ impl History {
                 hand_over(edge);
             }
         });
-        self.steps.push_back(Step { window, edges: packer.finish(), lost });
+        let parts = edges.parts.end_step(now);
+        self.steps.push_back(Step { window, edges: packer.finish(), parts, lost });
         while self.steps.len() > self.kept || self.too_old(now) {
             self.steps.pop_front();
         }
@@ -287,6 +325,11 @@ impl History {
             return Snapped { window: Window { from: now, to: now }, running: true };
         };
         let reaches = asked.to > running.from || asked.to >= now;
+        if !reaches && asked.from >= asked.to {
+            // Nothing was asked for, and the first step begins anywhere: what is snapped outward would have it.
+            let nothing = Window { from: asked.to, to: asked.to };
+            return Snapped { window: nothing, running: false };
+        }
         let to = if reaches { now } else { asked.to.ceil(self.step).min(now) };
         let from = asked.from.floor(self.step).min(to);
         // Before the history begins there is nothing that could be in the window.
@@ -326,5 +369,29 @@ impl History {
             }
         }
         lost
+    }
+
+    /// The same of what is kept apart of edges.
+    pub(crate) fn visit_parts(
+        &self,
+        Snapped { window, running }: Snapped,
+        edges: &Edges,
+        mut visit: impl FnMut(&Entry, bool),
+    ) {
+        let mut entry = Entry::default();
+        let outside = |step: &Step| step.window.to <= window.from || step.window.from >= window.to;
+        for step in self.steps.iter().filter(|step| !outside(step)) {
+            let last = step.window.to >= window.to;
+            let mut unpacker = Unpacker::new(&step.parts);
+            while unpacker.next(&mut entry).is_some() {
+                visit(&entry, last);
+            }
+        }
+        for (index, part) in edges.parts.running().filter(|_| running) {
+            entry.index = index;
+            entry.totals.clone_from(&part.running);
+            entry.open = part.open;
+            visit(&entry, true);
+        }
     }
 }

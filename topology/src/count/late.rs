@@ -121,6 +121,22 @@ impl Notes {
 }
 
 impl Late {
+    /// Two links are one: so is what came late to them.
+    pub(crate) fn absorb(&mut self, other: Late) {
+        for theirs in other.notes {
+            let same =
+                |notes: &&mut Notes| (notes.role, notes.service) == (theirs.role, theirs.service);
+            let Some(notes) = self.notes.iter_mut().find(same) else {
+                self.notes.push(theirs);
+                continue;
+            };
+            let ours = std::mem::take(&mut notes.numbers);
+            let mut both: Vec<Number> = ours.into_iter().chain(theirs.numbers).collect();
+            both.sort_by_key(|number| number.step);
+            both.iter().for_each(|number| notes.add(number.step, number.kind, number.value));
+        }
+    }
+
     /// Notes of which step these increments of a half are.
     pub(crate) fn add(
         &mut self,
@@ -148,7 +164,7 @@ impl Late {
                 Role::Client => &sides.clients,
                 Role::Server => &sides.servers,
             };
-            let party = parties.iter().find(|party| party.service == service);
+            let ours = parties.iter().filter(|party| party.service == service);
             let mine = |row: &&Row| {
                 edges.get(row.edge).is_some_and(|edge| match role {
                     Role::Client => edge.key.0 == service,
@@ -156,7 +172,7 @@ impl Late {
                 })
             };
             for measure in Measure::SHARED {
-                let told = party.map_or(0, |party: &Party| party.totals.get(measure));
+                let told: u64 = ours.clone().map(|party: &Party| party.totals.get(measure)).sum();
                 let published = rows.iter().filter(mine).map(|row| row.published.get(measure));
                 let ahead = told.saturating_sub(published.sum());
                 let noted = notes.sum(Kind::of(measure));

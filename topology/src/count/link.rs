@@ -12,7 +12,9 @@ use super::{
     edges::EdgeIx,
     half::{Half, HalfIx},
     late::Late,
+    parts::PartIx,
     split::Split,
+    tied::{Tied, extend},
 };
 use crate::{
     base::{
@@ -27,14 +29,14 @@ use crate::{
 pub(crate) type LinkIx = Key<Link>;
 
 /// Client address, server address, server port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct LinkKey {
     pub(crate) client: Place,
     pub(crate) server: Place,
     pub(crate) server_port: u16,
 }
 
-/// The meeting point of the halves of two addresses and a port.
+/// The meeting point of the halves of two addresses and a port, and of what translations make of them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Link {
     pub(crate) key: LinkKey,
@@ -57,6 +59,8 @@ pub(crate) struct Link {
     pub(crate) split: Option<Box<Split>>,
     /// What came late and is not published yet.
     pub(crate) late: Option<Box<Late>>,
+    /// What translations have told of it.
+    pub(crate) tied: Option<Box<Tied>>,
 }
 
 /// What a link has published for an edge.
@@ -66,6 +70,8 @@ pub(crate) struct Row {
     pub(crate) published: EdgeTotals,
     /// Connections open now, by the last evaluation.
     pub(crate) open: u64,
+    /// The part of the edge that it counts for; `None` for that of the edge's first ends.
+    pub(crate) part: Option<PartIx>,
 }
 
 /// What forgotten halves of one service had counted.
@@ -75,6 +81,8 @@ pub(crate) struct Rest {
     pub(crate) service: ServiceIx,
     /// Whose connections they were, when that was in question and answered.
     pub(crate) client: Option<ServiceIx>,
+    /// Of a link that is tied: their addresses and port, then what translations made of them.
+    pub(crate) reach: Vec<LinkKey>,
     pub(crate) totals: EdgeTotals,
 }
 
@@ -93,6 +101,7 @@ impl Link {
             folded: 0,
             split: None,
             late: None,
+            tied: None,
         }
     }
 
@@ -109,17 +118,23 @@ impl Link {
     }
 
     /// Keeps what a half has counted after it is forgotten.
-    pub(crate) fn keep(&mut self, half: &Half, client: Option<ServiceIx>) {
+    pub(crate) fn keep(&mut self, ix: HalfIx, half: &Half, client: Option<ServiceIx>) {
         let role = half.role();
+        let reach = self.reach_of(ix, half);
+        self.forget_told(ix);
         let same = |rest: &&mut Rest| {
             (rest.role, rest.service, rest.client) == (role, half.service, client)
+                && rest.reach.first() == reach.first()
         };
         let totals = match self.rests.iter_mut().find(same) {
-            Some(rest) => &mut rest.totals,
+            Some(rest) => {
+                extend(&mut rest.reach, &reach);
+                &mut rest.totals
+            }
             None => {
                 let totals = EdgeTotals::default();
                 self.rests.reserve_exact(1);
-                self.rests.push(Rest { role, service: half.service, client, totals });
+                self.rests.push(Rest { role, service: half.service, client, reach, totals });
                 match self.rests.last_mut() {
                     Some(rest) => &mut rest.totals,
                     None => return,
@@ -146,9 +161,13 @@ impl Link {
         for mut rest in std::mem::take(&mut self.rests) {
             rest.service = name(rest.role, rest.service);
             rest.client = rest.client.map(|client| name(Role::Client, client));
-            let whose = |rest: &Rest| (rest.role, rest.service, rest.client);
+            let own = |rest: &Rest| rest.reach.first().copied();
+            let whose = |rest: &Rest| (rest.role, rest.service, rest.client, own(rest));
             match rests.iter_mut().find(|known| whose(known) == whose(&rest)) {
-                Some(known) => known.totals.merge(&rest.totals),
+                Some(known) => {
+                    extend(&mut known.reach, &rest.reach);
+                    known.totals.merge(&rest.totals);
+                }
                 None => rests.push(rest),
             }
         }
@@ -164,7 +183,10 @@ impl Link {
 pub(crate) struct Links {
     links: Arena<Link>,
     #[serde(skip)]
-    by_key: HashMap<LinkKey, LinkIx>,
+    pub(super) by_key: HashMap<LinkKey, LinkIx>,
+    /// Keys with an address that one side alone takes for its host's own, by what others make of them.
+    #[serde(skip)]
+    pub(super) scoped: HashMap<LinkKey, Vec<LinkKey>>,
     /// Links to look at in the next tick.
     pub(crate) queue: Vec<LinkIx>,
 }
@@ -172,12 +194,15 @@ pub(crate) struct Links {
 impl Links {
     /// What has to be stored; the rest follows from it.
     pub(crate) fn stored(&self) -> Self {
-        Links { links: self.links.clone(), by_key: HashMap::new(), queue: self.queue.clone() }
+        Links { links: self.links.clone(), queue: self.queue.clone(), ..Links::default() }
     }
 
     /// Finishes what was read back.
     pub(crate) fn resume(&mut self) {
-        self.by_key = self.links.iter().map(|(ix, link)| (link.key, ix)).collect();
+        let keys = self.links.iter().flat_map(|(ix, link)| link.keys().map(move |key| (*key, ix)));
+        self.by_key = keys.collect();
+        let keys: Vec<LinkKey> = self.by_key.keys().copied().collect();
+        keys.iter().for_each(|key| self.note_scoped(key));
     }
 
     /// The clock was ahead and has been set back: nothing waits for what it said.
@@ -206,18 +231,31 @@ impl Links {
         self.links.len()
     }
 
+    /// Every link with its place.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (LinkIx, &Link)> {
+        self.links.iter()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Link> {
         self.links.iter().map(|(_, link)| link)
     }
 
     pub(crate) fn meet(&mut self, key: LinkKey, now: Timestamp) -> LinkIx {
-        let links = &mut self.links;
-        *self.by_key.entry(key).or_insert_with(|| links.insert(Link::new(key, now)))
+        if let Some(ix) = self.by_key.get(&key) {
+            return *ix;
+        }
+        let ix = self.links.insert(Link::new(key, now));
+        self.by_key.insert(key, ix);
+        self.note_scoped(&key);
+        ix
     }
 
     pub(crate) fn remove(&mut self, ix: LinkIx) -> Option<Link> {
         let link = self.links.remove(ix)?;
-        self.by_key.remove(&link.key);
+        for key in link.keys() {
+            self.by_key.remove(key);
+            self.forget_scoped(key);
+        }
         Some(link)
     }
 

@@ -2,12 +2,19 @@
 
 pub(crate) mod agreement;
 pub(crate) mod edges;
+pub(crate) mod externals;
 pub(crate) mod gains;
 pub mod half;
 pub(crate) mod history;
+mod known;
 pub(crate) mod late;
 pub(crate) mod link;
 pub(crate) mod packed;
 pub(crate) mod pairing;
+pub(crate) mod parts;
+pub(crate) mod reach;
+mod scoped;
 pub mod series;
 pub(crate) mod split;
+pub(crate) mod tied;
+pub(crate) mod witness;

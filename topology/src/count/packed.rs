@@ -3,11 +3,16 @@
 use common::HistogramKind;
 
 use super::edges::Seen;
-use crate::base::totals::{EdgeTotals, MEASURES, Measure};
+use crate::{
+    base::totals::{EdgeTotals, MEASURES, Measure},
+    who::basis::Basis,
+};
 
 const CLIENT: u64 = 1 << 30;
 const SERVER: u64 = 1 << 31;
 const OPEN: u64 = 1 << 29;
+/// Where the four bits with the evidence begin.
+const BASIS: u32 = 25;
 
 /// What an edge has in a step.
 #[derive(Debug, Default)]
@@ -45,6 +50,7 @@ impl Packer {
         for (flag, set) in [(CLIENT, seen.client), (SERVER, seen.server), (OPEN, open > 0)] {
             mask |= if set { flag } else { 0 };
         }
+        mask |= seen.by.number() << BASIS;
         self.number(mask);
         if open > 0 {
             self.number(open);
@@ -101,7 +107,11 @@ impl<'a> Unpacker<'a> {
         entry.index = self.last as usize;
         entry.totals.clear();
         let mask = self.number()?;
-        entry.seen = Seen { client: mask & CLIENT > 0, server: mask & SERVER > 0 };
+        entry.seen = Seen {
+            client: mask & CLIENT > 0,
+            server: mask & SERVER > 0,
+            by: Basis::of_number(mask >> BASIS & 0xf),
+        };
         entry.open = if mask & OPEN > 0 { self.number()? } else { 0 };
         for measure in Measure::ALL {
             if mask & (1 << measure.index()) > 0 {
@@ -158,21 +168,23 @@ mod tests {
         fn what_is_packed_comes_back(
             entries in proptest::collection::btree_map(
                 0_usize..1 << 30,
-                (totals(), any::<bool>(), any::<bool>(), 0_u64..9),
+                (totals(), any::<bool>(), any::<bool>(), 0_u64..9, 0_u64..10),
                 0..20,
             ),
         ) {
             let mut packer = Packer::default();
-            for (index, (totals, client, server, open)) in &entries {
-                packer.put(*index, totals, Seen { client: *client, server: *server }, *open);
+            for (index, (totals, client, server, open, by)) in &entries {
+                let by = Basis::of_number(*by);
+                packer.put(*index, totals, Seen { client: *client, server: *server, by }, *open);
             }
             let bytes = packer.finish();
             let mut unpacker = Unpacker::new(&bytes);
             let mut entry = Entry::default();
-            for (index, (totals, client, server, open)) in entries {
+            for (index, (totals, client, server, open, by)) in entries {
                 prop_assert_eq!(unpacker.next(&mut entry), Some(()));
                 prop_assert_eq!((entry.index, entry.open), (index, open));
-                prop_assert_eq!(entry.seen, Seen { client, server });
+                let by = Basis::of_number(by);
+                prop_assert_eq!(entry.seen, Seen { client, server, by });
                 prop_assert_eq!(&entry.totals, &totals);
             }
             prop_assert_eq!(unpacker.next(&mut entry), None);

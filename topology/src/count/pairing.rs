@@ -3,9 +3,10 @@
 
 use common::HistogramKind;
 
-use super::agreement::Lead;
+use super::{agreement::Lead, link::LinkKey, reach::Reach};
 use crate::{
     base::totals::{EdgeTotals, Measure},
+    model::Role,
     who::services::ServiceIx,
 };
 
@@ -13,11 +14,40 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Party {
     pub(crate) service: ServiceIx,
+    /// Of a server, the port it listens on.
+    pub(crate) port: u16,
     pub(crate) totals: EdgeTotals,
     /// Connections open now.
     pub(crate) open: u64,
     /// Some of its halves have not ended, and their node is connected.
     pub(crate) live: bool,
+    /// Where to look for the other side, where no half of it is known.
+    pub(crate) away: LinkKey,
+    /// Some or all of what it counts may be with somebody there.
+    pub(crate) elsewhere: bool,
+    /// Addresses and port of one of its halves.
+    pub(crate) own: LinkKey,
+    /// Of a link that is tied: where the connections of its halves lead, or come from.
+    pub(crate) led_to: Vec<LinkKey>,
+    /// The same, with the addresses and ports of the halves themselves.
+    pub(crate) reach: Vec<LinkKey>,
+}
+
+impl Party {
+    pub(crate) fn new(service: ServiceIx, port: u16, own: LinkKey) -> Self {
+        Party {
+            service,
+            port,
+            totals: EdgeTotals::default(),
+            open: 0,
+            live: false,
+            away: own,
+            elsewhere: false,
+            own,
+            led_to: Vec::new(),
+            reach: Vec::new(),
+        }
+    }
 }
 
 /// What a server party counted for one client party.
@@ -49,8 +79,10 @@ pub(crate) struct Sides {
     pub(crate) cells: Vec<Cell>,
     /// Then also, by server: what is to be split over the clients (`split.rs`).
     pub(crate) wholes: Vec<Whole>,
-    /// Servers that have less to split than was given away.
-    pub(crate) misfits: Vec<ServiceIx>,
+    /// Servers that have less to split than was given away, by their port.
+    pub(crate) misfits: Vec<(ServiceIx, u16)>,
+    /// Who can have talked to whom, where not everybody can.
+    pub(crate) reach: Option<Reach>,
     /// Some of what the servers counted is in no cell yet: the question is open.
     pub(crate) asking: bool,
 }
@@ -73,6 +105,20 @@ pub(crate) struct Pairings {
 }
 
 impl Sides {
+    /// The parties of one side.
+    pub(crate) const fn of(&mut self, role: Role) -> &mut Vec<Party> {
+        match role {
+            Role::Client => &mut self.clients,
+            Role::Server => &mut self.servers,
+        }
+    }
+
+    /// Who is at the ends of a pairing.
+    pub(crate) fn parties(&self, pairing: &Pairing) -> (Option<&Party>, Option<&Party>) {
+        let client = pairing.client.and_then(|at| self.clients.get(at));
+        (client, pairing.server.and_then(|at| self.servers.get(at)))
+    }
+
     /// Whether a number that only one side has may belong to one of several edges.
     pub(crate) const fn are_shared(&self) -> bool {
         self.clients.len() > 1 || self.servers.len() > 1
@@ -83,7 +129,7 @@ impl Sides {
         if self.clients.is_empty() || self.servers.is_empty() {
             return None;
         }
-        Some(Lead::between(&sum(&self.clients), &sum(&self.servers)))
+        Some(Lead::between(&sum(&self.clients), &sum(self.servers.iter().filter(met))))
     }
 
     /// The pairings. Of what one side has counted beyond the other, `lasting` counts. Takes the
@@ -93,6 +139,7 @@ impl Sides {
         let pairings = match (self.clients.len(), self.servers.len()) {
             (_, 0) => alone(&mut self.clients, |at| (Some(at), None)),
             (0, _) => alone(&mut self.servers, |at| (None, Some(at))),
+            _ if self.reach.is_some() => self.many_to_many(lasting),
             (_, 1) => {
                 limits = self.limits(lasting);
                 self.many_clients(lasting)
@@ -107,7 +154,7 @@ impl Sides {
     }
 
     fn limits(&self, lasting: &Lead) -> [u64; Measure::SHARED.len()] {
-        let (clients, servers) = (sum(&self.clients), sum(&self.servers));
+        let (clients, servers) = (sum(&self.clients), sum(self.servers.iter().filter(met)));
         let lead = Lead::between(&clients, &servers).at_most(lasting);
         let mut limits = [0; Measure::SHARED.len()];
         for (at, measure) in Measure::SHARED.into_iter().enumerate() {
@@ -154,9 +201,13 @@ impl Sides {
     fn many_to_many(&self, lasting: &Lead) -> Vec<Pairing> {
         let mut found = Vec::new();
         for cell in &self.cells {
-            let pairing = pairing(&mut found, cell.client, cell.server);
+            let pairing = pairing(&mut found, cell.client, Some(cell.server));
             pairing.totals.merge(&cell.totals);
             pairing.open = pairing.open.saturating_add(cell.open);
+        }
+        for (at, server) in self.servers.iter().enumerate().filter(|(_, server)| !met(server)) {
+            let (totals, open) = (server.totals.clone(), server.open);
+            found.push(Pairing { client: None, server: Some(at), totals, open });
         }
         self.split_open(&mut found);
         let mut beyond = self.lead().unwrap_or_default().at_most(lasting).clients;
@@ -180,7 +231,13 @@ impl Sides {
             if first.is_none() && missing.is_zero() && !only_failed {
                 continue;
             }
-            let pairing = pairing(&mut found, at, first.unwrap_or(0));
+            if client.elsewhere && !missing.is_zero() {
+                let open = client.open.saturating_sub(in_cells_of(&found, at));
+                let totals = std::mem::take(&mut missing);
+                found.push(Pairing { client: Some(at), server: None, totals, open });
+            }
+            let first = first.or_else(|| self.first_reached(at));
+            let pairing = pairing(&mut found, at, first);
             pairing.totals.merge(&missing);
             both_sides(&mut pairing.totals, &client.totals);
             client_only(&mut pairing.totals, &client.totals);
@@ -213,8 +270,22 @@ pub(crate) fn find(parties: &[Party], service: ServiceIx) -> Option<usize> {
     parties.iter().position(|party| party.service == service)
 }
 
-fn pairing(found: &mut Vec<Pairing>, client: usize, server: usize) -> &mut Pairing {
-    let ends = (Some(client), Some(server));
+pub(crate) fn find_server(parties: &[Party], (service, port): (ServiceIx, u16)) -> Option<usize> {
+    parties.iter().position(|party| (party.service, party.port) == (service, port))
+}
+
+/// Whether any of the clients can have talked to this server.
+fn met(server: &&Party) -> bool {
+    !server.elsewhere
+}
+
+/// Connections open of a client that are told apart.
+fn in_cells_of(found: &[Pairing], client: usize) -> u64 {
+    found.iter().filter(|pairing| pairing.client == Some(client)).map(|pairing| pairing.open).sum()
+}
+
+fn pairing(found: &mut Vec<Pairing>, client: usize, server: Option<usize>) -> &mut Pairing {
+    let ends = (Some(client), server);
     let at = found.iter().position(|p| (p.client, p.server) == ends).unwrap_or_else(|| {
         let totals = EdgeTotals::default();
         found.push(Pairing { client: ends.0, server: ends.1, totals, open: 0 });
@@ -236,7 +307,7 @@ fn alone(
 }
 
 /// The shared measures of all parties.
-fn sum(parties: &[Party]) -> EdgeTotals {
+fn sum<'a>(parties: impl IntoIterator<Item = &'a Party>) -> EdgeTotals {
     let mut sum = EdgeTotals::default();
     for party in parties {
         for measure in Measure::SHARED {

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     edges::EdgeKey,
-    pairing::{Cell, Sides, find},
+    known::Known,
+    pairing::{Cell, Party, Sides, find, find_server},
 };
 use crate::{
     base::{
@@ -30,7 +31,8 @@ const TELLING: [Measure; 3] =
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Share {
     client: ServiceIx,
-    server: ServiceIx,
+    /// With its port.
+    server: (ServiceIx, u16),
     totals: EdgeTotals,
 }
 
@@ -54,7 +56,7 @@ impl Split {
     ) {
         let mut shares: Vec<Share> = Vec::new();
         for mut share in std::mem::take(&mut self.shares) {
-            (share.client, share.server) = (client(share.client), server(share.server));
+            (share.client, share.server.0) = (client(share.client), server(share.server.0));
             let ends = |share: &Share| (share.client, share.server);
             match shares.iter_mut().find(|known| ends(known) == ends(&share)) {
                 Some(known) => known.totals.merge(&share.totals),
@@ -62,6 +64,14 @@ impl Split {
             }
         }
         self.shares = shares;
+    }
+
+    /// Two links are one: so are the parts given at them.
+    pub(crate) fn absorb(&mut self, other: Split) {
+        self.shares.extend(other.shares);
+        self.begun |= other.begun;
+        self.since = None;
+        self.rename(|client| client, |server| server);
     }
 
     /// What does not fit does so from the next look on.
@@ -104,7 +114,7 @@ impl Split {
         for part in parts {
             let ends = (sides.clients.get(part.client), sides.servers.get(part.server));
             let (Some(client), Some(server)) = ends else { continue };
-            let (client, server) = (client.service, server.service);
+            let (client, server) = (client.service, (server.service, server.port));
             let same = |share: &&mut Share| (share.client, share.server) == (client, server);
             match self.shares.iter_mut().find(same) {
                 Some(share) => share.totals.merge(&part.totals),
@@ -119,14 +129,15 @@ impl Sides {
     /// is not taken.
     pub(crate) fn take_shares(&mut self, split: &Split) {
         for (server, party) in self.servers.iter().enumerate() {
-            let shares = || split.shares.iter().filter(|share| share.server == party.service);
+            let ends = (party.service, party.port);
+            let shares = || split.shares.iter().filter(|share| share.server == ends);
             let mut given = EdgeTotals::default();
             shares().for_each(|share| given.merge(&share.totals));
             let Some(whole) = self.wholes.get_mut(server) else { continue };
             match whole.totals.less(&given) {
                 Some(left) => whole.totals = left,
                 None => {
-                    self.misfits.push(party.service);
+                    self.misfits.push(ends);
                     continue;
                 }
             }
@@ -143,8 +154,19 @@ impl Sides {
         (0..).zip(&self.wholes).filter(|(_, whole)| !whole.totals.is_zero()).map(|(at, _)| at)
     }
 
+    /// Whether clients and servers have told the same in all.
+    pub(super) fn tell_the_same(&self) -> bool {
+        let sum = |parties: &[Party], measure| {
+            parties.iter().map(|party| u128::from(party.totals.get(measure))).sum::<u128>()
+        };
+        let same = |measure| sum(&self.clients, measure) == sum(&self.servers, measure);
+        TELLING.into_iter().all(same)
+    }
+
     /// Whether the clients' numbers are the servers'.
     fn fit(&self) -> bool {
+        // What is with somebody elsewhere is in no server's numbers.
+        let open_ended = self.clients.iter().any(|client| client.elsewhere);
         TELLING.into_iter().all(|measure| {
             let value = |totals: &EdgeTotals| u128::from(totals.get(measure));
             let mut left = 0;
@@ -156,7 +178,8 @@ impl Sides {
                     None => return false,
                 }
             }
-            left == self.wholes.iter().map(|whole| value(&whole.totals)).sum()
+            let whole = self.wholes.iter().map(|whole| value(&whole.totals)).sum();
+            if open_ended { left >= whole } else { left == whole }
         })
     }
 
@@ -175,10 +198,11 @@ impl Sides {
     pub(crate) fn divide(&mut self) -> Vec<Cell> {
         let mut left = self.left();
         let mut all = Vec::new();
+        let known = self.known(&left);
         while let Some((server, only)) = self.next(&left) {
             let Some(whole) = self.wholes.get_mut(server) else { break };
             let whole = std::mem::take(&mut whole.totals);
-            let parts = self.parts(server, &whole, only, &mut left);
+            let parts = self.parts(server, &whole, only, &known, &mut left);
             self.cells.extend(parts.iter().cloned());
             all.extend(parts);
         }
@@ -191,7 +215,9 @@ impl Sides {
             let whole = &self.wholes.get(server)?.totals;
             let told = TELLING.iter().any(|measure| whole.get(*measure) > 0);
             let same = |left: &EdgeTotals| TELLING.iter().all(|m| left.get(*m) == whole.get(*m));
-            let mut clients = (0..).zip(left).filter(|(_, left)| told && same(left));
+            let mut clients = (0..)
+                .zip(left)
+                .filter(|(client, left)| told && same(left) && self.reaches(*client, server));
             let (client, _) = clients.next()?;
             clients.next().is_none().then_some((server, Some(client)))
         };
@@ -204,8 +230,10 @@ impl Sides {
         server: usize,
         whole: &EdgeTotals,
         only: Option<usize>,
+        known: &Known,
         left: &mut [EdgeTotals],
     ) -> Vec<Cell> {
+        let reached: Vec<bool> = (0..left.len()).map(|at| self.reaches(at, server)).collect();
         // With what was given before: the last of several numbers of a connection comes alone.
         let mut sums = vec![EdgeTotals::default(); left.len()];
         let mut parts = sums.clone();
@@ -213,26 +241,39 @@ impl Sides {
             sums[cell.client].merge(&cell.totals);
         }
         for measure in Measure::SHARED {
-            let mut weights: Vec<u64> = match only {
-                Some(only) => (0..left.len()).map(|at| u64::from(at == only)).collect(),
-                None => left.iter().map(|left| left.get(measure)).collect(),
+            let value = whole.get(measure);
+            let fixed = known.of(server, measure, value);
+            let weight = |at: usize| match (only, reached[at], fixed.contains_key(&at)) {
+                (_, false, _) | (_, _, true) => 0,
+                (Some(only), ..) => u64::from(at == only),
+                (None, ..) => left[at].get(measure),
             };
-            if weights.iter().all(|weight| *weight == 0) {
-                weights = weights_of(&sums, EdgeTotals::bytes);
+            let mut weights: Vec<u64> = (0..left.len()).map(weight).collect();
+            // What does not tell who was there is of those who were: else it would make an edge that never was. Those
+            // numbers that tell come first.
+            if !TELLING.contains(&measure) {
+                for (weight, sum) in weights.iter_mut().zip(&sums) {
+                    *weight *= u64::from(TELLING.iter().any(|measure| sum.get(*measure) > 0));
+                }
             }
-            for (at, value) in deal(whole.get(measure), &weights).into_iter().enumerate() {
+            if weights.iter().all(|weight| *weight == 0) {
+                weights = weights_of(&sums, &reached, EdgeTotals::bytes);
+            }
+            let mut dealt = deal(value - fixed.values().sum::<u64>(), &weights);
+            fixed.into_iter().for_each(|(at, value)| dealt[at] += value);
+            for (at, value) in dealt.into_iter().enumerate() {
                 parts[at].add(measure, value);
                 sums[at].add(measure, value);
             }
         }
-        let weights = weights_of(&sums, EdgeTotals::segments);
+        let weights = weights_of(&sums, &reached, EdgeTotals::segments);
         let have: Vec<_> = sums.iter().map(|sum| sum.get(Measure::Retransmits)).collect();
         let retransmits = whole.get(Measure::Retransmits);
         for (part, value) in parts.iter_mut().zip(deal_owed(retransmits, &weights, &have)) {
             part.add(Measure::Retransmits, value);
         }
         for kind in HistogramKind::ALL {
-            let weights = weights_of(&sums, |sum| match kind {
+            let weights = weights_of(&sums, &reached, |sum| match kind {
                 HistogramKind::Rtt => sum.segments(),
                 HistogramKind::Connect | HistogramKind::Lifetime => sum.get(Measure::Connections),
             });
@@ -256,9 +297,12 @@ impl Sides {
         published: impl Iterator<Item = (EdgeKey, &'a EdgeTotals)>,
     ) -> Vec<Cell> {
         let mut parts = Vec::new();
-        for ((client, server, _), published) in published {
-            let ends = (find(&self.clients, client), find(&self.servers, server));
+        for ((client, server, port), published) in published {
+            let ends = (find(&self.clients, client), find_server(&self.servers, (server, port)));
             let (Some(client), Some(server)) = ends else { continue };
+            if !self.reaches(client, server) {
+                continue;
+            }
             let Some(whole) = self.wholes.get_mut(server) else { continue };
             let mut totals = EdgeTotals::default();
             for measure in Measure::SHARED {
@@ -287,8 +331,12 @@ fn take(from: &mut EdgeTotals, totals: &EdgeTotals) {
     }
 }
 
-/// Weights by a number; without any, by connections, else all for the first.
-fn weights_of(sums: &[EdgeTotals], number: impl Fn(&EdgeTotals) -> u64) -> Vec<u64> {
+/// Weights by a number; without any, by connections, else all for the first of those that may have any.
+fn weights_of(
+    sums: &[EdgeTotals],
+    reached: &[bool],
+    number: impl Fn(&EdgeTotals) -> u64,
+) -> Vec<u64> {
     let by_number: Vec<u64> = sums.iter().map(number).collect();
     if by_number.iter().any(|weight| *weight > 0) {
         return by_number;
@@ -297,7 +345,8 @@ fn weights_of(sums: &[EdgeTotals], number: impl Fn(&EdgeTotals) -> u64) -> Vec<u
     if connections.iter().any(|weight| *weight > 0) {
         return connections;
     }
-    (0..sums.len()).map(|at| u64::from(at == 0)).collect()
+    let first = reached.iter().position(|reached| *reached).unwrap_or_default();
+    (0..sums.len()).map(|at| u64::from(at == first)).collect()
 }
 
 /// Splits a value in proportion to weights, some of which are not 0. What rounding leaves goes to the

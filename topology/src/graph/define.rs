@@ -116,11 +116,13 @@ impl Graph {
             link.halves.push(half);
             if !alike {
                 link.gather(now, self.config.gather_for, self.config.settle_after);
+                link.freshen(now);
             }
         }
         self.links.enqueue(link);
         let served = (key.role == Role::Server).then_some(key.server_port);
         self.evidence.half(place, served, service, Change::Comes);
+        self.tie_scopes(half, now);
         Ok(half)
     }
 

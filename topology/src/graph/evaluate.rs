@@ -1,6 +1,8 @@
 //! A tick: links that changed are paired, and what they gained is published.
 
-use super::Graph;
+use common::HistogramKind;
+
+use super::{Graph, ends::BOTH_FOLDED};
 use crate::{
     base::{
         time::Timestamp,
@@ -14,14 +16,11 @@ use crate::{
         history::Lost,
         link::{Link, LinkIx, LinkKey, Row},
         pairing::{Pairing, Pairings, Sides},
+        parts::Ends,
     },
     nodes::NodeIx,
     show::step::{EndedStep, Given, GivenSteps, StepEdge},
-    who::{evidence::Answer, place::Place, services::ServiceIx},
 };
-
-/// Both ends of a link's edges are `other`.
-const BOTH_FOLDED: u8 = 2;
 
 /// What is left to do for a link.
 pub(super) struct Next {
@@ -37,6 +36,8 @@ struct Target {
     totals: EdgeTotals,
     open: u64,
     seen: Seen,
+    /// Between whom; `None` when nobody is at the link any more.
+    ends: Option<Ends>,
 }
 
 /// What each row gains; one that is not there yet has nothing published.
@@ -59,6 +60,43 @@ fn gains_of(
     gains(&changes, limits)
 }
 
+/// Two links were one all the time: what each has published of the same connections by itself is not owed twice.
+fn write_off(rows: &mut [Row], targets: &[Target]) {
+    let targets = || targets.iter().take(rows.len()).map(|target| &target.totals);
+    let all: EdgeTotals = sum(targets());
+    let all_published: EdgeTotals = sum(rows.iter().map(|row| &row.published));
+    let mut cuts: Vec<EdgeTotals> = rows.iter().map(|row| row.published.clone()).collect();
+    for measure in Measure::ALL {
+        let mut owed = all_published.get(measure).saturating_sub(all.get(measure));
+        for (cut, target) in cuts.iter_mut().zip(targets()) {
+            let published = cut.get(measure);
+            let less = published.saturating_sub(target.get(measure)).min(owed);
+            owed -= less;
+            cut.limit(measure, published - less);
+        }
+    }
+    for kind in HistogramKind::ALL {
+        let count = |totals: &EdgeTotals| totals.histogram(kind).count();
+        let mut owed = count(&all_published).saturating_sub(count(&all));
+        for (cut, target) in cuts.iter_mut().zip(targets()) {
+            let beyond = cut.histogram(kind).beyond(target.histogram(kind), owed);
+            owed -= beyond.count();
+            for (bucket, count) in beyond.iter() {
+                cut.histogram_mut(kind).take(bucket, count);
+            }
+        }
+    }
+    for (row, cut) in rows.iter_mut().zip(cuts) {
+        row.published = cut;
+    }
+}
+
+fn sum<'a>(all: impl Iterator<Item = &'a EdgeTotals>) -> EdgeTotals {
+    let mut sum = EdgeTotals::default();
+    all.for_each(|totals| sum.merge(totals));
+    sum
+}
+
 impl Graph {
     /// Settles and publishes what is due, ends the running step when it is over, and forgets.
     /// To be called about once a second; it looks at what changed only.
@@ -68,6 +106,7 @@ impl Graph {
         for ix in std::mem::take(&mut self.halves.changed) {
             if let Some(half) = self.halves.get_mut(ix) {
                 half.changed = false;
+                half.changed_at = now;
                 self.links.enqueue(half.link);
             }
         }
@@ -135,14 +174,16 @@ impl Graph {
         if link.is_gathering(now) {
             return next;
         }
-        let both = !sides.clients.is_empty() && !sides.servers.is_empty();
+        let both = !sides.clients.is_empty() && !sides.servers.is_empty() && !sides.has_strangers();
         let old = now.since(link.first_seen) >= self.config.settle_after
             && !self.lacks_a_late_side(link, &sides, now);
-        let settles = !link.settled && (old || (both && !sides.asking));
+        let waits = link.waits_to_fit(&sides, now, self.config.settle_after);
+        let settles = !link.settled && !waits && (old || (both && !sides.asking));
         link.settled |= settles;
-        if !link.settled {
+        if waits || !link.settled {
             return next;
         }
+        link.note_plain(&sides);
         let (lasting, waiting) = self.agree(link, &sides, settles, now);
         let undivided = self.divide(link, &mut sides, now);
         self.trim_late(link, &sides);
@@ -159,22 +200,26 @@ impl Graph {
     /// who is there, and edges to somebody else would stay.
     fn lacks_a_late_side(&self, link: &Link, sides: &Sides, now: Timestamp) -> bool {
         let patience = self.config.node_return;
-        let place = match (sides.clients.is_empty(), sides.servers.is_empty()) {
-            (true, false) => link.key.client,
-            (false, true) => link.key.server,
-            _ => return false,
+        let empty = (sides.clients.is_empty(), sides.servers.is_empty());
+        let lags = |key: &LinkKey| {
+            let place = match empty {
+                (true, false) => key.client,
+                (false, true) => key.server,
+                _ => return false,
+            };
+            let host = self.evidence.host_of(place).and_then(|host| self.nodes.get(host));
+            host.is_some_and(|host| host.lags(now, patience))
         };
-        now.since(link.first_seen) < patience
-            && self
-                .evidence
-                .host_of(place)
-                .and_then(|host| self.nodes.get(host))
-                .is_some_and(|host| host.lags(now, patience))
+        now.since(link.first_seen) < patience && link.keys().any(lags)
     }
 
     /// Splits what servers counted for several clients together, and tells whether there is more.
     fn divide(&self, link: &mut Link, sides: &mut Sides, now: Timestamp) -> bool {
         if sides.wholes.is_empty() {
+            if link.tied.is_some() {
+                // What it said before is published.
+                link.split = None;
+            }
             return false;
         }
         let key = |row: &Row| self.edges.get(row.edge).map(|edge| edge.key);
@@ -245,27 +290,36 @@ impl Graph {
             if at <= link.rows.len() {
                 return true;
             }
-            let edge = self.edges.refer(target.key, &self.services, node, now);
+            let ends = target.ends.unwrap_or_default();
+            let edge = self.edges.refer((target.key, ends), &self.services, node, now);
             room &= edge.is_some();
-            let row = |edge| Row { edge, published: EdgeTotals::default(), open: 0 };
+            let row = |edge| Row { edge, published: EdgeTotals::default(), open: 0, part: None };
             // Nearly all links have one row for good.
             link.rows.reserve_exact(1);
             link.rows.extend(edge.map(row));
             edge.is_some()
         });
+        if let Some(tied) = &mut link.tied
+            && tied.fresh.take().is_some()
+        {
+            write_off(&mut link.rows, &targets);
+        }
         let gains = gains_of(&link.rows, &targets, &limits);
         for ((row, gain), target) in link.rows.iter_mut().zip(&gains).zip(&targets) {
+            if let Some(ends) = target.ends {
+                self.edges.place(row, ends, now);
+            }
             if !gain.is_zero() {
                 row.published.merge(gain);
                 match &mut link.late {
-                    None => self.edges.gain(row.edge, gain, target.seen, now),
+                    None => self.edges.gain(row, gain, target.seen, now),
                     Some(late) => {
                         self.gain_late(late, row, target.key, gain, target.seen, now);
                     }
                 }
             }
             let was = std::mem::replace(&mut row.open, target.open);
-            self.edges.set_open(row.edge, was, target.open);
+            self.edges.set_open(row, was, target.open);
         }
         if link.rows.len() > 1 {
             let feeds = |target: &Target| target.open > 0 || !target.totals.is_zero();
@@ -298,12 +352,18 @@ impl Graph {
 
     /// What each row is to come to, those that are not there yet last.
     fn targets(&mut self, link: &Link, sides: &Sides, found: Vec<Pairing>) -> Vec<Target> {
-        let target =
-            |key| Target { key, totals: EdgeTotals::default(), open: 0, seen: Seen::default() };
+        let target = |key| Target {
+            key,
+            totals: EdgeTotals::default(),
+            open: 0,
+            seen: Seen::default(),
+            ends: None,
+        };
+        let known = self.known_ends(link);
         let edges = link.rows.iter().filter_map(|row| self.edges.get(row.edge));
         let mut targets: Vec<_> = edges.map(|edge| target(edge.key)).collect();
         for pairing in found {
-            let key = self.edge_key(&link.key, link.folded, sides, &pairing);
+            let (key, seen) = self.edge_of((link.folded, &link.rows), sides, &pairing);
             let at = match targets.iter().position(|target| target.key == key) {
                 Some(at) => at,
                 None if pairing.totals.is_zero() && pairing.open == 0 => continue,
@@ -314,7 +374,12 @@ impl Graph {
             };
             let target = &mut targets[at];
             target.open = target.open.saturating_add(pairing.open);
-            target.seen.merge(pairing.seen());
+            target.seen.merge(seen);
+            let ends = self.ends_of(&known, sides, &pairing);
+            target.ends = Some(match target.ends {
+                Some(others) => (others.0.or(ends.0), others.1.or(ends.1)),
+                None => ends,
+            });
             if target.totals.is_zero() {
                 target.totals = pairing.totals;
             } else {
@@ -322,49 +387,5 @@ impl Graph {
             }
         }
         targets
-    }
-
-    /// The edge of a pairing; a side without a half is found by its address.
-    pub(crate) fn edge_key(
-        &mut self,
-        link: &LinkKey,
-        folded: u8,
-        sides: &Sides,
-        pairing: &Pairing,
-    ) -> EdgeKey {
-        let client = pairing.client.and_then(|at| sides.clients.get(at)).map(|party| party.service);
-        let server = pairing.server.and_then(|at| sides.servers.get(at)).map(|party| party.service);
-        if folded > 0 {
-            let other = self.services.other();
-            return match (client, server) {
-                (Some(client), None) if folded < BOTH_FOLDED => (client, other, 0),
-                (_, Some(server)) if folded < BOTH_FOLDED => (other, server, 0),
-                _ => (other, other, 0),
-            };
-        }
-        (
-            client.unwrap_or_else(|| self.service_at(link.client, None)),
-            server.unwrap_or_else(|| self.service_at(link.server, Some(link.server_port))),
-            link.server_port,
-        )
-    }
-
-    fn service_at(&mut self, place: Place, server_port: Option<u16>) -> ServiceIx {
-        match self.evidence.who(place, server_port) {
-            Answer::Service(service) => service,
-            Answer::Host(node) => match self.nodes.get(node) {
-                Some(node) => node.host,
-                None => self.services.external(place.ip()),
-            },
-            Answer::External(ip) => self.services.external(ip),
-            Answer::Other => self.services.other(),
-        }
-    }
-}
-
-impl Pairing {
-    /// Which sides have a half.
-    pub(crate) const fn seen(&self) -> Seen {
-        Seen { client: self.client.is_some(), server: self.server.is_some() }
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     count::{
         half::{End, Half, HalfIx, Whose},
         link::{Link, LinkIx, Row},
+        parts::Ends,
     },
     model::Role,
     nodes::{Node, NodeIx},
@@ -142,13 +143,16 @@ impl Graph {
         let served = (half.role() == Role::Server).then_some(half.id.2.server_port);
         self.evidence.half(half.place, served, half.service, Change::Forgotten);
         let client = match half.whose {
-            Whose::Of(client) => Some(client),
-            Whose::Nobody | Whose::Unknown { .. } => None,
+            Whose::Of(client) if !half.has_several() => Some(client),
+            Whose::Of(_) | Whose::Nobody | Whose::Unknown { .. } => None,
         };
         let Some(link) = self.links.get_mut(half.link) else { return };
+        for row in &link.rows {
+            self.edges.remember(row.edge, &half);
+        }
         link.halves.retain(|other| *other != ix);
         if !link.halves.is_empty() {
-            link.keep(&half, client);
+            link.keep(ix, &half, client);
             if link.is_crowded() {
                 self.fold_rests(half.link);
             }
@@ -156,7 +160,7 @@ impl Graph {
         }
         if let Some(link) = self.links.remove(half.link) {
             for row in link.rows {
-                self.edges.release(row.edge, row.open);
+                self.edges.release(&row);
             }
         }
     }
@@ -197,16 +201,19 @@ impl Graph {
                 (name(Role::Client, client), name(Role::Server, server), port)
             });
             if let Some(renamed) = renamed.filter(|renamed| Some(*renamed) != key)
-                && let Some(edge) = self.edges.refer(renamed, &self.services, node, self.clock)
+                && let Some(edge) =
+                    self.edges.refer((renamed, Ends::default()), &self.services, node, self.clock)
             {
-                self.edges.release(row.edge, row.open);
-                (row.edge, row.open) = (edge, 0);
+                self.edges.release(&row);
+                (row.edge, row.open, row.part) = (edge, 0, None);
             }
             match rows.iter_mut().find(|known| known.edge == row.edge) {
                 Some(known) => {
                     known.published.merge(&row.published);
-                    known.open = known.open.saturating_add(row.open);
-                    self.edges.release(row.edge, 0);
+                    self.edges.release(&row);
+                    let was = known.open;
+                    known.open = was.saturating_add(row.open);
+                    self.edges.set_open(known, was, known.open);
                 }
                 None => rows.push(row),
             }
@@ -247,7 +254,7 @@ impl Graph {
         }
         link.rows = rows;
         for row in gone {
-            self.edges.release(row.edge, row.open);
+            self.edges.release(&row);
         }
     }
 
@@ -257,7 +264,7 @@ impl Graph {
         let nodes = self.nodes.iter();
         let listeners = nodes.flat_map(|(_, node)| &node.listeners);
         let used = halves.chain(listeners.map(|listener| listener.workload));
-        let used = used.chain(numbered.iter().copied()).collect();
+        let used = used.chain(numbered.iter().copied()).chain(self.edges.workloads()).collect();
         self.services.forget_workloads(&used);
     }
 

@@ -50,7 +50,7 @@ impl Graph {
     pub fn begin_late(&mut self, moment: Timestamp, now: Timestamp) -> Option<LateBatch> {
         let now = self.see(now);
         let step = self.history.step_of(moment, now)?;
-        let changed = self.changed_links();
+        let changed = self.changed_links(now);
         self.look_at_all(changed, now);
         Some(LateBatch { step, before: HashMap::new() })
     }
@@ -70,16 +70,17 @@ impl Graph {
                 late.add(half.role(), half.service, batch.step, &gained);
             }
         }
-        let changed = self.changed_links();
+        let changed = self.changed_links(now);
         self.look_at_all(changed, now);
     }
 
     /// Links of halves that have changed, which then count as looked at.
-    fn changed_links(&mut self) -> Vec<LinkIx> {
+    fn changed_links(&mut self, now: Timestamp) -> Vec<LinkIx> {
         let mut links = Vec::new();
         for ix in std::mem::take(&mut self.halves.changed) {
             if let Some(half) = self.halves.get_mut(ix) {
                 half.changed = false;
+                half.changed_at = now;
                 links.push(half.link);
             }
         }
@@ -128,15 +129,15 @@ impl Graph {
     ) {
         let mut before = EdgeTotals::default();
         for (step, part) in late.take((key.0, key.1), gain) {
-            if self.history.gain(step, row.edge, &part, seen) {
+            if self.history.gain(step, row, &part, seen) {
                 before.merge(&part);
-                self.edges.gain_before(row.edge, &part, now);
+                self.edges.gain_before(row, &part, now);
             }
         }
         // What is placed is never more than the gain.
         let rest = gain.less(&before).unwrap_or_default();
         if !rest.is_zero() {
-            self.edges.gain(row.edge, &rest, seen, now);
+            self.edges.gain(row, &rest, seen, now);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The graph: everything tied together.
 
 mod define;
+pub(crate) mod ends;
 mod evaluate;
 mod expire;
 pub mod late;
@@ -11,6 +12,7 @@ pub mod room;
 mod sides;
 mod signals;
 pub mod snapshot;
+mod translate;
 
 use common::{Counter, HistogramKind};
 

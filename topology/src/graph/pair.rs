@@ -20,6 +20,7 @@ use crate::{
         link::{Link, LinkIx},
     },
     model::Role,
+    who::basis::Basis,
 };
 
 impl Graph {
@@ -30,7 +31,7 @@ impl Graph {
         let link = links.get_mut(ix)?;
         let (client, server) = ends(halves, link, now)?;
         let [row] = &mut link.rows[..] else { return None };
-        let key = (client.service, server.service, link.key.server_port);
+        let key = (client.service, server.service, server.id.2.server_port);
         if edges.get(row.edge)?.key != key {
             return None;
         }
@@ -72,11 +73,11 @@ impl Graph {
         let open = if !live(client) && live(server) { server.open() } else { client.open() };
         if !gain.is_zero() {
             row.published.merge(gain);
-            let seen = Seen { client: true, server: true };
-            edges.gain(row.edge, gain, seen, now);
+            let seen = Seen { client: true, server: true, by: Basis::BothHalves };
+            edges.gain(row, gain, seen, now);
         }
         let was = std::mem::replace(&mut row.open, open);
-        edges.set_open(row.edge, was, open);
+        edges.set_open(row, was, open);
         Some(lasting != lead)
     }
 }
@@ -89,6 +90,7 @@ fn ends<'a>(halves: &'a Halves, link: &Link, now: Timestamp) -> Option<(&'a Half
         && link.split.is_none()
         && link.late.is_none()
         && link.rows.len() == 1
+        && link.is_plain()
         && !link.is_gathering(now);
     if !ordinary {
         return None;

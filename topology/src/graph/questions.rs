@@ -11,12 +11,12 @@ use super::Graph;
 use crate::{
     base::time::Timestamp,
     count::{
-        half::{HalfIx, Halves, Whose},
-        link::LinkIx,
+        half::{Half, HalfIx, Halves, Whose},
+        link::{Link, LinkIx},
     },
     model::{Role, Tuple},
     nodes::NodeIx,
-    who::services::WorkloadIx,
+    who::{place::Place, services::WorkloadIx},
 };
 
 /// How often one question is asked.
@@ -73,30 +73,25 @@ impl Graph {
         let halves = link.halves.iter().filter_map(|ix| Some((*ix, self.halves.get(*ix)?)));
         let (servers, clients): (Vec<_>, Vec<_>) =
             halves.partition(|(_, half)| half.role() == Role::Server);
-        let nodes: HashSet<_> = clients.iter().map(|(_, half)| half.node()).collect();
-        let askers: Vec<_> = nodes
-            .into_iter()
-            .filter_map(|node| clients.iter().find(|(_, half)| half.node() == node))
-            .map(|(ix, half)| (*ix, half.node()))
-            .collect();
-        let open: Vec<_> = servers
-            .into_iter()
-            .filter_map(|(ix, half)| match half.whose {
-                Whose::Unknown { asked, again_at } if asked < ATTEMPTS && again_at <= now => {
-                    Some((ix, half.id.2.client_port, asked))
-                }
-                _ => None,
-            })
-            .filter(|(_, client_port, _)| *client_port > 0)
-            .collect();
-        for (server, client_port, asked) in open {
-            for (client, node) in &askers {
-                let Some(client) = self.halves.get(*client) else { continue };
-                let question = client.question(client_port);
-                let waiting = self.questions.waiting.entry(*node).or_default();
+        let mut open = Vec::new();
+        for (server, half) in servers {
+            let Whose::Unknown { asked, again_at } = half.whose else { continue };
+            if half.id.2.client_port == 0 || asked >= ATTEMPTS || again_at > now {
+                continue;
+            }
+            let ask = |(client, of): &(HalfIx, &Half)| {
+                let question = question(link, (*client, of), (server, half))?;
+                Some((of.node(), question))
+            };
+            let questions: HashSet<_> = clients.iter().filter_map(ask).collect();
+            open.push((server, asked, questions));
+        }
+        for (server, asked, questions) in open {
+            for (node, question) in questions {
+                let waiting = self.questions.waiting.entry(node).or_default();
                 if waiting.len() < WAITING {
                     waiting.push(question);
-                    self.questions.about.insert((*node, question), server);
+                    self.questions.about.insert((node, question), server);
                 }
             }
             if let Some(half) = self.halves.get_mut(server) {
@@ -104,4 +99,22 @@ impl Graph {
             }
         }
     }
+}
+
+/// The question whose a connection to a server was, as a client's node knows it: where addresses are translated, by those
+/// that both sides know of.
+fn question(link: &Link, client: (HalfIx, &Half), server: (HalfIx, &Half)) -> Option<Tuple> {
+    let client_port = server.1.id.2.client_port;
+    if link.tied.is_none() {
+        return Some(client.1.question(client_port));
+    }
+    let known = link.reach_of(server.0, server.1);
+    let common = link.reach_of(client.0, client.1).into_iter().find(|key| known.contains(key))?;
+    let seen = |place: Place| place.as_seen_by(client.1.node());
+    Some(Tuple {
+        client: seen(common.client)?,
+        client_port,
+        server: seen(common.server)?,
+        server_port: common.server_port,
+    })
 }

@@ -5,40 +5,90 @@ use crate::{
     base::{time::Timestamp, totals::EdgeTotals},
     count::{
         half::{Half, Whose},
-        link::{Link, Rest},
-        pairing::{Cell, Party, Sides, Whole, find},
+        link::{Link, LinkKey, Rest},
+        pairing::{Cell, Party, Sides, Whole, find, find_server},
+        tied::extend,
     },
     model::Role,
-    who::services::{ServiceIx, Services},
+    who::{
+        evidence::Answer,
+        services::{ServiceIx, Services},
+    },
 };
 
 impl Graph {
     pub(crate) fn sides(&self, link: &Link, now: Timestamp) -> Sides {
         let mut sides = Sides::default();
-        for half in link.halves.iter().filter_map(|ix| self.halves.get(*ix)) {
-            let parties = match half.role() {
-                Role::Client => &mut sides.clients,
-                Role::Server => &mut sides.servers,
-            };
-            let party = party(parties, half.service);
-            party.totals.add_half(half.role(), &half.counters, &half.histograms);
+        let alone = link.tied.is_some() && self.is_one_sided(link);
+        for (ix, half) in link.halves.iter().filter_map(|ix| Some((*ix, self.halves.get(*ix)?))) {
+            let role = half.role();
+            let meeting = self.meeting_of(role, link.key_of(half), link.reach_of(ix, half));
+            let party = party(sides.of(role), role, half.service, meeting, alone);
+            party.totals.add_half(role, &half.counters, &half.histograms);
             party.open = party.open.saturating_add(half.open());
             let node = self.nodes.get(half.node());
             party.live |= half.ended.is_none() && node.is_some_and(|node| node.connected());
         }
         for rest in &link.rests {
-            let parties = match rest.role {
-                Role::Client => &mut sides.clients,
-                Role::Server => &mut sides.servers,
-            };
-            party(parties, rest.service).totals.merge(&rest.totals);
+            let own = rest.reach.first().copied().unwrap_or(link.key);
+            let meeting = self.meeting_of(rest.role, own, rest.reach.clone());
+            let party = party(sides.of(rest.role), rest.role, rest.service, meeting, alone);
+            party.totals.merge(&rest.totals);
         }
         sort(&mut sides.clients, &self.services);
         sort(&mut sides.servers, &self.services);
-        if sides.clients.len() > 1 && sides.servers.len() > 1 {
+        let both = !sides.clients.is_empty() && !sides.servers.is_empty();
+        if link.tied.is_some() && both {
+            sides.restrict(|client, servers, meets| self.find_elsewhere(client, servers, meets));
+        }
+        let many = sides.clients.len() > 1 && sides.servers.len() > 1;
+        if both && (many || sides.reach.is_some()) {
             self.fill_cells(link, &mut sides, now);
         }
         sides
+    }
+
+    /// The other side is looked for beyond the translation, where that leads to one place at which somebody is known to
+    /// be: an address that nobody covers is better named as this side has it.
+    fn meeting_of(&self, role: Role, own: LinkKey, reach: Vec<LinkKey>) -> Meeting {
+        let place = |key: &LinkKey| match role {
+            Role::Client => (key.server, Some(key.server_port)),
+            Role::Server => (key.client, None),
+        };
+        let away = match reach.get(1..) {
+            Some([first, more @ ..]) if more.iter().all(|key| place(key) == place(first)) => {
+                let (away, port) = place(first);
+                let known = !matches!(self.evidence.who(away, port).0, Answer::External(_));
+                if known { *first } else { own }
+            }
+            _ => own,
+        };
+        Meeting { own, away, reach }
+    }
+
+    fn is_one_sided(&self, link: &Link) -> bool {
+        let halves = link.halves.iter().filter_map(|ix| self.halves.get(*ix)).map(Half::role);
+        let mut roles = halves.chain(link.rests.iter().map(|rest| rest.role));
+        let first = roles.next();
+        roles.all(|role| Some(role) == first)
+    }
+
+    /// Whether a client has connections with somebody of whom no half is known: where translations lead and no half has
+    /// told of it, or as long as no half is known at all that it can have talked to.
+    fn find_elsewhere(&self, client: &mut Party, servers: &[Party], meets: bool) {
+        let answered = |key: &LinkKey| servers.iter().any(|server| server.reach.contains(key));
+        let who = |key: &LinkKey| self.evidence.who(key.server, Some(key.server_port)).0;
+        // A host is nobody in particular: its agent may be about to say who it is.
+        let known = |key: &LinkKey| matches!(who(key), Answer::Service(_) | Answer::External(_));
+        let open: Vec<LinkKey> =
+            client.led_to.iter().filter(|key| !answered(key) && known(key)).copied().collect();
+        client.elsewhere = !open.is_empty() || !meets;
+        if let Some(first) = open.first() {
+            let ends = |key: &LinkKey| (key.server, key.server_port);
+            let same = open.iter().all(|key| ends(key) == ends(first));
+            let service = matches!(who(first), Answer::Service(_));
+            client.away = if same && service { *first } else { client.own };
+        }
     }
 
     fn fill_cells(&self, link: &Link, sides: &mut Sides, now: Timestamp) {
@@ -54,12 +104,13 @@ impl Graph {
             };
             let mut totals = EdgeTotals::default();
             totals.add_half(Role::Server, &half.counters, &half.histograms);
-            put(sides, whose, half.service, totals, half.open());
+            put(sides, whose, (half.service, half.id.2.server_port), totals, half.open());
         }
-        for Rest { role, service, client, totals } in &link.rests {
+        for Rest { role, service, client, reach, totals } in &link.rests {
             if *role == Role::Server {
                 let client = client.and_then(|client| find(&sides.clients, client));
-                put(sides, client, *service, totals.clone(), 0);
+                let port = reach.first().unwrap_or(&link.key).server_port;
+                put(sides, client, (*service, port), totals.clone(), 0);
             }
         }
         if let Some(split) = &link.split {
@@ -72,7 +123,7 @@ impl Graph {
     fn client_of(&self, half: &Half, sides: &Sides, now: Timestamp) -> Option<Option<usize>> {
         let young = now.since(half.opened) < self.config.settle_after;
         match half.whose {
-            _ if half.id.2.client_port == 0 => Some(None),
+            _ if half.id.2.client_port == 0 || half.has_several() => Some(None),
             Whose::Of(client) => match find(&sides.clients, client) {
                 None if young => None,
                 found => Some(found),
@@ -86,19 +137,51 @@ impl Graph {
     }
 }
 
-fn party(parties: &mut Vec<Party>, service: ServiceIx) -> &mut Party {
-    let at = find(parties, service).unwrap_or_else(|| {
-        parties.push(Party { service, totals: EdgeTotals::default(), open: 0, live: false });
+/// Where somebody's halves meet those of the others.
+struct Meeting {
+    own: LinkKey,
+    /// Where to look for the other side.
+    away: LinkKey,
+    /// The first and what translations make of it, of a link that is tied.
+    reach: Vec<LinkKey>,
+}
+
+/// The party of a service, to which this is added. When there is nobody on the other side (`alone`), those who look for
+/// it in different places are different parties.
+fn party(
+    parties: &mut Vec<Party>,
+    role: Role,
+    service: ServiceIx,
+    meeting: Meeting,
+    alone: bool,
+) -> &mut Party {
+    let port = if role == Role::Server { meeting.own.server_port } else { 0 };
+    let same = |party: &Party| {
+        (party.service, party.port) == (service, port) && (!alone || party.away == meeting.away)
+    };
+    let at = parties.iter().position(same).unwrap_or_else(|| {
+        let Meeting { own, away, .. } = meeting;
+        parties.push(Party { away, ..Party::new(service, port, own) });
         parties.len() - 1
     });
-    &mut parties[at]
+    let party = &mut parties[at];
+    // Whichever came first.
+    party.own = party.own.min(meeting.own);
+    party.away = party.away.min(meeting.away);
+    if !meeting.reach.is_empty() {
+        let told = meeting.reach.get(1..).filter(|told| !told.is_empty());
+        extend(&mut party.led_to, told.unwrap_or(&meeting.reach));
+        extend(&mut party.reach, &meeting.reach);
+    }
+    party
 }
 
 fn sort(parties: &mut [Party], services: &Services) {
     if parties.len() > 1 {
         parties.sort_by(|a, b| {
             let rank = |party: &Party| services.get(party.service).map(|service| service.rank());
-            rank(a).cmp(&rank(b))
+            let rest = |party: &Party| (party.port, party.away);
+            rank(a).cmp(&rank(b)).then_with(|| rest(a).cmp(&rest(b)))
         });
     }
 }
@@ -106,11 +189,15 @@ fn sort(parties: &mut [Party], services: &Services) {
 fn put(
     sides: &mut Sides,
     client: Option<usize>,
-    service: ServiceIx,
+    service: (ServiceIx, u16),
     totals: EdgeTotals,
     open: u64,
 ) {
-    let Some(server) = find(&sides.servers, service) else { return };
+    let Some(server) = find_server(&sides.servers, service) else { return };
+    if sides.servers.get(server).is_some_and(|server| server.elsewhere) {
+        // Nobody's here.
+        return;
+    }
     match (client, sides.wholes.get_mut(server)) {
         (Some(client), _) => sides.cells.push(Cell { client, server, totals, open, whole: false }),
         (None, Some(whole)) => {

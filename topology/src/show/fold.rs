@@ -68,11 +68,12 @@ impl View {
 
 impl ViewEdge {
     /// Adds up two edges of the same ends.
-    fn fold_in(&mut self, other: &ViewEdge) {
+    pub(super) fn fold_in(&mut self, other: &ViewEdge) {
         if self.server_port != other.server_port {
             self.server_port = 0;
         }
         self.seen_by = self.seen_by.merge(other.seen_by);
+        self.resolved_by = self.resolved_by.min(other.resolved_by);
         self.pending &= other.pending;
         self.connections_open = self.connections_open.saturating_add(other.connections_open);
         self.totals.merge(&other.totals);

@@ -2,7 +2,10 @@
 
 pub mod coverage;
 pub mod diff;
+pub mod explain;
+mod finer;
 mod fold;
+pub mod group;
 pub mod older;
 pub mod published;
 pub mod rank;

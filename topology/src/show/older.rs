@@ -76,6 +76,7 @@ impl ViewEdge {
     fn add_older(&mut self, older: &ViewEdge, ends_before: bool) {
         self.totals.merge(&older.totals);
         self.seen_by = self.seen_by.merge(older.seen_by);
+        self.resolved_by = self.resolved_by.min(older.resolved_by);
         // It was published then.
         self.pending = false;
         if ends_before {

@@ -18,7 +18,7 @@ use crate::{
         edges::{EdgeKey, PROTOCOL, Seen},
     },
     model::WorkloadKind,
-    who::services::ServiceIx,
+    who::{basis::Basis, services::ServiceIx},
 };
 
 /// The graph over a window of time.
@@ -103,6 +103,8 @@ pub struct ViewEdge {
     pub protocol: &'static str,
     /// Who reported it.
     pub seen_by: SeenBy,
+    /// By what evidence its ends are known: the best there was in the window.
+    pub resolved_by: Basis,
     /// Nothing of it has settled yet: its other half may still change what it is.
     pub pending: bool,
     /// Connections open at the end of the window.
@@ -205,11 +207,11 @@ impl Graph {
                 }
                 continue;
             }
-            let (key, folded, mut sides) = (link.key, link.folded, self.sides(link, now));
+            let (folded, mut sides) = (link.folded, self.sides(link, now));
             sides.divide();
             for pairing in sides.pair(&Lead::UNLIMITED).pairings {
-                let key = self.edge_key(&key, folded, &sides, &pairing);
-                let sum = add(sums, &mut by_key, key, &pairing.totals, pairing.seen());
+                let (key, seen) = self.edge_of((folded, &[]), &sides, &pairing);
+                let sum = add(sums, &mut by_key, key, &pairing.totals, seen);
                 sum.open = sum.open.saturating_add(pairing.open);
             }
         }
@@ -225,6 +227,7 @@ impl Graph {
             server_port,
             protocol: PROTOCOL,
             seen_by: SeenBy::of(sum.seen),
+            resolved_by: sum.seen.by,
             pending: sum.pending,
             connections_open: sum.open,
             totals: sum.totals,

@@ -46,6 +46,7 @@ fn view(edges: &[(&str, &str, u16, u64)]) -> View {
             server_port: *server_port,
             protocol: PROTOCOL,
             seen_by: SeenBy::Both,
+            resolved_by: Basis::BothHalves,
             pending: false,
             connections_open: 0,
             totals,
@@ -226,4 +227,19 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn services_of_a_namespace_are_one() {
+    let grouped = chain().group(Grouping::Namespace, &Zones::default());
+    assert_eq!(names(&grouped), ["none", "shop"]);
+    assert!(grouped.nodes.iter().all(|node| node.kind == WorkloadKind::Namespace));
+    let bytes: Vec<_> = grouped
+        .edges
+        .iter()
+        .map(|edge| (edge.source == edge.target, edge.server_port, edge.totals.bytes()))
+        .collect();
+    assert!(bytes.contains(&(false, 80, 1000)) && bytes.contains(&(true, 5432, 110)), "{bytes:?}");
+    let other = chain().fold(1, Rank::Bytes).group(Grouping::Namespace, &Zones::default());
+    assert!(names(&other).contains(&"other"));
 }

@@ -69,6 +69,10 @@ proptest! {
         assert_sound(&folded);
         prop_assert_eq!(sum(&folded), sum(&view));
         prop_assert!(folded.nodes.len() <= limit.max(view.nodes.len().min(limit)) + 1);
-        prop_assert_eq!(folded.coverage, view.coverage);
+        prop_assert_eq!(&folded.coverage, &view.coverage);
+        for grouped in [view.clone(), folded].map(|view| view.group(Grouping::Namespace, &Zones::default())) {
+            assert_sound(&grouped);
+            prop_assert_eq!(sum(&grouped), sum(&view));
+        }
     }
 }

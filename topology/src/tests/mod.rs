@@ -1,6 +1,9 @@
 //! The rules of `docs/ARCHITECTURE.md`, one by one, and what holds whatever arrives.
 
 mod asking;
+mod explaining;
+mod externals;
+mod finer;
 mod folding;
 mod joining;
 mod late;
@@ -14,5 +17,6 @@ mod room;
 mod settling;
 mod sharing;
 mod splitting;
+mod translated;
 mod windows;
 mod world;

@@ -53,7 +53,7 @@ impl Pair {
             let half = world.graph.halves.get(server).unwrap();
             let (service, link) = (half.service, half.link);
             let (role, totals) = (Role::Server, EdgeTotals::default());
-            let nothing = Rest { role, service, client: None, totals };
+            let nothing = Rest { role, service, client: None, reach: Vec::new(), totals };
             world.graph.links.get_mut(link).unwrap().rests.push(nothing);
         }
         Pair { world, ends: [(one.node, client, one), (two.node, server, two)] }

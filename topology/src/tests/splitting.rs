@@ -211,6 +211,31 @@ fn a_link_that_never_rests_is_published_all_the_same() {
     assert_eq!(connections(&play), 3 * 60);
 }
 
+#[test]
+fn what_comes_late_is_of_those_who_were_there() {
+    let mut play = Play::new();
+    let whole = |client, server| Exchange {
+        client,
+        server,
+        single: false,
+        to_server: 1_000,
+        to_client: 2_000,
+        bucket: 100,
+    };
+    let both = [Event::Of(0, Role::Client), Event::Of(0, Role::Server)];
+    play.act(&[whole(0, 0)], &both);
+    play.pass(20);
+    // The last segments of the old one come when somebody else talks to the new one.
+    let old = play.world.server(play.b, SERVERS[0], global(B), global(A), 80);
+    play.world.add(old, &[(Counter::SegmentsSent, 2)]);
+    play.world.graph.add_bucket(old, HistogramKind::Rtt, 100, 1);
+    play.act(&[whole(1, 1)], &both);
+    let web = play.world.client(play.a, CLIENTS[1], global(A), global(B), 80);
+    play.world.add(web, &[(Counter::SegmentsReceived, 9)]);
+    play.pass(20);
+    assert_eq!(play.world.edges(), play.truth());
+}
+
 /// Connections in all series.
 fn connections(play: &Play) -> u64 {
     let series = play.world.graph.published();

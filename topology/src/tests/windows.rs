@@ -134,3 +134,23 @@ fn windows_that_make_no_sense_are_empty() {
     let (window, _) = bytes(&mut world, Timestamp::default(), last);
     assert_eq!(window.to, world.now);
 }
+
+#[test]
+fn a_window_of_nothing_has_nothing() {
+    let mut world = World::new();
+    // The first step begins with the graph, and that at any moment.
+    world.pass(3);
+    let begin = world.now;
+    world.graph = Graph::new(Config::default());
+    let a = world.node("a", "10.0.0.1");
+    let b = world.node("b", "10.0.0.2");
+    let ends = (global("10.0.0.1"), global("10.0.0.2"));
+    let client = world.client(a, "web", ends.0, ends.1, 80);
+    let server = world.server(b, "db", ends.1, ends.0, 80);
+    world.exchange(client, 100, 200);
+    world.exchange(server, 200, 100);
+    world.pass(40);
+    let view = world.graph.view(Window { from: begin, to: begin }, world.now);
+    assert_eq!((view.edges.len(), view.window.from), (0, view.window.to));
+    assert_eq!(world.view().edges.len(), 1);
+}

@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{place::Place, services::ServiceIx};
+use super::{basis::Basis, place::Place, services::ServiceIx};
 use crate::{
     model::{Listener, NodeAddress},
     nodes::NodeIx,
@@ -90,6 +90,8 @@ pub(crate) struct Evidence {
     own: HashMap<(NodeIx, Option<u64>), usize>,
     /// Each host's own network namespace, where it is known.
     host_namespaces: HashMap<NodeIx, u64>,
+    /// Places in networks of single hosts by their address, and how often each is known of.
+    local: HashMap<IpAddr, Vec<(Place, u32)>>,
 }
 
 /// What happens to a half or a listener.
@@ -130,6 +132,7 @@ impl Evidence {
         }
         let (now, ever) = change.steps();
         count(&mut self.users, place, service, now, ever);
+        self.count_local(place, ever);
         if let Some(port) = served {
             count(&mut self.servers, (place, port), service, now, ever);
         }
@@ -169,6 +172,7 @@ impl Evidence {
         if nodes.is_empty() {
             self.announced.remove(&place);
         }
+        self.count_local(place, if has { 1 } else { -1 });
         for key in [(node, None), (node, Some(address.network_namespace))] {
             let own = self.own.entry(key).or_default();
             *own = if has { *own + 1 } else { own.saturating_sub(1) };
@@ -178,34 +182,35 @@ impl Evidence {
         }
     }
 
-    /// Who is at a place: on the server's side with the port, on the client's without.
-    pub(crate) fn who(&self, place: Place, server_port: Option<u16>) -> Answer {
+    /// Who is at a place: on the server's side with the port, on the client's without. And how that is known; of what
+    /// is external it may be known better.
+    pub(crate) fn who(&self, place: Place, server_port: Option<u16>) -> (Answer, Basis) {
         if place == Place::Other {
-            return Answer::Other;
+            return (Answer::Other, Basis::Folded);
         }
+        let place = self.locate(place);
         let host = self.host(place);
         if let Some(port) = server_port
-            && let Some(service) = self.serves(place, port)
+            && let Some((service, basis)) = self.serves(place, port)
         {
-            return Answer::Service(service);
+            return (Answer::Service(service), basis);
         }
+        let on = |node| (Answer::Host(node), Basis::HostAddress);
+        let user =
+            || self.user(place).map(|service| (Answer::Service(service), Basis::WorkloadAddress));
         match (place, host) {
-            (Place::Unchosen { node }, _) => Answer::Host(node),
-            (Place::Namespace { node, cookie, .. }, _) if self.is_own(node, cookie) => {
-                Answer::Host(node)
-            }
-            (Place::Namespace { node, .. }, _) => {
-                self.user(place).map_or(Answer::Host(node), Answer::Service)
-            }
-            (_, Some((node, cookie))) if self.is_own(node, cookie) => Answer::Host(node),
-            (_, Some((node, _))) => self.user(place).map_or(Answer::Host(node), Answer::Service),
-            (_, None) => self.user(place).map_or(Answer::External(place.ip()), Answer::Service),
+            (Place::Unchosen { node }, _) => on(node),
+            (Place::Namespace { node, cookie, .. }, _) if self.is_own(node, cookie) => on(node),
+            (Place::Namespace { node, .. }, _) => user().unwrap_or(on(node)),
+            (_, Some((node, cookie))) if self.is_own(node, cookie) => on(node),
+            (_, Some((node, _))) => user().unwrap_or(on(node)),
+            (_, None) => user().unwrap_or((Answer::External(place.ip()), Basis::Address)),
         }
     }
 
     /// Who serves a port: by a listener at the address, by one at every address of its network
     /// namespace, by server halves of other clients.
-    fn serves(&self, place: Place, port: u16) -> Option<ServiceIx> {
+    fn serves(&self, place: Place, port: u16) -> Option<(ServiceIx, Basis)> {
         let by_ear = |ear| self.listeners.get(&(ear, port));
         let space = match place {
             Place::Namespace { node, cookie, .. } => Some((node, cookie)),
@@ -214,11 +219,11 @@ impl Evidence {
         let any = |v6| space.and_then(|(node, cookie)| by_ear(Ear::Any { node, cookie, v6 }));
         // A listener at [::] takes IPv4 connections too.
         let v4 = if place.ip().is_ipv4() { any(false) } else { None };
-        by_ear(Ear::At(place))
-            .or(v4)
-            .or_else(|| any(true))
-            .or_else(|| self.servers.get(&(place, port)))
-            .and_then(Seen::sole)
+        let (seen, basis) = match by_ear(Ear::At(place)).or(v4).or_else(|| any(true)) {
+            Some(seen) => (seen, Basis::Listener),
+            None => (self.servers.get(&(place, port))?, Basis::Served),
+        };
+        Some((seen.sole()?, basis))
     }
 
     fn user(&self, place: Place) -> Option<ServiceIx> {
@@ -231,7 +236,36 @@ impl Evidence {
             Place::Namespace { node, .. }
             | Place::Network { node, .. }
             | Place::Unchosen { node } => Some(node),
-            Place::Global(_) | Place::Other => self.host(place).map(|(node, _)| node),
+            Place::Global(_) => match self.locate(place) {
+                Place::Network { node, .. } => Some(node),
+                place => self.host(place).map(|(node, _)| node),
+            },
+            Place::Other => None,
+        }
+    }
+
+    /// An address that nobody has as one of the fleet's is that of the only host's network that has it.
+    fn locate(&self, place: Place) -> Place {
+        let Place::Global(ip) = place else { return place };
+        if self.announced.contains_key(&place) || self.users.contains_key(&place) {
+            return place;
+        }
+        match self.local.get(&ip).map(Vec::as_slice) {
+            Some([(only, _)]) => *only,
+            _ => place,
+        }
+    }
+
+    fn count_local(&mut self, place: Place, step: i32) {
+        let Place::Network { ip, .. } = place else { return };
+        let places = self.local.entry(ip).or_default();
+        match places.iter_mut().find(|(known, _)| *known == place) {
+            Some((_, times)) => *times = times.saturating_add_signed(step),
+            None => places.push((place, u32::try_from(step).unwrap_or(0))),
+        }
+        places.retain(|(_, times)| *times > 0);
+        if places.is_empty() {
+            self.local.remove(&ip);
         }
     }
 

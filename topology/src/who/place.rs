@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// An address that means the same thing to whoever looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Place {
     /// An address of the whole fleet.
     Global(IpAddr),
@@ -36,6 +36,19 @@ impl Place {
             Scope::Global if ip.is_loopback() => Place::Namespace { node, boot, cookie: 0, ip },
             Scope::Global => Place::Global(ip),
         }
+    }
+
+    /// What the node calls it, where it may know it.
+    pub(crate) fn as_seen_by(self, seer: NodeIx) -> Option<Address> {
+        let (ip, scope) = match self {
+            Place::Global(ip) => (ip, Scope::Global),
+            Place::Namespace { node, cookie, ip, .. } if node == seer => {
+                (ip, Scope::Namespace(cookie))
+            }
+            Place::Network { node, number, ip } if node == seer => (ip, Scope::Network(number)),
+            _ => return None,
+        };
+        Some(Address { ip, scope })
     }
 
     /// The address alone.

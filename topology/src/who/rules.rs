@@ -156,7 +156,7 @@ fn place(text: &str) -> Option<(&str, &str, &str)> {
 }
 
 /// Whether a pattern is all of a text. Takes time in proportion to the product of their lengths at most.
-fn matches(pattern: &str, text: &str) -> bool {
+pub(super) fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) =
         (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);

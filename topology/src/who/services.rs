@@ -23,6 +23,9 @@ use crate::{
 /// Name of what stands for the rest.
 pub(crate) const OTHER: &str = "other";
 
+/// Name of what stands for the external peers of a service beyond so many.
+pub(crate) const EXTERNAL: &str = "external";
+
 /// How many labels a service has at most.
 const LABELS: usize = 32;
 
@@ -199,6 +202,12 @@ impl Services {
         self.workloads.get(ix.0)
     }
 
+    /// What a workload is called.
+    pub(crate) fn workload_called(&self, ix: WorkloadIx) -> Option<&Workload> {
+        let entry = self.workloads.get(ix.0)?;
+        Some(self.names.get(entry.node, &entry.key.1))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.services.len()
     }
@@ -212,6 +221,24 @@ impl Services {
     pub(crate) fn external(&mut self, ip: IpAddr) -> ServiceIx {
         let name = self.rules.network(ip).map_or_else(|| ip.to_string(), str::to_owned);
         self.service(WorkloadKind::External, "", &name, None)
+    }
+
+    /// The service that stands for a peer without a name, if there is one.
+    pub(crate) fn known_external(&self, ip: IpAddr) -> Option<ServiceIx> {
+        self.by_key.get(&(WorkloadKind::External, "".into(), ip.to_string().into())).copied()
+    }
+
+    /// The service that stands for the external peers beyond so many.
+    pub(crate) fn external_rest(&mut self) -> ServiceIx {
+        self.service(WorkloadKind::External, "", EXTERNAL, None)
+    }
+
+    /// Whether a service is that.
+    pub(crate) fn is_external_rest(&self, ix: ServiceIx) -> bool {
+        let service = self.services.get(ix);
+        service.is_some_and(|service| {
+            service.kind == WorkloadKind::External && service.name.as_ref() == EXTERNAL
+        })
     }
 
     /// The service that stands for all that there was no room for.

@@ -18,6 +18,7 @@ use testbed::{
     binaries, environment,
     fleet::{Fleet, Graph},
     lab::{Host, Lab, mount_point},
+    random::Random,
     traffic::{Burst, Dial, Ending, Exchange, Means, Peer},
     truth::{self, Truth},
 };
@@ -197,7 +198,7 @@ fn talk(web: &mut Peer, target: SocketAddr, stop: &AtomicBool) -> Result<()> {
 /// Kills, now the aggregator and, when that is asked for, now an agent; resets connections in between.
 fn kill(options: &Kill, seed: u64, fleet: &mut Fleet, hosts: &[Host]) -> Result<Happened> {
     let mut happened = Happened::default();
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let agents = if options.agent_argument.is_empty() { 0 } else { options.times };
     while happened.aggregators < options.times || happened.agents < agents {
         thread::sleep(PAUSE.mul_f64(random.unit()));
@@ -247,26 +248,5 @@ impl Happened {
         ensure!(metrics.status == 200, "/metrics answers {}", metrics.status);
         self.fell.extend(self.counters.read(&metrics.body));
         Ok(())
-    }
-}
-
-/// The steps of splitmix64: the same seed, the same moments.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
-    }
-
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 }

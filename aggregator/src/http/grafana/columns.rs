@@ -118,6 +118,7 @@ pub(super) const EDGES: &[Column<EdgeFacts>] =
         named("detail__port", "Port", |facts| count(facts.edge.server_port.into())),
         named("detail__protocol", "Protocol", |facts| facts.edge.protocol.into()),
         named("detail__seen_by", "Seen by", |facts| facts.edge.seen_by.name().into()),
+        named("detail__resolved_by", "Known by", |facts| facts.edge.resolved_by.name().into()),
         named("detail__connections", "Connections", |facts| {
             count(facts.edge.totals.get(Measure::Connections))
         }),

@@ -1,0 +1,163 @@
+//! Why an edge is there, in words.
+
+use std::collections::BTreeMap;
+
+use topology::{Basis, Explanation, SeenBy, SeenOn, ViewEdge, ViewNode, model::WorkloadKind};
+
+use super::{side, what};
+use crate::http::time::rfc3339;
+
+/// Hosts that are told of by name.
+const HOSTS: usize = 10;
+
+/// Sentences that tell why an edge is there.
+pub(super) fn of(edge: &ViewEdge, ends: [&ViewNode; 2], explanation: &Explanation) -> Vec<String> {
+    let [client, server] = ends.map(called);
+    let port = match edge.server_port {
+        0 => "several ports".to_owned(),
+        port => format!("port {port}"),
+    };
+    let mut words = vec![format!("{client} talks to {server} at {port} ({}).", edge.protocol)];
+    words.extend(evidence(edge, ends));
+    if ends.into_iter().any(is_rest) {
+        words.push(
+            "external stands for all peers of the service that no agent covers beyond \
+             --max-external-peers; their numbers are added up."
+                .to_owned(),
+        );
+    }
+    if edge.pending {
+        words.push(
+            "Nothing of it has settled yet: its other half may still change what it is.".to_owned(),
+        );
+    }
+    words.extend(explanation.hosts.iter().take(HOSTS).map(host));
+    let more = explanation.hosts.len().saturating_sub(HOSTS) + explanation.hosts_left_out;
+    if more > 0 {
+        words.push(format!("So did {more} more hosts."));
+    }
+    if explanation.links.is_empty() {
+        words.push(
+            "No half of it is in memory any more; its numbers are from the history.".to_owned(),
+        );
+    }
+    words.extend(counts(explanation));
+    let moved = explanation.links.iter().filter(|meeting| meeting.told.is_none()).count();
+    if moved > 0 {
+        words.push(format!(
+            "At {moved} of its meeting points better evidence came later: what is counted there now is another \
+             edge's, and what was counted before stays here."
+        ));
+    }
+    words
+}
+
+fn called(node: &ViewNode) -> String {
+    let name = match node.namespace.as_str() {
+        "" => node.name.clone(),
+        namespace => format!("{namespace}/{}", node.name),
+    };
+    match node.kind {
+        WorkloadKind::Host => format!("{name} (a host whose workload is not known)"),
+        WorkloadKind::External => format!("{name} (which no agent covers)"),
+        WorkloadKind::Other => format!("{name} (many that there was no room for)"),
+        kind => format!("{name} (a {})", kind.name()),
+    }
+}
+
+fn is_rest(node: &ViewNode) -> bool {
+    node.kind == WorkloadKind::External && node.name == "external"
+}
+
+/// By what its ends are known.
+fn evidence(edge: &ViewEdge, [client, server]: [&ViewNode; 2]) -> Vec<String> {
+    let (told, other, role) = match edge.seen_by {
+        SeenBy::Both => ("Hosts on both sides", None, ""),
+        SeenBy::Client => ("The client's side alone", Some(server), "server"),
+        SeenBy::Server => ("The server's side alone", Some(client), "client"),
+    };
+    let mut words = vec![format!("{told} told of it in the window.")];
+    // Different parts of it may have been seen from different sides.
+    let name = other.map_or("the other end", |other| other.name.as_str());
+    let role = if role.is_empty() { String::new() } else { format!(" as the {role}") };
+    words.push(match edge.resolved_by {
+        Basis::BothHalves => "Their halves met: the same two addresses and the same port, after any translation of \
+                              addresses."
+            .to_owned(),
+        Basis::Listener => format!(
+            "{name} is known{role} because it was announced as listening at that address and port at that time."
+        ),
+        Basis::Served => format!(
+            "{name} is known{role} because it alone was seen to serve that port at that address."
+        ),
+        Basis::Nat => format!(
+            "{name} is known{role} because a host told what the address stands for behind its NAT."
+        ),
+        Basis::WorkloadAddress => {
+            format!("{name} is known{role} because it alone was seen to use that address.")
+        }
+        Basis::HostAddress => format!(
+            "{name} is known{role} because that host announced the address as its own; which of its workloads it \
+             was, nothing tells."
+        ),
+        Basis::Cidr => {
+            format!("{name} is the name that the rules give to the network of that address.")
+        }
+        Basis::Address => {
+            "Of the other end only the address is known: no agent covers it.".to_owned()
+        }
+        Basis::Folded => {
+            "The other end is many: there was no room to keep them apart.".to_owned()
+        }
+        Basis::Unknown => "By what its ends were known was not kept.".to_owned(),
+    });
+    words
+}
+
+fn host(seen: &SeenOn) -> String {
+    let now = if seen.watching { ", and still watches" } else { "" };
+    format!(
+        "Host {} saw the {}'s side, first at {} and last at {}{now}.",
+        seen.host,
+        side(seen.role),
+        rfc3339(seen.first),
+        rfc3339(seen.last)
+    )
+}
+
+/// What both sides counted, added up over the meeting points that are told.
+fn counts(explanation: &Explanation) -> Vec<String> {
+    let both = explanation.links.iter().filter(|meeting| meeting.both).count();
+    if both == 0 {
+        return Vec::new();
+    }
+    let mut sums: BTreeMap<&str, (u64, u64, usize)> = BTreeMap::new();
+    for difference in explanation.links.iter().flat_map(|meeting| &meeting.differences) {
+        let (client, server, places) = sums.entry(what(difference.measure)).or_default();
+        *client = client.saturating_add(difference.client);
+        *server = server.saturating_add(difference.server);
+        *places += 1;
+    }
+    if sums.is_empty() {
+        return vec!["Both sides counted the same, wherever both did.".to_owned()];
+    }
+    let mut words: Vec<_> = sums
+        .into_iter()
+        .map(|(what, (client, server, places))| {
+            format!(
+                "Of {what}, the client's side counted {client} and the server's {server}, at {places} of {both} \
+                 meeting points."
+            )
+        })
+        .collect();
+    words.push(
+        "The larger number counts once it has lasted for 5 s: hosts do not report at the same moment.".to_owned(),
+    );
+    if explanation.links.iter().any(|meeting| meeting.shared && !meeting.differences.is_empty()) {
+        words.push(
+            "Several services share some of these addresses; what is compared there are sums over all of them."
+                .to_owned(),
+        );
+    }
+    words
+}

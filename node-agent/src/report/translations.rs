@@ -1,0 +1,129 @@
+//! What is known of translated addresses: which halves are to be looked for, and what is to be told.
+
+use std::time::{Duration, Instant};
+
+use common::{COUNTERS, kernel, kernel::role};
+use proto::{MAX_ENDS, convert::Translation, v1};
+use topology::model::{Ends, Role};
+
+use super::{Report, half::Half, happenings};
+use crate::{addresses::canonical, nat::SlotEnds};
+
+/// A half of which no translation is known is looked for again after this time, when it has new connections.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// Halves of which one batch tells translations.
+const HALVES_PER_BATCH: usize = 1_024;
+
+/// What is due.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    /// There are halves to be looked for.
+    pub(super) wanted: bool,
+    /// Halves of which there is something to tell.
+    pub(super) untold: Vec<u32>,
+}
+
+impl Half {
+    /// Whether these increments may be of connections whose translation is not known: of those to a service's address each
+    /// may lead to another server.
+    pub(super) fn may_be_translated(&self, gained: &[u64; COUNTERS], now: Instant) -> bool {
+        let known = |looked: Instant| now.duration_since(looked) < AGAIN;
+        let due = !self.ends.is_empty() || !self.ends_looked.is_some_and(known);
+        due && !self.key.is_folded() && (self.ends_looked.is_none() || happenings(gained) > 0)
+    }
+
+    fn translation(&self, id: u32, from: usize, to: usize) -> Option<v1::Translation> {
+        let ends = self.ends.get(from..to).filter(|ends| !ends.is_empty())?;
+        Some(Translation { half: id, ends: ends.to_vec() }.into())
+    }
+}
+
+impl Report {
+    /// What addresses mean from now on. Halves that are known keep what they meant.
+    pub fn set_scopes(&mut self, scopes: crate::addresses::Scopes) {
+        self.scopes = scopes;
+    }
+
+    /// Whether translations are to be looked for; asking clears it.
+    pub fn take_untranslated(&mut self) -> bool {
+        std::mem::take(&mut self.translations.wanted)
+    }
+
+    /// The ends of everything that is counted now, which from now on has been looked for.
+    pub fn ends_of_slots(&mut self, now: Instant) -> impl Iterator<Item = SlotEnds> {
+        let (slots, halves) = (&self.slots, &mut self.halves);
+        slots.iter().filter_map(move |(key, half)| {
+            halves.get_mut(half)?.ends_looked = Some(now);
+            ends_of(key, half)
+        })
+    }
+
+    /// What the other ends of a half see, besides what is known. Returns how much of it there was no room for.
+    pub fn translate(&mut self, id: u32, ends: &[Ends]) -> u64 {
+        let Some(half) = self.halves.get_mut(id) else { return 0 };
+        let (mut refused, known) = (0, half.ends.len());
+        for ends in ends {
+            if half.ends.contains(ends) {
+                continue;
+            }
+            if half.ends.len() < MAX_ENDS {
+                half.ends.push(*ends);
+            } else {
+                refused += 1;
+            }
+        }
+        if half.ends.len() > known {
+            self.urgent = true;
+            if known == half.ends_told {
+                self.translations.untold.push(id);
+            }
+        }
+        refused
+    }
+
+    /// What the next batch has to say of halves that it or one before defines.
+    pub(super) fn put_translations(&mut self) -> v1::Translations {
+        let mut told = v1::Translations::default();
+        let untold = std::mem::take(&mut self.translations.untold);
+        for id in untold {
+            let Some(half) = self.halves.get_mut(id).filter(|half| half.retired == 0) else {
+                continue;
+            };
+            if half.defined == 0 || told.translations.len() >= HALVES_PER_BATCH {
+                self.translations.untold.push(id);
+                continue;
+            }
+            let (from, to) = (half.ends_told, half.ends.len());
+            half.ends_told = to;
+            told.translations.extend(half.translation(id, from, to));
+        }
+        told
+    }
+
+    /// What batches have told of a half.
+    pub(super) fn translation_of(&self, id: u32) -> Option<v1::Translation> {
+        let half = self.halves.get(id)?;
+        half.translation(id, 0, half.ends_told)
+    }
+}
+
+fn ends_of(key: &kernel::HalfKey, half: u32) -> Option<SlotEnds> {
+    let role = match key.role {
+        role::CLIENT => Role::Client,
+        role::SERVER => Role::Server,
+        _ => return None,
+    };
+    if key.is_folded() {
+        return None;
+    }
+    Some(SlotEnds {
+        half,
+        network_namespace: key.netns_cookie,
+        role,
+        local: canonical(key.local),
+        peer: canonical(key.peer),
+        server_port: key.server_port,
+        client_port: key.client_port,
+    })
+}

@@ -1,0 +1,250 @@
+//! Links that are one, because addresses are translated in between.
+//!
+//! A host that translates the addresses of a connection tells of each half what the other end sees. The addresses and
+//! port of the half and those that the other end sees are then of one link, where all halves of both meet. Of two links
+//! that are found to be one, one goes on; what both have counted and published stays with it.
+//!
+//! Not everybody at such a link can have talked to everybody: a half has to do with those alone that it has an address
+//! pair and port in common with, by its own account or by what translations make of it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    edges::Edges,
+    half::{Half, HalfIx},
+    link::{Link, LinkIx, LinkKey, Links, Row},
+    pairing::{Party, Sides},
+};
+use crate::{base::time::Timestamp, model::Role};
+
+/// Address pairs and ports of one link.
+const MOST_KEYS: usize = 1024;
+
+/// Halves of one link that comes of two.
+const MOST_HALVES: usize = 4096;
+
+/// What translations have told of a link.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Tied {
+    /// Where its halves meet besides its own key.
+    keys: Vec<LinkKey>,
+    /// What the other ends of each half see.
+    told: BTreeMap<HalfIx, Vec<LinkKey>>,
+    /// Since when more is known of who meets here than when it was last published.
+    pub(crate) fresh: Option<Timestamp>,
+    /// Halves of which it was found that they are the two ends of the same connections, and those of nobody else.
+    plain: Option<[HalfIx; 2]>,
+}
+
+/// Adds what is not there yet.
+pub(crate) fn extend(to: &mut Vec<LinkKey>, more: &[LinkKey]) {
+    for key in more {
+        if !to.contains(key) {
+            to.push(*key);
+        }
+    }
+}
+
+impl Link {
+    /// Everywhere its halves meet.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &LinkKey> {
+        let more = self.tied.as_ref().map(|tied| tied.keys.as_slice()).unwrap_or_default();
+        std::iter::once(&self.key).chain(more)
+    }
+
+    /// The addresses and port of one of its halves.
+    pub(crate) fn key_of(&self, half: &Half) -> LinkKey {
+        if self.tied.is_none() {
+            return self.key;
+        }
+        let (id, place) = (&half.id.2, half.place);
+        let peer = id.peer.ip.to_canonical();
+        let is_its = |key: &&LinkKey| {
+            let (own, other) = match id.role {
+                Role::Client => (key.client, key.server),
+                Role::Server => (key.server, key.client),
+            };
+            own == place && other.ip() == peer && key.server_port == id.server_port
+        };
+        self.keys().find(is_its).copied().unwrap_or(self.key)
+    }
+
+    /// Of a link that is tied: the addresses and port of a half, and what translations make of them.
+    pub(crate) fn reach_of(&self, ix: HalfIx, half: &Half) -> Vec<LinkKey> {
+        let Some(tied) = &self.tied else { return Vec::new() };
+        let told = tied.told.get(&ix).map(Vec::as_slice).unwrap_or_default();
+        let mut reach = vec![self.key_of(half)];
+        extend(&mut reach, told);
+        reach
+    }
+
+    /// Whether two halves that are all there is to it are sure to be the two ends of its connections.
+    pub(crate) fn is_plain(&self) -> bool {
+        let plain = |tied: &Tied| tied.plain.is_some_and(|halves| halves == self.halves[..]);
+        self.tied.as_deref().is_none_or(plain)
+    }
+
+    /// Whether its sides have not told of the same moment yet since more is known of who meets here: somebody else's part
+    /// may be in what a client or a server has counted.
+    pub(crate) fn waits_to_fit(&self, sides: &Sides, now: Timestamp, patience: Duration) -> bool {
+        let fresh = self.tied.as_ref().and_then(|tied| tied.fresh);
+        let waits = fresh.is_some_and(|since| now.since(since) < patience);
+        waits && !sides.clients.is_empty() && !sides.servers.is_empty() && !sides.tell_the_same()
+    }
+
+    /// Finds out whether it is that.
+    pub(crate) fn note_plain(&mut self, sides: &Sides) {
+        let Some(tied) = &mut self.tied else { return };
+        let known = |client: &Party, server: &Party| {
+            client.led_to.iter().all(|key| server.reach.contains(key))
+        };
+        tied.plain = match (
+            &sides.clients[..],
+            &sides.servers[..],
+            <[HalfIx; 2]>::try_from(&self.halves[..]),
+        ) {
+            ([client], [server], Ok(halves)) if sides.reach.is_none() && known(client, server) => {
+                Some(halves)
+            }
+            _ => None,
+        };
+    }
+
+    /// More is known of who meets here, if translations have to do with it.
+    pub(crate) fn freshen(&mut self, now: Timestamp) {
+        if let Some(tied) = &mut self.tied {
+            tied.fresh = Some(now);
+            tied.plain = None;
+        }
+    }
+
+    pub(super) fn forget_told(&mut self, half: HalfIx) {
+        if let Some(tied) = &mut self.tied {
+            tied.told.remove(&half);
+            tied.plain = None;
+        }
+    }
+
+    fn tied_mut(&mut self) -> &mut Tied {
+        if self.tied.is_none() {
+            for rest in &mut self.rests {
+                rest.reach = vec![self.key];
+            }
+        }
+        self.tied.get_or_insert_default()
+    }
+
+    fn has_room_for(&self, other: &Link) -> bool {
+        self.keys().count() + other.keys().count() <= MOST_KEYS
+            && self.halves.len() + other.halves.len() <= MOST_HALVES
+    }
+
+    /// Takes over all that another link has.
+    fn absorb(&mut self, mut other: Link, edges: &mut Edges) {
+        other.tied_mut();
+        let tied = self.tied_mut();
+        tied.plain = None;
+        tied.keys.push(other.key);
+        if let Some(theirs) = other.tied {
+            tied.keys.extend(theirs.keys);
+            tied.told.extend(theirs.told);
+        }
+        self.halves.append(&mut other.halves);
+        self.rests.append(&mut other.rests);
+        self.first_seen = self.first_seen.min(other.first_seen);
+        self.settled |= other.settled;
+        self.folded = self.folded.max(other.folded);
+        self.agreement = None;
+        for row in other.rows {
+            self.take_row(row, edges);
+        }
+        match (&mut self.split, other.split) {
+            (Some(split), Some(theirs)) => split.absorb(*theirs),
+            (none, theirs) => *none = none.take().or(theirs),
+        }
+        match (&mut self.late, other.late) {
+            (Some(late), Some(theirs)) => late.absorb(*theirs),
+            (none, theirs) => *none = none.take().or(theirs),
+        }
+    }
+
+    fn take_row(&mut self, row: Row, edges: &mut Edges) {
+        match self.rows.iter_mut().find(|known| known.edge == row.edge) {
+            Some(known) => {
+                known.published.merge(&row.published);
+                edges.release(&row);
+                let was = known.open;
+                known.open = was.saturating_add(row.open);
+                edges.set_open(known, was, known.open);
+            }
+            None => self.rows.push(row),
+        }
+    }
+}
+
+impl Links {
+    /// Notes what the other ends of a half see, nothing of which is known yet. Returns how many of them there was no room for, and the links that are
+    /// one now: each that is gone, and the one that it has become.
+    pub(crate) fn tie(
+        &mut self,
+        mut ix: LinkIx,
+        half: HalfIx,
+        told: &[LinkKey],
+        edges: &mut Edges,
+    ) -> (usize, Vec<(LinkIx, LinkIx)>) {
+        let (mut refused, mut gone) = (0, Vec::new());
+        for key in told {
+            let full =
+                self.get(ix).is_none_or(|link| link.keys().take(MOST_KEYS).count() == MOST_KEYS);
+            match self.by_key.get(key).copied() {
+                Some(other) if other == ix => {}
+                Some(other) => match self.join(ix, other, edges) {
+                    Some((lost, kept)) => {
+                        gone.push((lost, kept));
+                        ix = kept;
+                    }
+                    None => refused += 1,
+                },
+                None if full => refused += 1,
+                None => {
+                    self.by_key.insert(*key, ix);
+                    self.note_scoped(key);
+                    if let Some(link) = self.get_mut(ix) {
+                        link.tied_mut().keys.push(*key);
+                    }
+                }
+            }
+        }
+        if let Some(link) = self.get_mut(ix).filter(|_| !told.is_empty()) {
+            let tied = link.tied_mut();
+            tied.plain = None;
+            tied.told.entry(half).or_default().extend(told);
+        }
+        (refused, gone)
+    }
+
+    /// What the other ends of a half see, as far as that was told.
+    pub(crate) fn told(&self, ix: LinkIx, half: HalfIx) -> &[LinkKey] {
+        let tied = self.get(ix).and_then(|link| link.tied.as_ref());
+        tied.and_then(|tied| tied.told.get(&half)).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Makes one link of two: which is gone, and which goes on. `None` when that would be too large.
+    fn join(&mut self, one: LinkIx, other: LinkIx, edges: &mut Edges) -> Option<(LinkIx, LinkIx)> {
+        let (first, second) = (self.get(one)?, self.get(other)?);
+        if !first.has_room_for(second) {
+            return None;
+        }
+        let larger = first.halves.len() >= second.halves.len();
+        let (kept, lost) = if larger { (one, other) } else { (other, one) };
+        let gone = self.remove(lost)?;
+        for key in gone.keys() {
+            self.by_key.insert(*key, kept);
+            self.note_scoped(key);
+        }
+        self.get_mut(kept)?.absorb(gone, edges);
+        Some((lost, kept))
+    }
+}

@@ -1,0 +1,149 @@
+//! Why an edge is there: by which evidence, who saw it and when, and where its sides disagree.
+
+use std::time::Duration;
+
+use super::world::*;
+use crate::{model::Role, *};
+
+fn explained(world: &mut World) -> (ViewEdge, Explanation) {
+    let edge = world.edge();
+    let explanation = world.graph.explain(edge.id, world.now).unwrap();
+    (edge, explanation)
+}
+
+fn meeting(world: &mut World) -> (ViewEdge, Meeting) {
+    let (edge, explanation) = explained(world);
+    assert_eq!((explanation.links.len(), explanation.links_left_out), (1, 0));
+    (edge, explanation.links[0].clone())
+}
+
+#[test]
+fn every_kind_of_evidence_is_told() {
+    let ends = (global("10.0.0.1"), global("10.0.0.2"));
+    let of = |prepare: &dyn Fn(&mut World)| {
+        let mut world = World::new();
+        let a = world.node("a", "10.0.0.1");
+        let half = world.client(a, "web", ends.0, ends.1, 80);
+        world.exchange(half, 100, 10);
+        prepare(&mut world);
+        world.pass(70);
+        let (edge, meeting) = meeting(&mut world);
+        assert_eq!(meeting.told.unwrap().1, edge.resolved_by);
+        edge.resolved_by
+    };
+    let node_b = |world: &mut World| world.connect("b", incarnation(2, 1, 1)).unwrap().node;
+    assert_eq!(of(&|_| {}), Basis::Address);
+    let network = || Network::new(ip("10.0.0.0"), 24, "office".to_owned()).unwrap();
+    assert_eq!(
+        of(&|world| {
+            world.graph.set_rules(Rules { networks: vec![network()], ..Rules::default() });
+        }),
+        Basis::Cidr
+    );
+    assert_eq!(of(&|world| _ = world.node("b", "10.0.0.2")), Basis::HostAddress);
+    let user = |world: &mut World, role| {
+        let b = node_b(world);
+        let half = world.half(b, "db", role, ends.1, global("10.0.0.9"), 80, 0);
+        world.pass(70);
+        let _ = half;
+    };
+    assert_eq!(of(&|world| user(world, Role::Client)), Basis::WorkloadAddress);
+    assert_eq!(of(&|world| user(world, Role::Server)), Basis::Served);
+    assert_eq!(
+        of(&|world| {
+            let b = world.node("b", "10.0.0.2");
+            world.listen(b, "db", "0.0.0.0", 80);
+        }),
+        Basis::Listener
+    );
+    assert_eq!(
+        of(&|world| {
+            let b = world.node("b", "10.0.0.2");
+            let half = world.server(b, "db", ends.1, ends.0, 80);
+            world.exchange(half, 10, 100);
+        }),
+        Basis::BothHalves
+    );
+}
+
+#[test]
+fn hosts_are_remembered_with_when_they_saw_it() {
+    let mut world = World::new();
+    let (a, b) = (world.node("a", "10.0.0.1"), world.node("b", "10.0.0.2"));
+    let begin = world.now;
+    let client = world.client(a, "web", global("10.0.0.1"), global("10.0.0.2"), 80);
+    let server = world.server(b, "db", global("10.0.0.2"), global("10.0.0.1"), 80);
+    world.exchange(client, 100, 10);
+    world.exchange(server, 10, 100);
+    world.pass(20);
+    world.add(client, &[(Counter::BytesSent, 100)]);
+    world.pass(1);
+    let last = world.now;
+    world.graph.retire_half(server, world.now);
+    world.pass(5);
+    let (_, explanation) = explained(&mut world);
+    let told: Vec<_> = explanation
+        .hosts
+        .iter()
+        .map(|seen| (seen.host.as_str(), seen.role, seen.first, seen.last, seen.watching))
+        .collect();
+    // A half that ends is looked at once more.
+    let after = last.plus(Duration::from_secs(1));
+    assert_eq!(told[0], ("a", Role::Client, begin, last, true));
+    assert_eq!(told[1], ("b", Role::Server, begin, after, false));
+    // When the halves and their link are forgotten, the edge still knows, after a restart, too.
+    world.graph.retire_half(client, world.now);
+    world.pass(100);
+    let config = Config::default();
+    world.graph = Graph::resume(config, world.graph.snapshot());
+    let edge = Id::of_edge(
+        Id::of_node(model::WorkloadKind::Process, "", "web"),
+        Id::of_node(model::WorkloadKind::Process, "", "db"),
+        80,
+        PROTOCOL,
+    );
+    let explanation = world.graph.explain(edge, world.now).unwrap();
+    assert!(explanation.links.is_empty());
+    let hosts: Vec<_> = explanation.hosts.iter().map(|seen| seen.host.as_str()).collect();
+    assert_eq!(hosts, ["a", "b"]);
+    assert!(explanation.hosts.iter().all(|seen| !seen.watching && seen.first == begin));
+    assert_eq!(world.graph.explain(Id::of_node(model::WorkloadKind::Pod, "", ""), world.now), None);
+}
+
+#[test]
+fn what_the_sides_disagree_on_is_told() {
+    let mut world = World::new();
+    let (a, b) = (world.node("a", "10.0.0.1"), world.node("b", "10.0.0.2"));
+    let client = world.client(a, "web", global("10.0.0.1"), global("10.0.0.2"), 80);
+    world.exchange(client, 100, 10);
+    world.pass(3);
+    // Nothing of it has settled yet.
+    let (edge, meeting_of_one) = meeting(&mut world);
+    assert!(edge.pending && !meeting_of_one.settled && !meeting_of_one.both);
+    let server = world.server(b, "db", global("10.0.0.2"), global("10.0.0.1"), 80);
+    world.exchange(server, 10, 80);
+    world.pass(30);
+    let (edge, meeting) = meeting(&mut world);
+    assert_eq!(edge.totals.get(Measure::BytesToServer), 100);
+    assert!(meeting.both && !meeting.shared && meeting.settled);
+    let difference = Difference { measure: Measure::BytesToServer, client: 100, server: 80 };
+    assert_eq!(meeting.differences, [difference]);
+    let spot = |address: &str| Some(Spot { address: address.to_owned(), within: None });
+    assert_eq!((meeting.client, meeting.server), (spot("10.0.0.1"), spot("10.0.0.2")));
+}
+
+#[test]
+fn what_was_counted_for_another_edge_before_is_said() {
+    let mut world = World::new();
+    let a = world.node("a", "10.0.0.1");
+    let client = world.client(a, "web", global("10.0.0.1"), global("10.0.0.2"), 80);
+    world.exchange(client, 100, 10);
+    world.pass(12);
+    let before = world.edge().id;
+    let b = world.node("b", "10.0.0.2");
+    let server = world.server(b, "db", global("10.0.0.2"), global("10.0.0.1"), 80);
+    world.exchange(server, 10, 100);
+    world.pass(12);
+    let explanation = world.graph.explain(before, world.now).unwrap();
+    assert_eq!(explanation.links[0].told, None);
+}

@@ -1,0 +1,229 @@
+//! Answers between workloads, hosts and zones add up to those between services.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use proptest::prelude::*;
+
+use super::{
+    properties::{Random, event},
+    world::*,
+};
+use crate::{model::WorkloadKind, *};
+
+fn zones() -> Zones {
+    let zone = |host: &str, zone: &str| (host.to_owned(), zone.to_owned());
+    Zones::new(vec![zone("c0", "east"), zone("c*", "west"), zone("s?", "east")])
+}
+
+fn finer(world: &mut World) -> View {
+    let window = Window { from: Timestamp::default(), to: world.now };
+    world.graph.view_finer(window, world.now)
+}
+
+/// Bytes to the server and connections open, by the names of the groups.
+fn grouped(view: View, by: Grouping) -> BTreeMap<(String, String), (u64, u64)> {
+    let view = view.group(by, &zones());
+    let name = |id| view.nodes.iter().find(|node| node.id == id).unwrap().name.clone();
+    let mut sums: BTreeMap<_, (u64, u64)> = BTreeMap::new();
+    for edge in &view.edges {
+        let sum = sums.entry((name(edge.source), name(edge.target))).or_default();
+        sum.0 += edge.totals.get(Measure::BytesToServer);
+        sum.1 += edge.connections_open;
+    }
+    sums
+}
+
+fn total(view: &View) -> (EdgeTotals, u64) {
+    let mut totals = EdgeTotals::default();
+    view.edges.iter().for_each(|edge| totals.merge(&edge.totals));
+    (totals, view.edges.iter().map(|edge| edge.connections_open).sum())
+}
+
+/// `web` on hosts `c0`..., `db` on hosts `s0`...; nothing else has their addresses.
+struct Replicas {
+    world: World,
+    hosts: [Vec<NodeIx>; 2],
+}
+
+impl Replicas {
+    fn new() -> Self {
+        let mut world = World::new();
+        let mut hosts = |letter: &str, network: u8| {
+            (0..3)
+                .map(|n| world.node(&format!("{letter}{n}"), &format!("10.{network}.0.{n}")))
+                .collect()
+        };
+        let hosts = [hosts("c", 1), hosts("s", 2)];
+        Self { world, hosts }
+    }
+
+    /// One connection of `web` on one host to `db` on another.
+    fn exchange(&mut self, client: usize, server: usize, bytes: u64) -> [HalfIx; 2] {
+        let ends = (global(&format!("10.1.0.{client}")), global(&format!("10.2.0.{server}")));
+        let ours = self.world.client(self.hosts[0][client], "web", ends.0, ends.1, 80);
+        let theirs = self.world.server(self.hosts[1][server], "db", ends.1, ends.0, 80);
+        self.world.exchange(ours, bytes, 0);
+        self.world.exchange(theirs, 0, bytes);
+        [ours, theirs]
+    }
+}
+
+#[test]
+fn replicas_are_told_apart() {
+    let mut replicas = Replicas::new();
+    replicas.exchange(0, 0, 100);
+    replicas.world.pass(12);
+    replicas.exchange(1, 0, 10);
+    replicas.exchange(2, 1, 1);
+    replicas.world.pass(25);
+    let world = &mut replicas.world;
+    let view = finer(world);
+    let row = |a: &str, b: &str, bytes, open| ((a.to_owned(), b.to_owned()), (bytes, open));
+    let by_node = [row("c0", "s0", 100, 1), row("c1", "s0", 10, 1), row("c2", "s1", 1, 1)];
+    assert_eq!(grouped(view.clone(), Grouping::Node), by_node.into());
+    let by_zone = [row("east", "east", 100, 1), row("west", "east", 11, 2)];
+    assert_eq!(grouped(view.clone(), Grouping::Zone), by_zone.into());
+    let workloads = view.group(Grouping::Workload, &zones());
+    assert_eq!((workloads.nodes.len(), workloads.edges.len()), (5, 3));
+    assert!(workloads.nodes.iter().all(|node| node.kind == WorkloadKind::Process));
+    // As before a restart, for what is in memory after it.
+    let now = world.now;
+    world.graph = Graph::resume(Config::default(), world.graph.snapshot());
+    replicas.exchange(1, 0, 5);
+    replicas.world.pass(3);
+    let view = replicas
+        .world
+        .graph
+        .view_finer(Window { from: now, to: now.plus(Duration::from_secs(3)) }, replicas.world.now);
+    assert_eq!(grouped(view, Grouping::Node)[&("c1".to_owned(), "s0".to_owned())].0, 5);
+}
+
+#[test]
+fn a_host_is_known_by_its_address_and_what_is_not_is_unknown() {
+    let mut world = World::new();
+    let (a, b) = (world.node("a", "10.0.0.1"), world.node("b", "10.0.0.2"));
+    world.listen(b, "db", "0.0.0.0", 80);
+    let half = world.client(a, "web", global("10.0.0.1"), global("10.0.0.2"), 80);
+    world.exchange(half, 100, 0);
+    // One service on two hosts, seen from outside by an address that neither announced.
+    for node in [a, b] {
+        let far = world.server(node, "api", global("10.9.0.1"), global("192.0.2.1"), 443);
+        world.exchange(far, 0, 7);
+    }
+    world.pass(70);
+    let sums = grouped(finer(&mut world), Grouping::Node);
+    assert_eq!(sums[&("a".to_owned(), "b".to_owned())].0, 100);
+    assert_eq!(sums[&("external".to_owned(), "unknown".to_owned())].0, 14);
+}
+
+#[test]
+fn it_goes_back_as_far_as_memory_and_says_so() {
+    let mut replicas = Replicas::new();
+    replicas.exchange(0, 0, 100);
+    replicas.world.pass(20);
+    let world = &mut replicas.world;
+    let begin = world.now;
+    let view = finer(world);
+    assert!(view.coverage.complete, "{:?}", view.coverage);
+    world.graph = Graph::resume(Config::default(), world.graph.snapshot());
+    world.pass(20);
+    let view = finer(world);
+    assert!(!view.coverage.complete && view.coverage.history_from <= world.now);
+    assert!(view.window.from >= begin.floor(Duration::from_secs(10)));
+}
+
+#[test]
+fn where_there_is_no_room_to_tell_them_apart_sums_are_right() {
+    let mut replicas = Replicas::new();
+    let config = Config { max_series: 1, ..Config::default() };
+    replicas.world.graph = Graph::resume(config, replicas.world.graph.snapshot());
+    for (client, server) in [(0, 0), (1, 0), (2, 0), (2, 2)] {
+        replicas.exchange(client, server, 10);
+        replicas.world.pass(4);
+    }
+    let world = &mut replicas.world;
+    assert_eq!(total(&finer(world)), total(&world.view()));
+}
+
+proptest! {
+    #[test]
+    fn replicas_add_up_and_are_exact(
+        calls in proptest::collection::vec(
+            (0..3_usize, 0..3_usize, 1_u64..1000, 0_u64..7, any::<bool>()),
+            1..25,
+        ),
+    ) {
+        let mut replicas = Replicas::new();
+        let mut truth: BTreeMap<(String, String), u64> = BTreeMap::new();
+        for (client, server, bytes, seconds, ends) in calls {
+            let halves = replicas.exchange(client, server, bytes);
+            *truth.entry((format!("c{client}"), format!("s{server}"))).or_default() += bytes;
+            replicas.world.pass(seconds);
+            if ends {
+                let now = replicas.world.now;
+                halves.into_iter().for_each(|half| replicas.world.graph.retire_half(half, now));
+            }
+        }
+        replicas.world.pass(30);
+        let world = &mut replicas.world;
+        let view = finer(world);
+        let bytes: BTreeMap<_, _> =
+            grouped(view.clone(), Grouping::Node).into_iter().map(|(ends, sum)| (ends, sum.0)).collect();
+        prop_assert_eq!(bytes, truth);
+        let services = world.view();
+        for by in [Grouping::Node, Grouping::Zone, Grouping::Workload, Grouping::Namespace] {
+            prop_assert_eq!(total(&view.clone().group(by, &zones())), total(&services));
+        }
+    }
+
+    #[test]
+    fn whatever_happens_groupings_reconcile(
+        events in proptest::collection::vec(event(), 1..80),
+        back in 1_u64..60,
+    ) {
+        let mut random = Random::new();
+        events.iter().for_each(|event| random.happen(event));
+        let world = &mut random.world;
+        let to = world.now;
+        for from in [Timestamp::default(), to.minus(Duration::from_secs(back))] {
+            let services = world.graph.view(Window { from, to }, world.now);
+            let parts = world.graph.view_finer(Window { from, to }, world.now);
+            prop_assert_eq!(total(&services), total(&parts));
+            prop_assert_eq!(services.window, parts.window);
+            for by in [Grouping::Node, Grouping::Zone, Grouping::Workload, Grouping::Namespace] {
+                let grouped = parts.clone().group(by, &zones());
+                prop_assert_eq!(total(&services), total(&grouped));
+                for edge in &grouped.edges {
+                    let is_node = |id| grouped.nodes.iter().any(|node| node.id == id);
+                    prop_assert!(is_node(edge.source) && is_node(edge.target));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_comes_late_counts_for_who_told_it() {
+    let mut replicas = Replicas::new();
+    replicas.exchange(0, 0, 100);
+    replicas.world.pass(12);
+    let second = replicas.exchange(1, 0, 10);
+    replicas.world.pass(20);
+    let world = &mut replicas.world;
+    // Both sides of the second tell of some seconds ago.
+    let age = Duration::from_secs(12);
+    let moment = world.now.minus(age);
+    for half in second {
+        let mut late = world.graph.begin_late(moment, world.now).unwrap();
+        late.note(&world.graph, half);
+        let counter = if half == second[0] { Counter::BytesSent } else { Counter::BytesReceived };
+        world.graph.add(half, counter, 1000);
+        world.graph.end_late(late, world.now);
+    }
+    world.pass(12);
+    let window = Window { from: moment.floor(Duration::from_secs(10)), to: moment };
+    let view = world.graph.view_finer(window, world.now);
+    let sums = grouped(view.clone(), Grouping::Node);
+    assert_eq!(sums[&("c1".to_owned(), "s0".to_owned())].0, 1000);
+    assert_eq!(total(&view), total(&world.graph.view(window, world.now)));
+}
