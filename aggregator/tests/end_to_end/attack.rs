@@ -89,7 +89,9 @@ async fn attack(dir: &Path, peers: u32, memory: &str) -> u64 {
     for node in ["n2", "mallory"] {
         aggregator::pki::node(dir, node).unwrap();
     }
-    let settings = ["--max-memory-bytes", memory, "--max-series", "2000"];
+    // Each peer is an edge of its own, as many as there is room for.
+    let peers_told = ["--max-external-peers", "1000000"];
+    let settings = [["--max-memory-bytes", memory], ["--max-series", "2000"], peers_told].concat();
     let program = Program::start_with(dir, &settings);
     let (mut a, mut b) = (program.connect(dir, "n1").await.0, program.connect(dir, "n2").await.0);
     let (mut mallory, mut acked) = (program.connect(dir, "mallory").await.0, 0);

@@ -101,17 +101,6 @@ impl Cells {
         self.set(cell, sum);
     }
 
-    /// Takes from a bucket, as far as it has that much.
-    pub(super) fn take(&mut self, bucket: u16, count: u64) {
-        let cell = self.cell(bucket);
-        if cell < self.cells() {
-            self.set(cell, self.at(cell).saturating_sub(count));
-        }
-        if self.bytes.iter().all(|byte| *byte == 0) {
-            self.clear();
-        }
-    }
-
     /// Makes room for a bucket.
     #[cold]
     fn reach(&mut self, bucket: u16) {
@@ -363,18 +352,6 @@ mod tests {
             for bucket in 0..320 {
                 prop_assert_eq!(cells.get(bucket), plain.get(&bucket).copied().unwrap_or(0));
             }
-        }
-
-        #[test]
-        fn what_is_taken_is_gone(entries in entries(), taken in entries()) {
-            let (mut cells, mut plain) = of(&entries);
-            for (bucket, count) in taken {
-                cells.take(bucket, count);
-                plain.entry(bucket).and_modify(|have| *have = have.saturating_sub(count));
-            }
-            plain.retain(|_, have| *have > 0);
-            prop_assert!(cells.iter().eq(plain.iter().map(|(bucket, count)| (*bucket, *count))));
-            prop_assert_eq!(cells.is_empty(), plain.is_empty());
         }
 
         #[test]

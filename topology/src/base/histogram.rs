@@ -80,11 +80,6 @@ impl Histogram {
         }
     }
 
-    /// Takes samples from a bucket, as far as it has them.
-    pub(crate) fn take(&mut self, bucket: u16, count: u64) {
-        self.cells.take(bucket, count);
-    }
-
     /// The samples that `self` has beyond `less`, bucket by bucket, but no more than `room` in all.
     pub(crate) fn beyond(&self, less: &Histogram, mut room: u64) -> Histogram {
         let mut beyond = Histogram::default();

@@ -113,12 +113,6 @@ impl Sides {
         }
     }
 
-    /// Who is at the ends of a pairing.
-    pub(crate) fn parties(&self, pairing: &Pairing) -> (Option<&Party>, Option<&Party>) {
-        let client = pairing.client.and_then(|at| self.clients.get(at));
-        (client, pairing.server.and_then(|at| self.servers.get(at)))
-    }
-
     /// Whether a number that only one side has may belong to one of several edges.
     pub(crate) const fn are_shared(&self) -> bool {
         self.clients.len() > 1 || self.servers.len() > 1

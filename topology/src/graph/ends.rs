@@ -44,22 +44,18 @@ impl Graph {
 
     /// Between whom a pairing is, as finely as it is known.
     pub(crate) fn ends_of(&self, known: &[Known], sides: &Sides, pairing: &Pairing) -> Ends {
-        let of = |role, party: &Party| {
-            let same = |known: &&Known| (known.role, known.service) == (role, party.service);
-            known.iter().find(same).map(|known| known.end)
+        let end = |role, service: Option<ServiceIx>, place| {
+            let same = |known: &&Known| known.role == role && Some(known.service) == service;
+            let by_place = || End { node: self.evidence.host_of(place), workload: None };
+            known.iter().find(same).map_or_else(by_place, |known| known.end)
         };
-        let at = |place| End { node: self.evidence.host_of(place), workload: None };
-        let (client, server) = sides.parties(pairing);
-        let away = |party: Option<&Party>| party.map(|party| party.away);
+        let (client, server) = sides.ends(pairing);
+        let service = |party: &Party| party.service;
+        // Where a side has no half, the other knows where to look for it.
+        let nobody = Place::Other;
         (
-            client
-                .and_then(|client| of(Role::Client, client))
-                .or_else(|| away(server).map(|away| at(away.client)))
-                .unwrap_or_default(),
-            server
-                .and_then(|server| of(Role::Server, server))
-                .or_else(|| away(client).map(|away| at(away.server)))
-                .unwrap_or_default(),
+            end(Role::Client, client.map(service), server.map_or(nobody, |end| end.away.client)),
+            end(Role::Server, server.map(service), client.map_or(nobody, |end| end.away.server)),
         )
     }
 
@@ -71,44 +67,35 @@ impl Graph {
         sides: &Sides,
         pairing: &Pairing,
     ) -> (EdgeKey, Seen) {
-        let (client, server) = sides.parties(pairing);
+        let (client, server) = sides.ends(pairing);
         let seen = |by| Seen { client: client.is_some(), server: server.is_some(), by };
-        let other = self.services.other();
-        let (key, by) = match (client, server) {
-            (Some(client), None) if folded == 1 => ((client.service, other, 0), Basis::Folded),
-            (_, Some(server)) if folded == 1 => ((other, server.service, 0), Basis::Folded),
-            // No pairing is without both.
-            (None, None) => ((other, other, 0), Basis::Folded),
-            _ if folded >= BOTH_FOLDED => ((other, other, 0), Basis::Folded),
+        if folded > 0 {
+            let other = self.services.other();
+            let service = |party: &Party| party.service;
+            let key = match (client.map(service), server.map(service)) {
+                (Some(client), None) if folded < BOTH_FOLDED => (client, other, 0),
+                (_, Some(server)) if folded < BOTH_FOLDED => (other, server, 0),
+                _ => (other, other, 0),
+            };
+            return (key, seen(Basis::Folded));
+        }
+        match (client, server) {
             (Some(client), Some(server)) => {
-                ((client.service, server.service, server.port), Basis::BothHalves)
+                ((client.service, server.service, server.port), seen(Basis::BothHalves))
             }
             (Some(client), None) => {
-                let LinkKey { server, server_port, .. } = client.away;
-                let (server, by) = self.peer_at(server, Some(server_port), client, rows);
-                ((client.service, server, server_port), by)
+                let LinkKey { server, server_port: port, .. } = client.away;
+                let (server, by) = self.service_at(server, Some(port), client.service, rows);
+                ((client.service, server, port), seen(client.found_by(by)))
             }
             (None, Some(server)) => {
-                let (client, by) = self.peer_at(server.away.client, None, server, rows);
-                ((client, server.service, server.port), by)
+                let (client, by) = self.service_at(server.away.client, None, server.service, rows);
+                ((client, server.service, server.port), seen(server.found_by(by)))
             }
-        };
-        (key, seen(by))
-    }
-
-    /// The peer of a party, of which no half is known.
-    fn peer_at(
-        &mut self,
-        place: Place,
-        server_port: Option<u16>,
-        of: &Party,
-        rows: &[Row],
-    ) -> (ServiceIx, Basis) {
-        let (service, basis) = self.service_at(place, server_port, of.service, rows);
-        match basis {
-            Basis::Cidr | Basis::Address | Basis::Folded => (service, basis),
-            _ if of.away != of.own => (service, Basis::Nat),
-            _ => (service, basis),
+            (None, None) => {
+                let other = self.services.other();
+                ((other, other, 0), seen(Basis::Folded))
+            }
         }
     }
 
@@ -157,5 +144,20 @@ impl Graph {
             self.services.external(ip)
         };
         (service, Basis::Address)
+    }
+}
+
+impl Sides {
+    /// Who a pairing is between.
+    fn ends(&self, pairing: &Pairing) -> (Option<&Party>, Option<&Party>) {
+        let client = pairing.client.and_then(|at| self.clients.get(at));
+        (client, pairing.server.and_then(|at| self.servers.get(at)))
+    }
+}
+
+impl Party {
+    /// By what the other side is found: by a translation, where it was looked for beyond one.
+    fn found_by(&self, by: Basis) -> Basis {
+        if self.away == self.own { by } else { Basis::Nat }
     }
 }

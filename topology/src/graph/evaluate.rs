@@ -81,9 +81,8 @@ fn write_off(rows: &mut [Row], targets: &[Target]) {
         for (cut, target) in cuts.iter_mut().zip(targets()) {
             let beyond = cut.histogram(kind).beyond(target.histogram(kind), owed);
             owed -= beyond.count();
-            for (bucket, count) in beyond.iter() {
-                cut.histogram_mut(kind).take(bucket, count);
-            }
+            let kept = cut.histogram(kind).beyond(&beyond, u64::MAX);
+            *cut.histogram_mut(kind) = kept;
         }
     }
     for (row, cut) in rows.iter_mut().zip(cuts) {
