@@ -75,6 +75,38 @@ install_readers() {
     unpack forky "$TOOLS/prometheus" prometheus
 }
 
+# Unpacks a container engine, without installing it: a daemon that starts by itself is nobody's here. Each test starts
+# its own, with what it needs beside it.
+unpack_docker() {
+    local home=$TOOLS/docker archive name
+    if [[ ! -e $home/done ]]; then
+        mkdir -p "$home/root" "$home/links" "$home/bin"
+        (cd "$home" && apt-get download -q=2 -oAPT::Sandbox::User=root \
+            docker.io containerd runc tini libdevmapper1.02.1 libseccomp2 \
+            iptables libip4tc2 libip6tc2 libxtables12 libnetfilter-conntrack3 libnfnetlink0 libnftnl11 libmnl0)
+        for archive in "$home"/*.deb; do
+            dpkg --extract "$archive" "$home/root"
+        done
+        # What the package's scripts would have linked.
+        for name in iptables ip6tables iptables-save iptables-restore ip6tables-save ip6tables-restore; do
+            ln -sf ../root/usr/sbin/xtables-nft-multi "$home/links/$name"
+        done
+        for name in usr/sbin/dockerd usr/bin/docker; do
+            cat >"$home/bin/${name##*/}" <<EOF
+#!/bin/sh
+root=$home/root
+lib=usr/lib/$(uname -m)-linux-gnu
+export PATH=$home/links:\$root/usr/sbin:\$root/usr/bin:\$PATH
+export LD_LIBRARY_PATH=\$root/\$lib:\$root/\${lib#usr/} XTABLES_LIBDIR=\$root/\$lib/xtables
+exec \$root/$name "\$@"
+EOF
+            chmod +x "$home/bin/${name##*/}"
+        done
+        touch "$home/done"
+    fi
+    PATH=$PATH:$home/bin
+}
+
 install_checkers() {
     if [[ ! -x $TOOLS/python/bin/kubernetes-validate ]]; then
         python3 -m venv "$TOOLS/python"

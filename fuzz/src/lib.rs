@@ -37,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     targets::config_agent::TARGET,
     targets::config_aggregator::TARGET,
     targets::conntrack::TARGET,
+    targets::engine::TARGET,
     targets::exposition::TARGET,
     targets::hints::TARGET,
     targets::history::TARGET,

@@ -1,7 +1,7 @@
 //! The agent as a whole: starts its parts, and stops them in reverse order.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, mpsc::SyncSender},
     time::{Duration, Instant},
 };
 
@@ -25,6 +25,7 @@ use crate::{
         Leftovers, Queue, Spool,
         leftover::{self, Leftover},
     },
+    runtimes::{NEWS_WAITING, Runtimes, Told, files::Files},
     source::{ProgramState, Source},
     uplink::{Credentials, EVENTS_WAITING, Event, Patience, Recorder, Uplink, random},
 };
@@ -62,10 +63,26 @@ where
     });
     let mut http = tokio::spawn(served);
 
+    let (told, news) = mpsc::channel(NEWS_WAITING);
+    let stop_runtimes = Arc::new(Notify::new());
+    let stopped = Arc::clone(&stop_runtimes);
+    let unnamed = look_for_names(&config, &told)?;
+    let runtimes = Runtimes { engines: config.container_engines.clone() };
+    let runtimes = tokio::spawn(runtimes.run(told, metrics.clone(), async move {
+        stopped.notified().await;
+    }));
+
     let (events, heard) = mpsc::channel(EVENTS_WAITING);
     let (stop_collector, over) = watch::channel(false);
-    let (mut ready, mut collector) =
-        start_collector(&config, load, heard, metrics.clone(), health.clone(), over)?;
+    let (mut ready, mut collector) = start_collector(
+        &config,
+        load,
+        heard,
+        (news, unnamed),
+        metrics.clone(),
+        health.clone(),
+        over,
+    )?;
     tokio::pin!(shutdown);
     let session = tokio::select! {
         session = &mut ready => session.ok(),
@@ -111,6 +128,8 @@ where
         let ended = timeout(DRAIN_TIME + STOP_MARGIN, collector).await;
         result = ended.context("the collector does not stop")?.unwrap_or(Ok(()));
     }
+    stop_runtimes.notify_one();
+    runtimes.await.context("runtimes")?;
     stop_uplink.notify_one();
     if let Some(uplink) = uplink {
         uplink.await.context("uplink")?;
@@ -137,6 +156,7 @@ fn start_collector<S: Source>(
     config: &Config,
     load: impl FnOnce() -> anyhow::Result<S> + Send + 'static,
     events: mpsc::Receiver<Event>,
+    (runtimes, unnamed): (mpsc::Receiver<Told>, Option<SyncSender<String>>),
     metrics: Metrics,
     health: Health,
     over: watch::Receiver<bool>,
@@ -170,6 +190,8 @@ fn start_collector<S: Source>(
             owners,
             addresses: Addresses::new(ProcFs::new("/proc")),
             events,
+            runtimes,
+            unnamed,
             metrics,
             interval: config.interval,
             max_halves: config.max_halves,
@@ -183,6 +205,19 @@ fn start_collector<S: Source>(
         .spawn(move || ended.send(work()))
         .context("cannot start the collector's thread")?;
     Ok((is_ready, has_ended))
+}
+
+/// Looks into the files of container runtimes, if there may be any.
+fn look_for_names(
+    config: &Config,
+    told: &mpsc::Sender<Told>,
+) -> anyhow::Result<Option<SyncSender<String>>> {
+    let (roots, labels) = (config.container_states.clone(), config.container_labels.clone());
+    if roots.is_empty() {
+        return Ok(None);
+    }
+    let started = Files { roots, labels }.start(told.clone());
+    started.map(Some).context("cannot start the thread that looks for names")
 }
 
 fn hello(config: &Config, generation: u64, session: u64) -> v1::Hello {

@@ -13,6 +13,7 @@ use crate::{
     netlink::{Message, messages},
     owners,
     queue::fuzzing as spooled,
+    runtimes::fuzzing as runtimes,
 };
 
 /// A record of the ring buffer: it is a hint, or none.
@@ -66,6 +67,12 @@ pub fn processes(dir: &Path, data: &[u8]) {
         assert!(read.is_ok(), "{wire:?}: {:?}", read.err());
     }
     cgroup_fs::fuzzing(&String::from_utf8_lossy(mounts), &path);
+}
+
+/// What a container engine answers: a stream of events that is cut somewhere, and a list; and what runtimes leave in files.
+pub fn engine(data: &[u8]) {
+    runtimes::engine(data);
+    runtimes::files(data.get(1..).unwrap_or_default());
 }
 
 /// A file of settings. It is understood, or there is a line that says what is wrong.

@@ -24,6 +24,7 @@ pub mod owners;
 pub mod privileges;
 pub mod queue;
 pub mod report;
+pub mod runtimes;
 pub mod source;
 pub mod uplink;
 

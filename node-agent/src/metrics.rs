@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Counter, Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts,
-    Registry, TextEncoder,
+    Counter, Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::{queue::State, source::SlotUse};
@@ -33,6 +33,14 @@ pub struct Metrics {
     pub tls_stale: IntGauge,
     /// Halves in the report.
     pub halves: IntGauge,
+    /// 1 while a container engine tells what happens to its containers, by its socket.
+    pub engine_connected: IntGaugeVec,
+    /// Times that it could not be asked, or stopped to tell.
+    pub engine_failures: IntCounterVec,
+    /// Events and containers of which it is not clear what they say.
+    pub engine_unreadable: IntCounter,
+    container_names: IntGauge,
+    container_names_refused: IntCounter,
     /// Batches of earlier processes that were delivered from files.
     pub spool_delivered: IntCounter,
     /// Times that this had to wait because it was not acknowledged.
@@ -101,6 +109,27 @@ impl Metrics {
             "1 while what was read before holds, because the certificate's files cannot be used.",
         )?;
         let halves = gauge("halves", "Halves of edges known.")?;
+        let options = Opts::new(
+            "weft_agent_container_engine_connected",
+            "1 while the engine at a socket tells what happens to its containers.",
+        );
+        let engine_connected = IntGaugeVec::new(options, &["socket"])?;
+        registry.register(Box::new(engine_connected.clone()))?;
+        let options = Opts::new(
+            "weft_agent_container_engine_failures_total",
+            "Times that the engine at a socket could not be asked, or stopped to tell.",
+        );
+        let engine_failures = IntCounterVec::new(options, &["socket"])?;
+        registry.register(Box::new(engine_failures.clone()))?;
+        let engine_unreadable = counter(
+            "container_engine_unreadable",
+            "Events and containers of engines that could not be read.",
+        )?;
+        let container_names = gauge("container_names", "Containers whose names are known.")?;
+        let container_names_refused = counter(
+            "container_names_refused",
+            "Times that there was no room for the name of a container.",
+        )?;
         let programs_attached = gauge("programs_attached", "Kernel programs attached.")?;
         let slots_used = gauge("slots_used", "Kernel slots in use.")?;
         let slots_capacity = gauge("slots_capacity", "Kernel slots there are.")?;
@@ -137,6 +166,11 @@ impl Metrics {
             certificate_expiry,
             tls_stale,
             halves,
+            engine_connected,
+            engine_failures,
+            engine_unreadable,
+            container_names,
+            container_names_refused,
             programs_attached,
             slots_used,
             slots_capacity,
@@ -168,6 +202,13 @@ impl Metrics {
         {
             counter.inc_by(total.saturating_sub(counter.get()));
         }
+    }
+
+    /// What is known of containers, and what there was no room for.
+    pub fn set_names(&self, names: usize, refused: u64) {
+        self.container_names.set(names as i64);
+        let counter = &self.container_names_refused;
+        counter.inc_by(refused.saturating_sub(counter.get()));
     }
 
     /// Brings the counter of a cause up to a total.

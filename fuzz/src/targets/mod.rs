@@ -6,6 +6,7 @@ pub mod columns;
 pub mod config_agent;
 pub mod config_aggregator;
 pub mod conntrack;
+pub mod engine;
 pub mod exposition;
 pub mod hints;
 pub mod history;

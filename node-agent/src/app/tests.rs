@@ -14,9 +14,12 @@ use crate::{
     cgroup_fs::CgroupFs,
     config::DEFAULT_MAX_HALVES,
     kernel::Kernel,
+    runtimes::{Labels, engine::Engine},
     testing::{
         aggregator::{Aggregator, Manner},
-        client_key, eventually,
+        client_key,
+        engine::{FakeEngine, event, id, listed},
+        eventually,
         pki::Pki,
         receiver::{Receiver, Value},
         source::FakeSource,
@@ -41,13 +44,14 @@ impl Setup {
         manners: Vec<Manner>,
         load: impl FnOnce() -> anyhow::Result<S> + Send + 'static,
     ) -> Self {
-        Self::among(cgroup, vec![manners], load).await
+        Self::among(cgroup, vec![manners], Vec::new(), load).await
     }
 
-    /// With an aggregator for each list of manners.
+    /// With an aggregator for each list of manners, and these to ask for names.
     async fn among<S: Source + 'static>(
         cgroup: CgroupFs,
         manners: Vec<Vec<Manner>>,
+        container_engines: Vec<Engine>,
         load: impl FnOnce() -> anyhow::Result<S> + Send + 'static,
     ) -> Self {
         let pki = Pki::new();
@@ -69,6 +73,9 @@ impl Setup {
             queue_max_bytes: 1 << 20,
             spool_dir: None,
             pin_dir: None,
+            container_engines,
+            container_states: Vec::new(),
+            container_labels: Labels::default(),
             spool_max_bytes: 1 << 20,
             tls: proto::tls::Files {
                 ca: file("ca.crt"),
@@ -162,7 +169,7 @@ async fn each_of_two_aggregators_counts_everything_once() {
     };
     // The first one goes after some batches, and comes back when it is asked for the second time.
     let manners = vec![vec![Manner::Leaves(3), Manner::Refuses], Vec::new()];
-    let setup = Setup::among(cgroup, manners, move || Ok(source)).await;
+    let setup = Setup::among(cgroup, manners, Vec::new(), move || Ok(source)).await;
     let second = &setup.others[0];
     eventually("the second to take over", || count() > 0 && counted(second, BYTES) > 0).await;
     let first = setup.counted(BYTES);
@@ -174,6 +181,47 @@ async fn each_of_two_aggregators_counts_everything_once() {
     let (aggregator, ended) = setup.stop().await;
     ended.unwrap();
     assert_eq!(counted(&aggregator, BYTES), told);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_engine_calls_its_containers_reaches_every_aggregator() {
+    let Some(cgroup) = top_cgroup() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("docker.sock");
+    let engine = FakeEngine::start(&socket);
+    engine.state().running = vec![listed(&id("a1"), "db")];
+    let engines =
+        vec![Engine { socket: socket.clone(), expected: true, labels: Labels::default() }];
+    let source = FakeSource::new();
+    let kernel = source.handle();
+    // The first one goes after more batches than there are before something is counted; the other has heard of no name
+    // until then.
+    let manners = vec![vec![Manner::Leaves(20), Manner::Refuses], Vec::new()];
+    let setup = Setup::among(cgroup, manners, engines, move || Ok(source)).await;
+    let names = |aggregator: &Aggregator| {
+        let names = aggregator.receiver().names.clone();
+        names.into_values().map(|called| called.name).collect::<Vec<_>>()
+    };
+    eventually("a name", || names(&setup.aggregator).contains(&"db".to_owned())).await;
+    let short = event("start", &id("b2"), "quick", 1) + &event("die", &id("b2"), "quick", 1);
+    engine.send(short);
+    let second = &setup.others[0];
+    let key = client_key(0, "10.0.0.2", 80);
+    let both = ["db", "quick"].map(str::to_owned);
+    let at_the_second = || {
+        kernel.count(0, key, Counter::BytesSent, 7);
+        let names = names(second);
+        both.iter().all(|name| names.contains(name))
+    };
+    eventually("both names at the second", at_the_second).await;
+    drop(engine);
+    let engine = FakeEngine::start(&socket);
+    engine.state().running = vec![listed(&id("c3"), "late")];
+    let anywhere = || [&setup.aggregator, second].map(names).concat().contains(&"late".to_owned());
+    eventually("a name after a restart", anywhere).await;
+    // As of the last interval.
+    while !setup.get("/metrics").await.1.contains("weft_agent_container_names 3\n") {}
+    setup.stop().await.1.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -150,6 +150,8 @@ impl<S: Source> Collector<S> {
         self.status.losses(losses);
         self.status.translations(&self.nat.program());
         self.metrics.set_slots(self.source.slots());
+        let names = self.report.container_names();
+        self.metrics.set_names(names.len(), names.refused());
     }
 
     pub(super) fn update_status(&mut self) {

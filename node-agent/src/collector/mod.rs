@@ -6,12 +6,14 @@
 
 mod early;
 mod look;
+mod names;
 mod outgoing;
 pub(crate) mod status;
 
 use std::{
     collections::HashMap,
     os::fd::OwnedFd,
+    sync::mpsc::SyncSender,
     time::{Duration, Instant},
 };
 
@@ -31,10 +33,12 @@ use crate::{
     owners::Owners,
     queue::{Entry, Queue},
     report::Report,
+    runtimes::Told,
     source::Source,
     uplink::Event,
 };
 use early::Early;
+use names::news;
 use outgoing::{Outgoing, Sent};
 use status::Status;
 
@@ -51,6 +55,10 @@ pub struct Parts<S> {
     pub addresses: Addresses,
     /// From the uplink.
     pub events: mpsc::Receiver<Event>,
+    /// From the runtimes of containers.
+    pub runtimes: mpsc::Receiver<Told>,
+    /// Takes names of containers that nobody has said anything of; `None` when nobody would know.
+    pub unnamed: Option<SyncSender<String>>,
     /// Counted into.
     pub metrics: Metrics,
     /// Time between two looks at everything.
@@ -68,6 +76,11 @@ pub struct Collector<S> {
     addresses: Addresses,
     nat: Nat,
     events: mpsc::Receiver<Event>,
+    /// `None` when nobody tells anything any more.
+    runtimes: Option<mpsc::Receiver<Told>>,
+    unnamed: Option<SyncSender<String>>,
+    /// Those that there was no room for.
+    unasked: Vec<String>,
     metrics: Metrics,
     interval: Duration,
     report: Report,
@@ -95,6 +108,8 @@ impl<S: Source> Collector<S> {
             mut owners,
             addresses,
             events,
+            runtimes,
+            unnamed,
             metrics,
             interval,
             max_halves,
@@ -120,6 +135,9 @@ impl<S: Source> Collector<S> {
             addresses,
             nat: Nat::default(),
             events,
+            runtimes: Some(runtimes),
+            unnamed,
+            unasked: Vec::new(),
             metrics,
             interval,
             report,
@@ -159,6 +177,7 @@ impl<S: Source> Collector<S> {
                     self.look_early();
                 }
                 () = readable(hints.as_ref()) => self.follow_hints(),
+                news = news(self.runtimes.as_mut()) => self.hear_names(news),
                 () = room(self.outgoing.as_ref()), if self.full => self.send(),
             }
         }
@@ -236,6 +255,7 @@ impl<S: Source> Collector<S> {
                 self.early.listeners(now);
             }
         }
+        self.ask_for_names();
     }
 
     fn look_early(&mut self) {
@@ -266,6 +286,7 @@ impl<S: Source> Collector<S> {
             self.pass_over();
         }
         self.read_host(now);
+        self.ask_for_names();
         self.tidy(now);
         // Whoever comes next is told the latest: in each queued batch it would take room.
         if self.outgoing.is_some() {

@@ -1,18 +1,22 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use common::{
     Counter, HistogramKind,
     kernel::{HalfKey, ListenerKey, Owner, role},
 };
-use proto::v1::{AgentMessage, agent_message::Body};
+use proto::{
+    convert::ContainerName,
+    v1::{AgentMessage, agent_message::Body},
+};
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
-use topology::model::{Address, Scope, Tuple, WorkloadKind};
+use topology::model::{Address, Scope, Tuple, Workload, WorkloadKind};
 
 use super::*;
 use crate::{
     cgroup_fs::CgroupFs,
     ledger::LEAST,
     owners::ProcFs,
+    runtimes::{News, Source},
     source::PortSharing,
     testing::{
         client_key, eventually, ledger, raw,
@@ -28,6 +32,7 @@ const OWNER: u64 = 11;
 struct Setup {
     kernel: Handle,
     events: mpsc::Sender<Event>,
+    runtimes: mpsc::Sender<Told>,
     stop: watch::Sender<bool>,
     collector: JoinHandle<()>,
     metrics: Metrics,
@@ -59,6 +64,7 @@ impl Setup {
         };
         kernel.kernel().owners.insert(OWNER, owner);
         let (events, heard) = mpsc::channel(16);
+        let (runtimes, news) = mpsc::channel(16);
         let (stop, over) = watch::channel(false);
         let metrics = Metrics::new().unwrap();
         let parts = Parts {
@@ -66,6 +72,8 @@ impl Setup {
             owners: Owners::new("n1", cgroup, ProcFs::new("/proc")),
             addresses: Addresses::new(ProcFs::new("/proc")),
             events: heard,
+            runtimes: news,
+            unnamed: None,
             metrics: metrics.clone(),
             interval,
             max_halves: 65_536,
@@ -76,6 +84,7 @@ impl Setup {
         Some(Self {
             kernel,
             events,
+            runtimes,
             stop,
             collector,
             metrics,
@@ -338,5 +347,38 @@ async fn questions_are_answered() {
         })
         .collect();
     assert_eq!(names, [(1, Some("shop".to_owned())), (2, None)]);
+    setup.stop().await;
+}
+
+fn named(container: &str, name: &str) -> ContainerName {
+    let called = Workload {
+        kind: WorkloadKind::Container,
+        name: name.to_owned(),
+        namespace: String::new(),
+        labels: BTreeMap::new(),
+    };
+    ContainerName { container: container.to_owned(), called }
+}
+
+#[tokio::test]
+async fn what_containers_are_called_is_told_at_once_and_to_whoever_comes_next() {
+    let Some(mut setup) = Setup::new(NEVER) else { return };
+    setup.connect().await;
+    setup.until("the status", |receiver| !receiver.status.programs.is_empty()).await;
+    let tell = |news| Told { source: Source::Engine(0), news };
+    setup.runtimes.send(tell(News::Called(named("a1", "db")))).await.unwrap();
+    setup.until("a name", |receiver| receiver.names.contains_key("a1")).await;
+    setup.runtimes.send(tell(News::Ended(named("b2", "short")))).await.unwrap();
+    setup.until("another", |receiver| receiver.names.contains_key("b2")).await;
+    // In no batch that comes again: they are acknowledged.
+    setup.events.send(Event::Down).await.unwrap();
+    setup.connect().await;
+    setup.until("both, in the preface", |receiver| receiver.names.len() == 2).await;
+    // Whoever names containers goes; all else goes on.
+    let Setup { runtimes, .. } = &mut setup;
+    *runtimes = mpsc::channel(1).0;
+    setup.kernel.count(0, client_key(OWNER, "10.0.0.2", 80), Counter::BytesSent, 5);
+    setup.kernel.hint(HintKind::Slot, 0);
+    setup.until("bytes", |receiver| sum(receiver, BYTES) == 5).await;
     setup.stop().await;
 }

@@ -43,6 +43,21 @@ pub struct Layer {
     /// them [default: none]
     #[arg(long, global = true, value_name = "DIR")]
     pub pin_dir: Option<String>,
+    /// Socket of a container engine that answers as Docker does, to name containers; several, or `none` [default:
+    /// /var/run/docker.sock and /run/podman/podman.sock]
+    #[arg(long, global = true, value_name = "PATH")]
+    #[serde(deserialize_with = "one_or_several")]
+    pub container_engine: Vec<String>,
+    /// Folder in which a container runtime leaves what says how containers are called: the state of containerd, the storage of
+    /// Podman or CRI-O; several, or `none` [default: /run/containerd, /run/k3s/containerd and /var/lib/containers/storage]
+    #[arg(long, global = true, value_name = "DIR")]
+    #[serde(deserialize_with = "one_or_several")]
+    pub container_state: Vec<String>,
+    /// Label of containers to tell besides image, project and service, or the beginning of some with a `*`; several
+    /// [default: none]
+    #[arg(long, global = true, value_name = "KEY")]
+    #[serde(deserialize_with = "one_or_several")]
+    pub container_label: Vec<String>,
     /// CA that issued the aggregator's certificate (PEM)
     #[arg(long, global = true, value_name = "FILE")]
     pub tls_ca: Option<String>,
@@ -68,7 +83,7 @@ pub struct Layer {
 }
 
 /// Names of all settings, as flags and keys of the file have them.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 19] = [
     "aggregator",
     "node",
     "cgroup",
@@ -78,6 +93,9 @@ const NAMES: [&str; 16] = [
     "spool-dir",
     "spool-max-bytes",
     "pin-dir",
+    "container-engine",
+    "container-state",
+    "container-label",
     "tls-ca",
     "tls-cert",
     "tls-key",
@@ -89,10 +107,13 @@ const NAMES: [&str; 16] = [
 
 impl Layer {
     fn get(&self, name: &str) -> Option<String> {
+        // As in the environment; no URL, path or key of ours has a comma.
+        let several = |all: &[String]| (!all.is_empty()).then(|| all.join(","));
         let value = match name {
-            // As in the environment; no URL of ours has a comma.
-            "aggregator" if self.aggregator.is_empty() => return None,
-            "aggregator" => return Some(self.aggregator.join(",")),
+            "aggregator" => return several(&self.aggregator),
+            "container-engine" => return several(&self.container_engine),
+            "container-state" => return several(&self.container_state),
+            "container-label" => return several(&self.container_label),
             "node" => &self.node,
             "cgroup" => &self.cgroup,
             "interval" => &self.interval,

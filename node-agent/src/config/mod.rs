@@ -12,13 +12,14 @@ use proto::{
 
 pub use layers::{Command, Layer, Layers, parse_command_line};
 pub use values::{
-    AggregatorAddress, DEFAULT_INTERVAL, DEFAULT_MAX_HALVES, DEFAULT_METRICS_LISTEN,
-    DEFAULT_QUEUE_BYTES, DEFAULT_SPOOL_BYTES,
+    AggregatorAddress, DEFAULT_ENGINES, DEFAULT_INTERVAL, DEFAULT_MAX_HALVES,
+    DEFAULT_METRICS_LISTEN, DEFAULT_QUEUE_BYTES, DEFAULT_SPOOL_BYTES, DEFAULT_STATES,
 };
 
 use crate::{
     cgroup_fs::{self, CgroupFs},
     kernel::pins,
+    runtimes::{Labels, engine::Engine},
 };
 
 /// Exit code of a wrong setting (`EX_USAGE`).
@@ -94,6 +95,12 @@ pub struct Config {
     pub spool_max_bytes: u64,
     /// Where programs and counts outlive the agent.
     pub pin_dir: Option<PathBuf>,
+    /// Who is asked for the names of containers.
+    pub container_engines: Vec<Engine>,
+    /// Where runtimes without an engine leave them.
+    pub container_states: Vec<PathBuf>,
+    /// Labels of containers that are told.
+    pub container_labels: Labels,
     /// PEM files.
     pub tls: tls::Files,
     /// Address of `/metrics` and `/healthz`.
@@ -111,6 +118,8 @@ pub struct DoctorConfig {
     pub cgroup: CgroupFs,
     /// As in [`Config`].
     pub pin_dir: Option<PathBuf>,
+    /// As in [`Config`].
+    pub container_engines: Vec<Engine>,
 }
 
 /// What `weft-agent detach` needs.
@@ -171,6 +180,9 @@ impl Config {
             spool_dir,
             spool_max_bytes,
             pin_dir: pin_dir(layers)?,
+            container_engines: container_engines(layers)?,
+            container_states: container_states(layers)?,
+            container_labels: container_labels(layers)?,
             tls,
             metrics_listen,
             record: layers.get("record").map(|value| value.parse_with(values::path)).transpose()?,
@@ -203,7 +215,11 @@ impl DoctorConfig {
     /// # Errors
     /// When one of them is wrong.
     pub fn resolve(layers: &Layers) -> Result<Self, ConfigError> {
-        Ok(Self { cgroup: cgroup(layers)?, pin_dir: pin_dir(layers)? })
+        Ok(Self {
+            cgroup: cgroup(layers)?,
+            pin_dir: pin_dir(layers)?,
+            container_engines: container_engines(layers)?,
+        })
     }
 }
 
@@ -224,6 +240,27 @@ fn pin_dir(layers: &Layers) -> Result<Option<PathBuf>, ConfigError> {
         pins::check(&dir).map(|()| dir)
     };
     layers.get("pin-dir").map(|value| value.parse_with(usable)).transpose()
+}
+
+fn container_engines(layers: &Layers) -> Result<Vec<Engine>, ConfigError> {
+    let set = layers.get("container-engine");
+    let set = set.map(|value| value.parse_with(values::engines)).transpose()?;
+    let (expected, labels) = (set.is_some(), container_labels(layers)?);
+    let sockets = set.unwrap_or_else(|| DEFAULT_ENGINES.map(PathBuf::from).to_vec());
+    let engine = |socket| Engine { socket, expected, labels: labels.clone() };
+    Ok(sockets.into_iter().map(engine).collect())
+}
+
+fn container_states(layers: &Layers) -> Result<Vec<PathBuf>, ConfigError> {
+    let set = layers.get("container-state");
+    let set = set.map(|value| value.parse_with(values::states)).transpose()?;
+    Ok(set.unwrap_or_else(|| DEFAULT_STATES.map(PathBuf::from).to_vec()))
+}
+
+fn container_labels(layers: &Layers) -> Result<Labels, ConfigError> {
+    let keys = layers.get("container-label");
+    let keys = keys.map(|value| value.parse_with(values::labels)).transpose()?;
+    Ok(Labels::new(keys.unwrap_or_default()))
 }
 
 fn cgroup(layers: &Layers) -> Result<CgroupFs, ConfigError> {

@@ -82,6 +82,40 @@ fn aggregators_may_be_several_wherever_they_are_set() {
 }
 
 #[test]
+fn container_engines_are_those_of_this_host_unless_it_is_said_otherwise() {
+    let resolved = |setup: Setup, flags: &[&str]| {
+        let flags = [&["--aggregator", "https://a"], flags].concat();
+        setup.resolve(&flags).map(|config| config.container_engines)
+    };
+    let sockets = |engines: Vec<Engine>| -> Vec<String> {
+        engines.iter().map(|engine| engine.socket.display().to_string()).collect()
+    };
+    let default = resolved(Setup::new(), &[]).unwrap();
+    assert!(default.iter().all(|engine| !engine.expected));
+    assert_eq!(sockets(default), DEFAULT_ENGINES);
+    let none = Setup::new().file("container-engine = 'none'");
+    assert!(resolved(none, &[]).unwrap().is_empty());
+    let flags = ["--container-engine", "unix:///a", "--container-engine", "/b"];
+    let set = resolved(Setup::new().env("WEFT_CONTAINER_LABEL", "team, org.*"), &flags).unwrap();
+    let labels = Labels::new(vec!["team".to_owned(), "org.*".to_owned()]);
+    assert!(set.iter().all(|engine| engine.expected && engine.labels == labels));
+    assert_eq!(sockets(set), ["/a", "/b"]);
+    for wrong in ["docker.sock", "/a,", "none,/a", ""] {
+        let error = resolved(Setup::new().env("WEFT_CONTAINER_ENGINE", wrong), &[]).unwrap_err();
+        assert!(error.to_string().starts_with("WEFT_CONTAINER_ENGINE: `"), "{error}");
+    }
+    assert!(resolved(Setup::new().env("WEFT_CONTAINER_LABEL", "a,"), &[]).is_err());
+    let states = |setup: Setup| {
+        setup.resolve(&["--aggregator", "https://a"]).map(|config| config.container_states)
+    };
+    assert_eq!(states(Setup::new()).unwrap().len(), DEFAULT_STATES.len());
+    let set = states(Setup::new().file("container-state = ['/a', '/b']")).unwrap();
+    assert_eq!(set, [PathBuf::from("/a"), PathBuf::from("/b")]);
+    assert!(states(Setup::new().file("container-state = 'none'")).unwrap().is_empty());
+    assert!(states(Setup::new().file("container-state = 'run'")).is_err());
+}
+
+#[test]
 fn sizes() {
     assert_eq!(bytes("20000"), Ok(20_000));
     assert_eq!(bytes("16KiB"), Ok(16 << 10));
@@ -224,6 +258,7 @@ proptest! {
     #[test]
     fn no_text_makes_a_reader_panic(text in ".{0,40}") {
         let _ = (aggregator(&text), node_name(&text), interval(&text), listen_address(&text));
-        let _ = (aggregators(&text), bytes(&text), path(&text));
+        let _ = (aggregators(&text), bytes(&text), path(&text), engines(&text), states(&text));
+        let _ = labels(&text);
     }
 }

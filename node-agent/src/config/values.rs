@@ -24,6 +24,14 @@ pub const DEFAULT_QUEUE_BYTES: u64 = 4 << 20;
 /// Room for more of them in files, unless set.
 pub const DEFAULT_SPOOL_BYTES: u64 = 256 << 20;
 
+/// Where container engines are asked, unless set: Docker's socket, and that of Podman's service.
+pub const DEFAULT_ENGINES: [&str; 2] = ["/var/run/docker.sock", "/run/podman/podman.sock"];
+
+/// Where names of containers are looked for, unless set: the state of containerd, also where k3s has it, and the storage
+/// of Podman and CRI-O.
+pub const DEFAULT_STATES: [&str; 3] =
+    ["/run/containerd", "/run/k3s/containerd", "/var/lib/containers/storage"];
+
 /// Less would not hold a batch.
 const LEAST_BYTES: u64 = 16 << 10;
 
@@ -158,6 +166,41 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
 
 pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("is empty".to_owned()) } else { Ok(PathBuf::from(text)) }
+}
+
+/// Sockets of container engines; none for `none`.
+pub(super) fn engines(text: &str) -> Result<Vec<PathBuf>, String> {
+    let path = |one: &str| PathBuf::from(one.strip_prefix("unix://").unwrap_or(one));
+    absolute(text, path, "the path of a socket; write /var/run/docker.sock, or none")
+}
+
+/// Folders of container runtimes; none for `none`.
+pub(super) fn states(text: &str) -> Result<Vec<PathBuf>, String> {
+    absolute(text, |one| PathBuf::from(one), "the path of a folder; write /run/containerd, or none")
+}
+
+fn absolute(
+    text: &str,
+    path: impl Fn(&str) -> PathBuf,
+    what: &str,
+) -> Result<Vec<PathBuf>, String> {
+    if text == "none" {
+        return Ok(Vec::new());
+    }
+    let one = |one: &str| {
+        let path = path(one.trim());
+        if path.is_absolute() { Ok(path) } else { Err(format!("`{one}` is not {what}")) }
+    };
+    text.split(',').map(one).collect()
+}
+
+/// Keys of labels.
+pub(super) fn labels(text: &str) -> Result<Vec<String>, String> {
+    let label = |one: &str| match one.trim() {
+        "" => Err("has an empty key".to_owned()),
+        key => Ok(key.to_owned()),
+    };
+    text.split(',').map(label).collect()
 }
 
 pub(super) fn switch(text: &str) -> Result<bool, String> {

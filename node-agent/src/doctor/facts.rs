@@ -1,10 +1,15 @@
 //! What this host offers.
 
-use std::path::Path;
+use std::{io, path::Path};
 
 use caps::Capability;
 
-use crate::{cgroup_fs::CgroupFs, kernel::pins, privileges};
+use crate::{
+    cgroup_fs::CgroupFs,
+    kernel::pins,
+    privileges,
+    runtimes::engine::{Engine, is_absent},
+};
 
 /// One thing that matters, and what to do about it if it is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +28,7 @@ const OLDEST_KERNEL: (u32, u32) = (5, 10);
 /// From here on the RTT callback carries the sample.
 const RAW_RTT_KERNEL: (u32, u32) = (6, 10);
 
-pub(super) fn all(cgroup: &CgroupFs, pin_dir: Option<&Path>) -> Vec<Fact> {
+pub(super) fn all(cgroup: &CgroupFs, pin_dir: Option<&Path>, engines: &[Engine]) -> Vec<Fact> {
     let mut facts = vec![
         kernel(&crate::app::kernel_release()),
         rtt(&crate::app::kernel_release()),
@@ -35,7 +40,39 @@ pub(super) fn all(cgroup: &CgroupFs, pin_dir: Option<&Path>) -> Vec<Fact> {
         let value = pins::describe(dir).unwrap_or_else(|| "nothing".to_owned());
         facts.push(Fact { name: "pinned", value, advice: None });
     }
+    facts.extend(engines.iter().filter_map(|engine| container_engine(engine, &reach(engine))));
     facts
+}
+
+/// As the thread reaches it that will: without any capability.
+fn reach(engine: &Engine) -> io::Result<()> {
+    let connect = || {
+        privileges::keep_only(&[]);
+        Engine::reach(&engine.socket)
+    };
+    std::thread::scope(|scope| scope.spawn(connect).join())
+        .unwrap_or_else(|_| Err(io::Error::other("cannot be tried")))
+}
+
+/// Nothing is said of an engine that is not there and that nobody has named.
+fn container_engine(engine: &Engine, reached: &io::Result<()>) -> Option<Fact> {
+    let socket = engine.socket.display();
+    let (value, advice) = match reached {
+        Ok(()) => (format!("{socket}"), None),
+        Err(error) if is_absent(error) && !engine.expected => return None,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let advice = "run the agent as the user or in the group that the socket belongs to: it \
+                          gives up root's capability to pass over that. Without it, containers go \
+                          by their ids";
+            (format!("{socket}: {error}"), Some(advice.to_owned()))
+        }
+        Err(error) => {
+            let advice = "start the engine, or leave it out of --container-engine: its containers \
+                          go by their ids";
+            (format!("{socket}: {error}"), Some(advice.to_owned()))
+        }
+    };
+    Some(Fact { name: "container engine", value, advice })
 }
 
 fn kernel(release: &str) -> Fact {
@@ -96,6 +133,25 @@ mod tests {
         assert!(kernel("5.9.1").advice.is_some());
         assert!(kernel("5.10.0").advice.is_none());
         assert_ne!(rtt("6.1.0-50-amd64").value, rtt("6.12.95").value);
+    }
+
+    #[test]
+    fn an_engine_is_spoken_of_when_it_is_there_or_should_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("docker.sock");
+        let at = |expected| {
+            let labels = crate::runtimes::Labels::default();
+            Engine { socket: socket.clone(), expected, labels }
+        };
+        let fact = |expected| container_engine(&at(expected), &reach(&at(expected)));
+        assert_eq!(fact(false), None);
+        assert!(fact(true).unwrap().advice.unwrap().starts_with("start the engine"));
+        let _engine = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert_eq!(fact(true).unwrap().advice, None);
+        assert_eq!(fact(false).unwrap().value, socket.display().to_string());
+        let refused = Err(io::ErrorKind::PermissionDenied.into());
+        let fact = container_engine(&at(false), &refused).unwrap();
+        assert!(fact.advice.unwrap().contains("in the group"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::{fmt::Write as _, path::Path};
 
 use crate::{
     cgroup_fs::CgroupFs,
+    runtimes::engine::Engine,
     source::{Program, ProgramState, Source},
 };
 use facts::Fact;
@@ -23,6 +24,7 @@ pub struct Diagnosis {
 pub fn examine<S: Source>(
     cgroup: &CgroupFs,
     pin_dir: Option<&Path>,
+    engines: &[Engine],
     load: impl FnOnce() -> anyhow::Result<S>,
 ) -> Diagnosis {
     let programs = load().map(|source| {
@@ -31,7 +33,7 @@ pub fn examine<S: Source>(
         programs
     });
     let programs = programs.map_err(|error| format!("{error:#}").replace('\n', " "));
-    Diagnosis { facts: facts::all(cgroup, pin_dir), programs }
+    Diagnosis { facts: facts::all(cgroup, pin_dir, engines), programs }
 }
 
 impl Diagnosis {

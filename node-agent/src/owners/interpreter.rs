@@ -18,6 +18,8 @@ struct Rules {
     long_names: &'static [&'static str],
     /// Words between the interpreter and the script (`deno run`).
     verbs: &'static [&'static str],
+    /// Whether `@file` stands for options in a file.
+    option_files: bool,
 }
 
 const PLAIN: Rules = Rules {
@@ -29,6 +31,7 @@ const PLAIN: Rules = Rules {
     long_code: &[],
     long_names: &[],
     verbs: &[],
+    option_files: false,
 };
 
 const PYTHON: Rules = Rules {
@@ -90,6 +93,7 @@ const JAVA: Rules = Rules {
         "--add-reads",
     ],
     long_names: &["-jar", "--module"],
+    option_files: true,
     ..PLAIN
 };
 const DOTNET: Rules = Rules {
@@ -137,11 +141,22 @@ pub fn process_name(executable: &str, arguments: &[&str]) -> String {
         executable
     };
     rules_of(called)
-        .and_then(|rules| script(rules, arguments.get(1..).unwrap_or_default()))
+        .and_then(|rules| match arguments {
+            [title] => program_of(title),
+            arguments => script(rules, arguments.get(1..).unwrap_or_default()),
+        })
         .map(basename)
         .filter(|name| !name.is_empty())
         .unwrap_or(executable)
         .to_owned()
+}
+
+/// What a process that has written a title over its arguments calls itself: `gunicorn: master [shop]`.
+fn program_of(title: &str) -> Option<&str> {
+    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let (word, rest) = title.trim_start_matches('[').split_once([':', ' '])?;
+    let is_name = !rest.is_empty() && word.chars().all(is_word) && rules_of(word).is_none();
+    is_name.then_some(word)
 }
 
 /// What an interpreter with these arguments runs; `None` when it is given code, or nothing.
@@ -172,6 +187,8 @@ fn script<'a>(rules: &Rules, arguments: &[&'a str]) -> Option<&'a str> {
             }
         } else if verbs.contains(&argument) {
             verbs = &[];
+        } else if rules.option_files && argument.starts_with('@') {
+            continue;
         } else if !argument.is_empty() {
             return Some(argument);
         }
@@ -274,6 +291,8 @@ mod tests {
                 "java -cp a.jar:b.jar com.example.Main x",
                 "com.example.Main",
             ),
+            ("/usr/lib/jvm/bin/java", "java @/etc/jvm.options -jar shop.jar", "shop.jar"),
+            ("/usr/bin/ruby3.1", "ruby -S bundle exec", "bundle"),
             ("/usr/bin/dotnet", "dotnet /app/Shop.dll", "Shop.dll"),
             ("/usr/bin/dotnet", "dotnet exec --depsfile d Shop.dll", "Shop.dll"),
             ("/usr/bin/deno", "deno run --allow-net main.ts", "main.ts"),
@@ -281,6 +300,23 @@ mod tests {
         for (executable, line, expected) in cases {
             assert_eq!(name(executable, line), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn a_title_has_the_name_of_who_wrote_it() {
+        let cases = [
+            ("gunicorn: master [shop]", "gunicorn"),
+            ("puma 5.6.5 (tcp://[::]:3000) [shop]", "puma"),
+            ("[celeryd: celery@a:MainProcess] -active-", "celeryd"),
+            ("python3", "python3.11"),
+            ("python3: ", "python3.11"),
+            ("/srv/app.py: x", "python3.11"),
+            ("", "python3.11"),
+        ];
+        for (title, expected) in cases {
+            assert_eq!(process_name("/usr/bin/python3.11", &[title]), expected, "{title}");
+        }
+        assert_eq!(process_name("/usr/sbin/nginx", &["worker: process"]), "nginx");
     }
 
     proptest! {

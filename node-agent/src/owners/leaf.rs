@@ -2,45 +2,44 @@
 
 use topology::model::WorkloadKind;
 
+use crate::runtimes::ID_DIGITS as NAME_DIGITS;
+
 /// Digits of a container's id.
 const ID_DIGITS: usize = 64;
 
-/// Digits of it that make a name.
-const NAME_DIGITS: usize = 12;
+/// What the directory of an LXC container begins with; its name follows.
+const LXC: &str = "lxc.payload.";
 
-/// What the last part of a cgroup's path says of its processes; `None` when it says nothing.
+/// What a cgroup's path says of its processes; `None` when it says nothing. Whatever is below a container's directory,
+/// units of a system that runs in it say, is the container's; below a unit's, the unit's.
 #[must_use]
 pub fn workload_of(cgroup: &str) -> Option<(WorkloadKind, String)> {
-    let mut parts = cgroup.rsplit('/').filter(|part| !part.is_empty());
-    let leaf = parts.next()?;
-    let unit_or_process = || match leaf {
-        // Podman puts the processes one level below the scope that has the id.
-        "container" => parts.next().and_then(scope_container),
-        _ if leaf.ends_with(".service") || leaf.ends_with(".scope") => {
-            Some((WorkloadKind::Systemd, leaf.to_owned()))
-        }
-        _ => None,
+    let parts = || cgroup.rsplit('/').filter(|part| !part.is_empty());
+    let container = |part: &str| {
+        let id = container_id(part).map(|id| id.chars().take(NAME_DIGITS).collect());
+        let name = id.or_else(|| part.strip_prefix(LXC).map(str::to_owned))?;
+        (!name.is_empty()).then_some((WorkloadKind::Container, name))
     };
-    container_id(leaf).map(container).or_else(|| scope_container(leaf)).or_else(unit_or_process)
+    let unit = |(depth, part): (usize, &str)| {
+        let is_unit = part.ends_with(".service") || part.ends_with(".scope");
+        // A user's own units are below the one that manages them.
+        let is_one = is_unit && (depth == 0 || !part.starts_with("user@"));
+        is_one.then(|| (WorkloadKind::Systemd, part.to_owned()))
+    };
+    parts().find_map(container).or_else(|| parts().enumerate().find_map(unit))
 }
 
-fn container(id: &str) -> (WorkloadKind, String) {
-    (WorkloadKind::Container, id.chars().take(NAME_DIGITS).collect())
-}
-
-/// `docker-<id>.scope` and its like, as runtimes with the systemd driver name them.
-fn scope_container(leaf: &str) -> Option<(WorkloadKind, String)> {
-    let (runtime, id) = leaf.strip_suffix(".scope")?.rsplit_once('-')?;
-    // The monitor beside a container is not in it.
-    if runtime.ends_with("conmon") {
-        return None;
-    }
-    container_id(id).map(container)
-}
-
-fn container_id(text: &str) -> Option<&str> {
+/// The id in a part of a path: alone, or as runtimes write it. With the driver for systemd that is `docker-ID.scope`,
+/// `cri-containerd-ID.scope`, `crio-ID.scope`, `libpod-ID.scope`, `nerdctl-ID.scope`; without it `ID`, `crio-ID`,
+/// `libpod-ID`, `libpod-payload-ID` within a unit, and `SLICE:cri-containerd:ID` where the two sides disagree.
+#[must_use]
+pub fn container_id(part: &str) -> Option<&str> {
+    let part = part.strip_suffix(".scope").unwrap_or(part);
+    let (runtime, id) = part.rsplit_once(['-', ':']).unwrap_or(("", part));
     let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    (text.len() == ID_DIGITS && text.bytes().all(hex)).then_some(text)
+    let is_id = id.len() == ID_DIGITS && id.bytes().all(hex);
+    // The monitor beside a container is not in it.
+    (is_id && !runtime.ends_with("conmon")).then_some(id)
 }
 
 #[cfg(test)]
@@ -60,23 +59,47 @@ mod tests {
             "/docker/ID",
             "/ID/",
             "/system.slice/docker-ID.scope",
+            "/docker.slice/docker-ID.scope",
+            "/user.slice/user-1000.slice/user@1000.service/user.slice/docker-ID.scope",
             "/kubepods.slice/kubepods-pod1.slice/cri-containerd-ID.scope",
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice/crio-ID.scope",
+            "/kubepods.slice/kubepods-pod1.slice/crio-ID.scope/container",
+            "/kubepods.slice/kubepods-pod1.slice/docker-ID.scope",
+            "/kubepods/burstable/pod1/ID",
+            "/kubepods/besteffort/pod1-2/crio-ID",
+            "/system.slice/containerd.service/kubepods-besteffort-pod1_2.slice:cri-containerd:ID",
             "/machine.slice/libpod-ID.scope",
             "/machine.slice/libpod-ID.scope/container",
-            "/kubepods/burstable/pod1/ID",
+            "/libpod_parent/libpod-ID",
+            "/libpod_parent/libpod-ID/container",
+            "/system.slice/web.service/libpod-payload-ID",
+            "/system.slice/nerdctl-ID.scope",
+            "/default/ID",
+            // What runs in one may have a system of its own.
+            "/docker/ID/init",
+            "/docker/ID/system.slice/nginx.service",
+            "/system.slice/docker-ID.scope/init.scope",
+            "/docker/ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff/docker/ID",
         ] {
             let expected = (WorkloadKind::Container, "0123456789ab".to_owned());
             assert_eq!(named(path), Some(expected), "{path}");
         }
+        let lxc = (WorkloadKind::Container, "web".to_owned());
+        assert_eq!(named("/lxc.payload.web/system.slice/nginx.service"), Some(lxc));
     }
 
     #[test]
     fn units_keep_their_whole_name() {
         for unit in ["nginx.service", "session-3.scope", "libpod-conmon-ID.scope", "a@b.service"] {
             let unit = unit.replace("ID", ID);
-            let path = format!("/system.slice/{unit}");
-            assert_eq!(named(&path), Some((WorkloadKind::Systemd, unit)));
+            for below in ["", "/", "/payload", "/a.slice/b"] {
+                let path = format!("/system.slice/{unit}{below}");
+                assert_eq!(named(&path), Some((WorkloadKind::Systemd, unit.clone())), "{path}");
+            }
         }
+        let own =
+            named("/user.slice/user-1.slice/user@1.service/app.slice/sync.service/x").unwrap();
+        assert_eq!(own.1, "sync.service");
     }
 
     #[test]
@@ -87,11 +110,13 @@ mod tests {
             "/user.slice",
             "/docker/IDx",
             "/docker/x",
-            "/nginx.service/sub",
             "/container",
             "/a/container",
             "0::/",
-            "/docker/ID/init",
+            "/lxc.payload.",
+            "/libpod_parent/conmon",
+            "/libpod_parent/libpod-conmon-ID",
+            "/user.slice/user-1.slice/user@1.service/app.slice",
         ] {
             assert_eq!(named(path), None, "{path}");
         }

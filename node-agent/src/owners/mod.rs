@@ -36,6 +36,9 @@ const NAME_BYTES: usize = 256;
 /// Network namespaces noted between two calls of [`Owners::take_members`].
 const MEMBERS_NOTED: usize = 1_024;
 
+/// Containers noted between two calls of [`Owners::take_containers`].
+const CONTAINERS_NOTED: usize = 2_048;
+
 /// A process that was seen in a network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NamespaceMember {
@@ -63,6 +66,7 @@ pub struct Owners {
     /// One instance of each workload, however many owners have it.
     instances: HashSet<Arc<Workload>>,
     members: Vec<NamespaceMember>,
+    containers: Vec<String>,
 }
 
 impl Owners {
@@ -77,6 +81,7 @@ impl Owners {
             in_kernel: 0,
             instances: HashSet::new(),
             members: Vec::new(),
+            containers: Vec::new(),
         }
     }
 
@@ -160,6 +165,11 @@ impl Owners {
         std::mem::take(&mut self.members)
     }
 
+    /// Names of containers that were new since the last call.
+    pub fn take_containers(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.containers)
+    }
+
     fn name(&mut self, owner: &Owner, now: Instant) -> Option<Workload> {
         let lives = owner.tgid != 0 && self.procfs.lives(owner);
         let hint = if lives { self.procfs.cgroup(owner.tgid) } else { None };
@@ -183,6 +193,9 @@ impl Owners {
         let Some(named) = named else { return Arc::clone(&self.host) };
         if let Some(known) = self.instances.get(&named) {
             return Arc::clone(known);
+        }
+        if named.kind == WorkloadKind::Container && self.containers.len() < CONTAINERS_NOTED {
+            self.containers.push(named.name.clone());
         }
         let instance = Arc::new(named);
         self.instances.insert(Arc::clone(&instance));
@@ -213,7 +226,7 @@ fn workload(kind: WorkloadKind, name: &str) -> Workload {
 }
 
 /// A name fit for the wire: no control characters, and not too long.
-fn clean(name: &str) -> String {
+pub(crate) fn clean(name: &str) -> String {
     let mut clean = String::with_capacity(name.len());
     for c in name.chars() {
         let c = if c.is_control() { '?' } else { c };

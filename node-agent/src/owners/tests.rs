@@ -67,6 +67,19 @@ fn a_name_that_an_earlier_agent_gave_stays() {
 }
 
 #[test]
+fn each_container_is_noted_once() {
+    let Some(setup) = Setup::new() else { return };
+    let (mut owners, now) = (setup.owners(), Instant::now());
+    let container = Arc::new(workload(WorkloadKind::Container, "0123456789ab"));
+    owners.recall(9, &container, None, now);
+    owners.recall(10, &container, None, now);
+    owners.recall(11, &Arc::new(workload(WorkloadKind::Process, "app")), None, now);
+    assert_eq!(owners.take_containers(), ["0123456789ab"]);
+    owners.recall(12, &container, None, now);
+    assert!(owners.take_containers().is_empty());
+}
+
+#[test]
 fn the_kernel_forgets_who_is_gone_and_unused() {
     let Some(setup) = Setup::new() else { return };
     let (mut owners, now) = (setup.owners(), Instant::now());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prost::Message as _;
 use proto::{
     columns::Encoder,
-    convert::{HalfDefinition, TupleAnswer, WorkloadDefinition},
+    convert::{ContainerName, HalfDefinition, TupleAnswer, WorkloadDefinition},
     v1::{self, SectionKind},
 };
 use topology::model::{Address, Workload};
@@ -18,6 +18,9 @@ pub(super) const HALVES_PER_BATCH: usize = 2_048;
 /// Bytes of columns in one batch, exceeded by at most one record.
 const COLUMN_BYTES_PER_BATCH: usize = 1 << 20;
 
+/// Names of containers in one batch: with all labels there may be, some 3 KB each.
+pub(super) const NAMES_PER_BATCH: usize = 256;
+
 /// Listener changes in one batch.
 pub(super) const LISTENERS_PER_BATCH: usize = 4_096;
 
@@ -29,6 +32,7 @@ impl Report {
             && self.listeners.is_clean()
             && !self.status.due
             && !self.signals.due
+            && self.names.is_clean()
             && self.answers.is_empty()
             && self.translations.untold.is_empty()
     }
@@ -57,6 +61,8 @@ impl Report {
             put(&mut sections, SectionKind::NodeStatus, self.status.value.encode_to_vec());
         }
         put(&mut sections, SectionKind::Definitions, definitions.encode_to_vec());
+        let names = self.names.take_untold(NAMES_PER_BATCH);
+        put(&mut sections, SectionKind::ContainerNames, container_names(names));
         for (kind, encoder) in [
             (SectionKind::Totals, &mut self.totals),
             (SectionKind::Increments, &mut self.increments),
@@ -197,6 +203,12 @@ fn define_workload(
         let workload = Workload::clone(workload);
         definitions.workloads.push(WorkloadDefinition { id, workload }.into());
     }
+}
+
+/// What containers are called, as it is told.
+pub(super) fn container_names(names: Vec<ContainerName>) -> Vec<u8> {
+    let names = names.into_iter().map(Into::into).collect();
+    v1::ContainerNames { names }.encode_to_vec()
 }
 
 pub(super) fn put_columns(

@@ -1,6 +1,7 @@
 //! Small integers for things that are described once per session.
 
 use std::{
+    borrow::Borrow,
     collections::{HashMap, VecDeque},
     hash::Hash,
 };
@@ -99,6 +100,14 @@ impl<T: Clone + Eq + Hash> Interner<T> {
     /// Whether a batch has defined the id.
     pub(super) fn is_defined(&self, id: u32) -> bool {
         self.look(id).is_some_and(|entry| entry.defined)
+    }
+
+    /// Whether the value has an id.
+    pub(super) fn knows<Q: Eq + Hash + ?Sized>(&self, value: &Q) -> bool
+    where
+        T: Borrow<Q>,
+    {
+        self.ids.contains_key(value)
     }
 
     /// The value of an id.

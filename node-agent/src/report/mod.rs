@@ -19,6 +19,7 @@ mod half;
 mod halves;
 mod intern;
 mod listeners;
+mod names;
 mod preface;
 mod resume;
 mod slots;
@@ -37,7 +38,7 @@ use common::{
 use proto::{columns::Encoder, v1};
 use topology::model::{Address, HalfKey, Listener, Role, Tuple, Workload};
 
-use crate::{addresses::Scopes, source::SlotChange};
+use crate::{addresses::Scopes, runtimes::Names, source::SlotChange};
 use half::{BucketRecord, Half};
 use halves::Halves;
 use intern::Interner;
@@ -133,6 +134,7 @@ pub struct Report {
     listeners: Listeners,
     status: Told<v1::NodeStatus>,
     signals: Told<v1::HostSignals>,
+    names: Names,
     answers: VecDeque<(Tuple, Option<Arc<Workload>>)>,
     scopes: Scopes,
     translations: translations::Due,
@@ -159,6 +161,7 @@ impl Report {
             listeners: Listeners::default(),
             status: Told::default(),
             signals: Told::default(),
+            names: Names::default(),
             answers: VecDeque::new(),
             scopes: Scopes::default(),
             translations: translations::Due::default(),
@@ -293,9 +296,11 @@ impl Report {
         }
     }
 
-    /// Finds halves that ended, so many at most; they are retired in the next batch.
+    /// Finds halves that ended, so many at most; they are retired in the next batch. Names that nothing speaks of any more
+    /// are forgotten.
     pub fn expire(&mut self, now: Instant, most: usize) {
         self.halves.expire(now, most);
+        self.forget_names(now);
     }
 
     /// These are all listening sockets now.

@@ -14,7 +14,10 @@ use topology::model::Workload;
 
 use super::{
     Report,
-    build::{HALVES_PER_BATCH, LISTENERS_PER_BATCH, definition, put, put_columns, section},
+    build::{
+        HALVES_PER_BATCH, LISTENERS_PER_BATCH, NAMES_PER_BATCH, container_names, definition, put,
+        put_columns, section,
+    },
     half::Told,
 };
 
@@ -92,7 +95,7 @@ impl Report {
         batches
     }
 
-    /// Workloads and addresses.
+    /// Workloads, addresses, and what containers are called.
     fn name_sections(&self) -> Vec<v1::Section> {
         let define = |definitions: v1::Definitions| {
             section(SectionKind::Definitions, definitions.encode_to_vec())
@@ -111,6 +114,9 @@ impl Report {
         });
         for addresses in chunks(addresses, ADDRESSES_PER_BATCH) {
             sections.push(define(v1::Definitions { addresses, ..v1::Definitions::default() }));
+        }
+        for names in chunks(self.names.all(), NAMES_PER_BATCH) {
+            sections.push(section(SectionKind::ContainerNames, container_names(names)));
         }
         sections
     }

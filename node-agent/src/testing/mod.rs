@@ -1,6 +1,7 @@
 //! Stand-ins for the kernel and for the aggregator.
 
 pub(crate) mod aggregator;
+pub(crate) mod engine;
 pub(crate) mod folding;
 pub(crate) mod ledger;
 pub(crate) mod pki;

@@ -7,7 +7,9 @@ use common::{Counter, HistogramKind};
 use prost::Message as _;
 use proto::{
     columns::{Visitor, decode},
-    convert::{HalfDefinition, ListenerChange, Translation, TupleAnswer, WorkloadDefinition},
+    convert::{
+        ContainerName, HalfDefinition, ListenerChange, Translation, TupleAnswer, WorkloadDefinition,
+    },
     v1::{self, SectionKind},
 };
 use topology::model::{Address, Ends, HalfKey, Listener, Workload};
@@ -39,6 +41,8 @@ pub(crate) struct Receiver {
     pub(crate) ends: HashMap<Key, BTreeSet<Ends>>,
     pub(crate) status: v1::NodeStatus,
     pub(crate) signals: v1::HostSignals,
+    /// What containers are called, as far as the stream has said.
+    pub(crate) names: BTreeMap<String, Workload>,
     pub(crate) answers: Vec<(TupleAnswer, Option<Workload>)>,
     pub(crate) retired: usize,
     /// Batches of prefaces.
@@ -65,6 +69,7 @@ impl Receiver {
         self.workloads.clear();
         self.addresses.clear();
         self.halves.clear();
+        self.names.clear();
         self.seen = 0;
         self.folding.restart();
         self.seq
@@ -121,8 +126,12 @@ impl Receiver {
                 SectionKind::EndedTotals => {
                     decode(payload, &mut Ended(self)).unwrap();
                 }
-                // For people.
-                SectionKind::ContainerNames => {}
+                SectionKind::ContainerNames => {
+                    for name in v1::ContainerNames::decode(payload).unwrap().names {
+                        let name = ContainerName::try_from(name).unwrap();
+                        self.names.insert(name.container, name.called);
+                    }
+                }
                 SectionKind::Translations => {
                     self.translate(v1::Translations::decode(payload).unwrap())
                 }

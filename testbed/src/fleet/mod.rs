@@ -140,6 +140,9 @@ impl Fleet {
             run_aggregator(["pki".into(), "node".into(), pki.clone().into(), node.clone().into()])?;
         }
         let file = |name: String| pki.join(name).into_os_string();
+        // The machine's own engine has nothing to do with the lab.
+        let engine = ["--container-engine", "none"];
+        let engine = if args.contains(&engine[0]) { &[][..] } else { &engine[..] };
         let spawn = Spawn::new(binaries::find("weft-agent")?)
             .args(["--aggregator", &format!("https://{}:7443", self.host.ipv4())])
             .args(["--node", &node])
@@ -149,7 +152,7 @@ impl Fleet {
             .args([OsString::from("--tls-ca"), file("ca.crt".into())])
             .args([OsString::from("--tls-cert"), file(format!("{node}.crt"))])
             .args([OsString::from("--tls-key"), file(format!("{node}.key"))])
-            .args(args)
+            .args(engine.iter().chain(args).copied())
             .log(host.folder().join(format!("agent-{node}.log")));
         self.agents.push(Agent { node, process: host.spawn_system(&spawn)? });
         Ok(())

@@ -3,6 +3,7 @@
 
 mod bridge;
 mod cgroup;
+mod docker;
 mod forward;
 mod host;
 mod link;
@@ -27,6 +28,7 @@ use tempfile::TempDir;
 pub use self::{
     bridge::{Behind, Bridge},
     cgroup::{Cgroup, mount_point, processes},
+    docker::{Container, Docker},
     forward::Forward,
     host::Host,
     link::{INTERFACE, Network},

@@ -10,6 +10,7 @@ mod support;
 
 mod cut;
 mod descriptors;
+mod docker;
 mod ending;
 mod failures;
 mod flood;

@@ -1,0 +1,111 @@
+//! Asking an engine: one request to a connection, over its socket.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
+use hyper::{
+    Request, StatusCode,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+    header,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{net::UnixStream, time::timeout};
+
+use super::answers::{LIST_BYTES, asked_for};
+
+/// Without a version, the one that the engine is of: what is read of its answers is in all of them.
+pub(super) const LIST: &str = "/containers/json";
+
+/// For an answer that has an end.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// What is held of an answer that is not read yet.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The socket cannot be connected to.
+    #[error("{}: {}", .0.display(), .1)]
+    Connect(PathBuf, io::Error),
+    /// What is there does not speak HTTP, or has stopped to.
+    #[error("http: {0}")]
+    Http(#[from] hyper::Error),
+    /// It says that it will not.
+    #[error("it answers with {0}")]
+    Status(StatusCode),
+    /// It says nothing.
+    #[error("no answer within {} s", ANSWER_TIME.as_secs())]
+    Silent,
+    /// It says too much.
+    #[error("its list of containers is longer than {LIST_BYTES} bytes")]
+    TooLong,
+    /// It says something else.
+    #[error("what it answers is not a list of containers")]
+    NotJson,
+}
+
+impl RequestError {
+    /// Whether there is nobody to ask.
+    pub(super) fn is_absent(&self) -> bool {
+        matches!(self, Self::Connect(_, error) if super::is_absent(error))
+    }
+}
+
+/// The request for what happens to containers, and has happened since then.
+pub(super) fn events(since: Duration) -> String {
+    let mut actions = String::new();
+    for action in asked_for() {
+        // `,"…"`, as a query has it.
+        actions.push_str(if actions.is_empty() { "%22" } else { "%2C%22" });
+        actions.push_str(action);
+        actions.push_str("%22");
+    }
+    // {"type":["container"],"event":[…]}
+    format!(
+        "/events?since={}&filters=%7B%22type%22%3A%5B%22container%22%5D%2C%22event%22%3A%5B{actions}%5D%7D",
+        since.as_secs()
+    )
+}
+
+/// All of the body of an answer.
+pub(super) async fn get_all(socket: &Path, path: &str) -> Result<Bytes, RequestError> {
+    let body = async {
+        let body = Limited::new(get(socket, path).await?, LIST_BYTES);
+        match body.collect().await {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => Err(RequestError::TooLong),
+            Err(error) => match error.downcast::<hyper::Error>() {
+                Ok(error) => Err((*error).into()),
+                Err(_) => Err(RequestError::NotJson),
+            },
+        }
+    };
+    timeout(ANSWER_TIME, body).await.map_err(|_| RequestError::Silent)?
+}
+
+/// The body of an answer, as it comes.
+pub(super) async fn get(socket: &Path, path: &str) -> Result<Incoming, RequestError> {
+    let stream = UnixStream::connect(socket).await;
+    let stream = stream.map_err(|error| RequestError::Connect(socket.to_owned(), error))?;
+    let (mut requests, connection) = http1::Builder::new()
+        .max_buf_size(BUFFER_BYTES)
+        .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
+        .await?;
+    // Ends when the answer has been read, or nobody wants it any more.
+    tokio::spawn(connection);
+    let mut request = Request::new(Empty::new());
+    *request.uri_mut() = path.parse().unwrap_or_default();
+    let host = header::HeaderValue::from_static("localhost");
+    request.headers_mut().insert(header::HOST, host);
+    let answer = requests.send_request(request).await?;
+    match answer.status() {
+        StatusCode::OK => Ok(answer.into_body()),
+        other => Err(RequestError::Status(other)),
+    }
+}

@@ -1,0 +1,44 @@
+//! Answers of an engine, and files of runtimes, made of any bytes.
+
+use proto::{convert::ContainerName, v1};
+
+use super::{
+    Labels, News,
+    engine::{answers::Answers, lines::Lines},
+    files::{read_bundle, read_storage},
+};
+
+/// As a stream of events that comes in pieces, and as a list. Whatever is read of them is to the aggregator's liking.
+pub(crate) fn engine(data: &[u8]) {
+    let Some((cut, bytes)) = data.split_first() else { return };
+    let answers = Answers::new(Labels::new(vec!["*".to_owned()]));
+    let mut lines = Vec::new();
+    Lines::default().take(bytes, |line| lines.push(line.to_vec()));
+    let (mut pieces, mut again) = (Lines::default(), Vec::new());
+    for piece in bytes.chunks(usize::from(*cut).max(1)) {
+        pieces.take(piece, |line| again.push(line.to_vec()));
+    }
+    assert_eq!(lines, again, "cut into pieces of {cut}");
+    for line in lines {
+        if let Ok(Some(heard)) = answers.event(&line) {
+            match heard.news {
+                News::Called(name) | News::Ended(name) => told(name),
+                News::Running(_) => {}
+            }
+        }
+    }
+    answers.list(bytes).into_iter().flat_map(|(names, _)| names).for_each(told);
+}
+
+/// As what containerd runs a container by, and as the list of a storage.
+pub(crate) fn files(data: &[u8]) {
+    let labels = Labels::new(vec!["*".to_owned()]);
+    let id = "0123456789abcdef".repeat(4);
+    read_bundle(&id, data, &labels).into_iter().for_each(told);
+    read_storage(data, &labels, |_| true).into_iter().for_each(told);
+}
+
+fn told(name: ContainerName) {
+    let wire = v1::ContainerName::from(name.clone());
+    assert_eq!(ContainerName::try_from(wire).as_ref(), Ok(&name), "it is another when it arrives");
+}
