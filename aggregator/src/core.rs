@@ -273,6 +273,7 @@ impl Core {
         let dated = batch.age > Duration::ZERO || !preface;
         let moment = self.graph.moment(node, batch.age, at);
         let late = if applied.replayed { None } else { self.graph.begin_late(moment, at) };
+        let known_up_to = agent.applied;
         let mut applier = Applier {
             graph: &mut self.graph,
             tables: &mut agent.tables,
@@ -283,6 +284,11 @@ impl Core {
             late,
         };
         applier.batch(batch, applied.replayed);
+        if seq == known_up_to && !more {
+            // Nothing of what is known is still to come: what is open now stays so, though there may be nothing new to
+            // tell for long.
+            applier.open_replayed();
+        }
         applied.tally = applier.tally;
         if let Some(late) = applier.late.take() {
             self.graph.end_late(late, at);

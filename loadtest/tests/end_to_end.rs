@@ -138,6 +138,6 @@ fn a_recording_is_sent_again() {
 fn what_does_not_work_is_one_line() {
     let (output, text) = loadtest(&["run", "absent"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text.contains("none of agents, fast"), "{text}");
+    assert!(text.contains("none of agents, attack, fast"), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
 }

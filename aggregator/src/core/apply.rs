@@ -68,9 +68,7 @@ impl Applier<'_> {
         self.tally.refused += prepared.refused;
         let (mut retired, preface) = (Vec::new(), prepared.preface);
         if !replayed {
-            for (id, (key, birth)) in std::mem::take(&mut self.tables.replayed) {
-                self.open(id, key, birth, true);
-            }
+            self.open_replayed();
         }
         for part in prepared.parts {
             match part {
@@ -121,6 +119,13 @@ impl Applier<'_> {
             if let (Some(half), false) = (half, replayed) {
                 self.graph.retire_half(half, self.now);
             }
+        }
+    }
+
+    /// Opens the halves that replayed batches have defined and none of them has retired.
+    pub(super) fn open_replayed(&mut self) {
+        for (id, (key, birth)) in std::mem::take(&mut self.tables.replayed) {
+            self.open(id, key, birth, true);
         }
     }
 

@@ -16,7 +16,7 @@ pub(super) struct Tables {
     pub(super) addresses: Table<Address>,
     pub(super) halves: Table<HalfIx>,
     /// Halves that batches have defined whose numbers were counted before, by id. Those that none
-    /// of these batches retires are open as of the first batch with new numbers. With each, its birth.
+    /// of these batches retires are open as of the last of them. With each, its birth.
     pub(super) replayed: BTreeMap<u32, (HalfKey<WorkloadIx>, u64)>,
 }
 

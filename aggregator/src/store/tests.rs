@@ -317,7 +317,31 @@ proptest! {
     }
 }
 
-/// Connections of each of the steps since a moment.
+#[test]
+fn who_is_back_and_has_nothing_to_tell_is_there() {
+    let mut run = Run::new();
+    for node in 0..2 {
+        run.happen(Event::Report(node, 1));
+    }
+    run.happen(Event::Pass(30));
+    run.happen(Event::Kill(false));
+    for node in 0..2 {
+        run.happen(Event::Reconnect(node));
+    }
+    // Longer than anything is remembered that is not there.
+    run.happen(Event::Pass(900));
+    run.happen(Event::Report(1, 1));
+    run.happen(Event::Pass(30));
+    run.happen(Event::Report(0, 1));
+    run.happen(Event::Pass(30));
+    let sum = |edges: &[topology::ViewEdge]| {
+        let connections = edges.iter().map(|edge| edge.totals.get(topology::Measure::Connections));
+        connections.sum::<u64>()
+    };
+    let edges = run.edges(Timestamp::default(), run.now);
+    assert_eq!((edges.len(), sum(&edges)), (1, 2), "{edges:?}");
+}
+
 #[test]
 fn a_stream_that_has_ended_keeps_nobody_known() {
     let mut run = Run::new();
@@ -344,6 +368,7 @@ fn a_stream_that_has_ended_keeps_nobody_known() {
     assert!(services(&mut run) < 10, "{}", services(&mut run));
 }
 
+/// Connections of each of the steps since a moment.
 fn by_step(run: &Run, from: Timestamp) -> Vec<u64> {
     let step = Duration::from_secs(10);
     let mut sums = Vec::new();
