@@ -27,6 +27,8 @@ pub struct Config {
     /// How long the other sides of a node's links are not believed alone once it is gone, where several parties
     /// share a link: it may be about to say what is whose. Longer than agents wait between two attempts.
     pub node_return: Duration,
+    /// How long a link waits at most for its other half while the host of that comes and goes, or tells what has been.
+    pub catch_up: Duration,
     /// How long a node that is not connected is expected back.
     pub node_memory: Duration,
     /// Nodes that are expected whether they were ever seen or not.
@@ -54,6 +56,7 @@ impl Default for Config {
             edge_idle_expiry: Duration::from_secs(3600),
             half_linger: Duration::from_secs(60),
             node_return: Duration::from_secs(60),
+            catch_up: Duration::from_secs(600),
             node_memory: Duration::from_secs(24 * 3600),
             expected_nodes: Vec::new(),
             max_external_peers: 100,

@@ -200,10 +200,13 @@ impl Node {
         self.certificate_expires_unix_s
     }
 
-    /// Whether the node may be about to tell what happened some time ago: it has not caught up, or has been gone for
-    /// less than `gone_for`.
-    pub(crate) fn lags(&self, now: Timestamp, gone_for: Duration) -> bool {
-        if self.connected() { self.told.lags() } else { now.since(self.left_at) < gone_for }
+    /// Whether the node may be about to tell what happened some time ago: it has not caught up, or is gone; and has been
+    /// silent for less than `patience`.
+    pub(crate) fn lags(&self, now: Timestamp, patience: Duration) -> bool {
+        let heard = self.last_seen.max(self.connected_at);
+        let (lags, since) =
+            if self.connected() { (self.told.lags(), heard) } else { (true, self.left_at) };
+        lags && now.since(since) < patience
     }
 
     pub(crate) fn heard(&mut self, now: Timestamp, skew_seconds: Option<f64>) {

@@ -209,7 +209,7 @@ impl Graph {
             let host = self.evidence.host_of(place).and_then(|host| self.nodes.get(host));
             host.is_some_and(|host| host.lags(now, patience))
         };
-        now.since(link.first_seen) < patience && link.keys().any(lags)
+        now.since(link.first_seen) < self.config.catch_up && link.keys().any(lags)
     }
 
     /// Splits what servers counted for several clients together, and tells whether there is more.

@@ -237,11 +237,39 @@ fn nobody_is_waited_for_without_end() {
 
     let (mut world, b, _) = towards_b();
     let moment = world.now.minus(std::time::Duration::from_secs(10));
+    world.graph.node_heard(b, None, world.now);
     world.graph.node_told(b, moment, Stretch::Next, world.now);
     world.pass(59);
     assert!(world.edge().pending);
     world.pass(2);
     assert_eq!(world.edges(), [row("web", "host b", 80, 1, 1, 2)]);
+}
+
+/// It tells, each second, of what happened so long ago.
+fn tell_late(world: &mut World, node: NodeIx, seconds: u64) {
+    for _ in 0..seconds {
+        let moment = world.now.minus(std::time::Duration::from_secs(90));
+        world.graph.node_heard(node, None, world.now);
+        world.graph.node_told(node, moment, Stretch::Next, world.now);
+        world.pass(1);
+    }
+}
+
+#[test]
+fn a_host_that_is_far_behind_is_waited_for_while_it_tells() {
+    let (mut world, b, _) = towards_b();
+    tell_late(&mut world, b, 90);
+    assert!(world.edge().pending && world.series().is_empty());
+    let server = world.server(b, "api", global(B), global(A), 80);
+    world.exchange(server, 2, 1);
+    world.pass(3);
+    assert_eq!(world.edges(), [row("web", "api", 80, 1, 1, 2)]);
+
+    let (mut world, b, _) = towards_b();
+    tell_late(&mut world, b, 599);
+    assert!(world.edge().pending);
+    tell_late(&mut world, b, 2);
+    assert!(!world.edge().pending, "not without end");
 }
 
 #[test]
