@@ -451,3 +451,44 @@ proptest! {
         prop_assert_eq!(copy.edges().len(), 1);
     }
 }
+
+#[test]
+fn two_service_addresses_may_have_a_server_in_common() {
+    for order in 0..4 {
+        let mut world = World::new();
+        let (a, b, d) = (world.node("a", A), world.node("b", B), world.node("d", D));
+        world.pass(30);
+        let first = world.client(a, "web", global(POD), global(VIP), 80);
+        let other = world.client(a, "web", global(POD), global("10.96.0.11"), 81);
+        let tell = |world: &mut World| {
+            world.tell(first, &[ends(POD, B, 8080)]);
+            world.tell(other, &[ends(POD, B, 8080), ends(POD, D, 8081)]);
+        };
+        for _ in 0..3 {
+            world.exchange(first, 100, 10);
+        }
+        world.exchange(other, 100, 10);
+        world.exchange(other, 30, 3);
+        world.exchange(other, 30, 3);
+        if order & 1 == 0 {
+            tell(&mut world);
+        }
+        world.pass(1);
+        let one = world.server(b, "one", global(B), global(POD), 8080);
+        for _ in 0..4 {
+            world.exchange(one, 10, 100);
+        }
+        if order & 1 == 1 {
+            tell(&mut world);
+        }
+        if order & 2 == 0 {
+            world.pass(1);
+        }
+        let two = world.server(d, "two", global(D), global(POD), 8081);
+        world.exchange(two, 3, 30);
+        world.exchange(two, 3, 30);
+        world.pass(30);
+        let truth = [row("web", "one", 8080, 4, 400, 40), row("web", "two", 8081, 2, 60, 6)];
+        assert_eq!((published(&world), world.edges()), (truth.to_vec(), truth.to_vec()), "{order}");
+    }
+}
