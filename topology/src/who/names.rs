@@ -37,11 +37,28 @@ struct Named {
     order: BTreeMap<u64, String>,
     /// How many names were ever given.
     given: u64,
+    /// What all of them take.
+    bytes: usize,
 }
 
 impl Named {
-    fn bytes(&self) -> usize {
-        self.containers.iter().map(|(name, (_, called))| size(name, called)).sum()
+    /// Names a container, and forgets those that were named first where there is no room for all.
+    fn set(&mut self, name: &str, called: Workload) {
+        self.given += 1;
+        self.bytes += size(name, &called);
+        self.order.insert(self.given, name.to_owned());
+        if let Some((number, before)) =
+            self.containers.insert(name.to_owned(), (self.given, called))
+        {
+            self.bytes -= size(name, &before);
+            self.order.remove(&number);
+        }
+        while self.order.len() > MOST || self.bytes > BYTES {
+            let Some((_, oldest)) = self.order.pop_first() else { return };
+            if let Some((_, called)) = self.containers.remove(&oldest) {
+                self.bytes -= size(&oldest, &called);
+            }
+        }
     }
 }
 
@@ -74,18 +91,7 @@ impl Names {
         if named.containers.get(name).is_some_and(|(_, known)| *known == called) {
             return;
         }
-        named.given += 1;
-        named.order.insert(named.given, name.to_owned());
-        let before = named.containers.insert(name.to_owned(), (named.given, called));
-        if let Some((number, _)) = before {
-            named.order.remove(&number);
-        }
-        let mut bytes = named.bytes();
-        while named.order.len() > MOST || bytes > BYTES {
-            let Some((_, oldest)) = named.order.pop_first() else { break };
-            let gone = named.containers.remove_entry(&oldest);
-            bytes -= gone.map_or(0, |(name, (_, called))| size(&name, &called));
-        }
+        named.set(name, called);
         self.news.insert(node);
     }
 
@@ -115,14 +121,20 @@ mod tests {
         };
         for (most, bytes) in [(MOST, 0), (512, 2_000)] {
             for number in 0..3_000 {
-                names.set(node, &format!("{number:012}"), called(number, bytes));
+                names.set(
+                    node,
+                    &format!("{:012}", number % 2_900),
+                    called(number, bytes + number % 7),
+                );
                 let named = &names.nodes[&node];
-                assert!(named.bytes() <= BYTES && named.order.len() <= MOST);
+                let all = named.containers.iter();
+                let bytes: usize = all.map(|(name, (_, called))| size(name, called)).sum();
+                assert!(bytes == named.bytes && bytes <= BYTES && named.order.len() <= MOST);
             }
             let named = &names.nodes[&node];
             assert_eq!(named.order.len(), named.containers.len());
             assert!((most / 4..=most).contains(&named.order.len()), "{}", named.order.len());
-            assert!(named.containers.contains_key("000000002999"));
+            assert!(named.containers.contains_key("000000000099"));
         }
     }
 }
