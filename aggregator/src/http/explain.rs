@@ -1,5 +1,7 @@
 //! `/api/v1/edges/{id}/explain`: why an edge is there.
 
+#[cfg(test)]
+mod tests;
 mod words;
 
 use std::sync::Arc;
@@ -76,7 +78,8 @@ struct MeetingJson {
     settled: bool,
     /// Several services are at one of its ends: `differences` are of the sums over all of them.
     shared: bool,
-    /// What both sides counted, where they disagree; null where one side alone has counted.
+    /// What both sides counted, where they disagree; null where one side alone has counted, or what is counted is
+    /// another edge's. Who may see some namespaces only is not told what others have a part in.
     differences: Option<Vec<DifferenceJson>>,
 }
 
@@ -147,7 +150,8 @@ impl Found {
         Some(Self { ends: [end(edge.source)?, end(edge.target)?], edge, view })
     }
 
-    /// Tells what somebody may see of it: of an end that is not theirs, neither hosts nor addresses.
+    /// Tells what somebody may see of it: of an end that is not theirs, neither hosts nor addresses, and nothing that
+    /// others have a part in.
     fn explain(self, mut explanation: Explanation, grant: &Grant) -> Why {
         let Self { edge, ends: [source, target], view } = self;
         let theirs = |node: &ViewNode| match &grant.namespaces {
@@ -165,6 +169,10 @@ impl Found {
         for meeting in &mut explanation.links {
             meeting.client = meeting.client.take().filter(|_| client);
             meeting.server = meeting.server.take().filter(|_| server);
+            if grant.namespaces.is_some() && (meeting.shared || meeting.told.is_none()) {
+                meeting.both = false;
+                meeting.differences.clear();
+            }
         }
         Why {
             words: words::of(&edge, [&source, &target], &explanation),

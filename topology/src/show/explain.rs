@@ -69,9 +69,9 @@ pub struct Meeting {
     pub settled: bool,
     /// Several services are at one of its ends: what is compared are sums over all of them.
     pub shared: bool,
-    /// Both sides have counted.
+    /// Both sides have counted, and some of it is this edge's.
     pub both: bool,
-    /// What both sides counted, where they disagree.
+    /// What both sides counted, where they disagree; nothing when `told` is `None`.
     pub differences: Vec<Difference>,
 }
 
@@ -96,9 +96,10 @@ pub struct Difference {
 }
 
 impl Graph {
-    /// Why an edge is there, as far as that is in memory; `None` when nothing is.
+    /// Why an edge is there, as far as that is in memory; `None` when nothing is. It moves no time: nobody would do that
+    /// again from the journal.
     pub fn explain(&mut self, id: Id, now: Timestamp) -> Option<Explanation> {
-        let now = self.see(now);
+        let now = self.clock.max(now);
         let edge = self.edges.iter().find(|(_, edge)| edge.id == id);
         let published = edge.map(|(ix, edge)| (ix, edge.key));
         let mut witnesses = edge.map(|(_, edge)| edge.witnesses.clone()).unwrap_or_default();
@@ -149,7 +150,8 @@ impl Graph {
     ) -> Option<(EdgeKey, Meeting, u64)> {
         let mut sides = self.sides(link, now);
         let both = !sides.clients.is_empty() && !sides.servers.is_empty();
-        let differences =
+        // Before the pairings take them.
+        let mut differences =
             if both { differences(&sides.clients, &sides.servers) } else { Vec::new() };
         let shared = sides.are_shared();
         sides.divide();
@@ -166,6 +168,10 @@ impl Graph {
             }
         }
         let (key, bytes) = row.or(told.map(|(key, _, bytes)| (key, bytes)))?;
+        if told.is_none() {
+            // They are of what another edge counts.
+            differences.clear();
+        }
         let meeting = Meeting {
             client: self.spot(link.key.client),
             server: self.spot(link.key.server),
@@ -173,7 +179,7 @@ impl Graph {
             told: told.map(|(_, seen, _)| (SeenBy::of(seen), seen.by)),
             settled: link.settled,
             shared,
-            both,
+            both: both && told.is_some(),
             differences,
         };
         Some((key, meeting, bytes))

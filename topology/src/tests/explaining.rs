@@ -144,6 +144,27 @@ fn what_was_counted_for_another_edge_before_is_said() {
     let server = world.server(b, "db", global("10.0.0.2"), global("10.0.0.1"), 80);
     world.exchange(server, 10, 100);
     world.pass(12);
+    world.exchange(client, 50, 0);
+    world.pass(2);
     let explanation = world.graph.explain(before, world.now).unwrap();
-    assert_eq!(explanation.links[0].told, None);
+    let meeting = &explanation.links[0];
+    assert_eq!((meeting.told, meeting.both), (None, false));
+    // What the sides disagree on is the other edge's.
+    assert!(meeting.differences.is_empty());
+    let after = world.view().edges.into_iter().find(|edge| edge.id != before).unwrap();
+    let explanation = world.graph.explain(after.id, world.now).unwrap();
+    assert!(explanation.links[0].both && !explanation.links[0].differences.is_empty());
+}
+
+#[test]
+fn asking_moves_no_time() {
+    let mut world = World::new();
+    let a = world.node("a", "10.0.0.1");
+    let client = world.client(a, "web", global("10.0.0.1"), global("10.0.0.2"), 80);
+    world.exchange(client, 100, 10);
+    world.pass(12);
+    let edge = world.edge().id;
+    let (clock, first) = (world.graph.clock(), world.graph.remembered_from());
+    assert!(world.graph.explain(edge, world.now.plus(Duration::from_secs(3600))).is_some());
+    assert_eq!((world.graph.clock(), world.graph.remembered_from()), (clock, first));
 }
