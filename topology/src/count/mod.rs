@@ -13,7 +13,7 @@ pub(crate) mod packed;
 pub(crate) mod pairing;
 pub(crate) mod parts;
 pub(crate) mod reach;
-mod scoped;
+pub(crate) mod scoped;
 pub mod series;
 pub(crate) mod split;
 pub(crate) mod tied;

@@ -19,6 +19,11 @@ fn seen_from_afar(key: &LinkKey) -> Option<LinkKey> {
     Some(LinkKey { client: far(key.client)?, server: far(key.server)?, ..*key })
 }
 
+/// Whether two keys are the same to a host to which no address of them is its own.
+pub(crate) fn is_same_from_afar(one: &LinkKey, other: &LinkKey) -> bool {
+    seen_from_afar(one).is_some_and(|far| seen_from_afar(other) == Some(far))
+}
+
 const fn is_scoped(place: Place) -> bool {
     matches!(place, Place::Network { .. })
 }

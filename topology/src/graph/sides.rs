@@ -7,6 +7,7 @@ use crate::{
         half::{Half, Whose},
         link::{Link, LinkKey, Rest},
         pairing::{Cell, Party, Sides, Whole, find, find_server},
+        scoped::is_same_from_afar,
         tied::extend,
     },
     model::Role,
@@ -48,22 +49,31 @@ impl Graph {
         sides
     }
 
-    /// The other side is looked for beyond the translation, where that leads to one place at which somebody is known to
-    /// be: an address that nobody covers is better named as this side has it.
     fn meeting_of(&self, role: Role, own: LinkKey, reach: Vec<LinkKey>) -> Meeting {
+        let away = self.away_of(role, reach.get(1..).unwrap_or_default()).unwrap_or(own);
+        Meeting { own, away, reach }
+    }
+
+    /// The other side is looked for beyond the translation, where all of that leads to one place, or to one service at one
+    /// port, and somebody is known to be there: an address that nobody covers is better named as this side has it.
+    fn away_of(&self, role: Role, told: &[LinkKey]) -> Option<LinkKey> {
         let place = |key: &LinkKey| match role {
             Role::Client => (key.server, Some(key.server_port)),
             Role::Server => (key.client, None),
         };
-        let away = match reach.get(1..) {
-            Some([first, more @ ..]) if more.iter().all(|key| place(key) == place(first)) => {
-                let (away, port) = place(first);
-                let known = !matches!(self.evidence.who(away, port).0, Answer::External(_));
-                if known { *first } else { own }
-            }
-            _ => own,
+        let who = |key: &LinkKey| {
+            let (away, port) = place(key);
+            self.evidence.who(away, port).0
         };
-        Meeting { own, away, reach }
+        let first = told.iter().min()?;
+        let answer = who(first);
+        let alike = |key: &LinkKey| {
+            let service = matches!(answer, Answer::Service(_));
+            place(key) == place(first)
+                || (service && place(key).1 == place(first).1 && who(key) == answer)
+        };
+        let known = !matches!(answer, Answer::External(_));
+        (known && told.iter().all(alike)).then_some(*first)
     }
 
     fn is_one_sided(&self, link: &Link) -> bool {
@@ -76,18 +86,20 @@ impl Graph {
     /// Whether a client has connections with somebody of whom no half is known: where translations lead and no half has
     /// told of it, or as long as no half is known at all that it can have talked to.
     fn find_elsewhere(&self, client: &mut Party, servers: &[Party], meets: bool) {
-        let answered = |key: &LinkKey| servers.iter().any(|server| server.reach.contains(key));
+        let answers = |key: &LinkKey| servers.iter().any(|server| server.reach.contains(key));
+        // A server behind a bridge may have it as another key, which the client was led to, too.
+        let answered = |key: &LinkKey| {
+            answers(key)
+                || client.led_to.iter().any(|other| is_same_from_afar(key, other) && answers(other))
+        };
         let who = |key: &LinkKey| self.evidence.who(key.server, Some(key.server_port)).0;
         // A host is nobody in particular: its agent may be about to say who it is.
         let known = |key: &LinkKey| matches!(who(key), Answer::Service(_) | Answer::External(_));
         let open: Vec<LinkKey> =
             client.led_to.iter().filter(|key| !answered(key) && known(key)).copied().collect();
         client.elsewhere = !open.is_empty() || !meets;
-        if let Some(first) = open.first() {
-            let ends = |key: &LinkKey| (key.server, key.server_port);
-            let same = open.iter().all(|key| ends(key) == ends(first));
-            let service = matches!(who(first), Answer::Service(_));
-            client.away = if same && service { *first } else { client.own };
+        if !open.is_empty() {
+            client.away = self.away_of(Role::Client, &open).unwrap_or(client.own);
         }
     }
 

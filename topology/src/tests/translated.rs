@@ -293,6 +293,47 @@ fn a_translation_leads_to_an_address_behind_a_bridge() {
 }
 
 #[test]
+fn what_a_client_counts_more_is_of_the_servers_behind_bridges() {
+    for reversed in [false, true] {
+        let mut world = World::new();
+        let (a, b, d) = (world.node("a", A), world.node("b", B), world.node("d", D));
+        let servers = [(b, "one", "10.244.1.9"), (d, "two", "10.244.2.9")];
+        let mut open = None;
+        if reversed {
+            let web = world.client(a, "web", global(A), global(VIP), 80);
+            world.tell(web, &servers.map(|(_, _, address)| ends(A, address, 8080)));
+            open = Some(web);
+        }
+        for (node, name, address) in servers {
+            let half = world.server(node, name, local(address), global(A), 8080);
+            world.exchange(half, 10, 100);
+        }
+        world.pass(1);
+        let web = open.unwrap_or_else(|| world.client(a, "web", global(A), global(VIP), 80));
+        world.tell(web, &servers.map(|(_, _, address)| ends(A, address, 8080)));
+        world.exchange(web, 100, 10);
+        world.exchange(web, 100, 10);
+        world.add(web, &[(Counter::SegmentsSent, 10)]);
+        world.pass(30);
+        let truth = [row("web", "one", 8080, 1, 100, 10), row("web", "two", 8080, 1, 100, 10)];
+        assert_eq!((published(&world), world.edges()), (truth.to_vec(), truth.to_vec()));
+    }
+}
+
+#[test]
+fn a_service_without_halves_is_found_behind_each_of_its_addresses() {
+    let mut world = World::new();
+    let (a, b, d) = (world.node("a", A), world.node("b", B), world.node("d", D));
+    world.listen(b, "api", B, 8080);
+    world.listen(d, "api", D, 8080);
+    let web = world.client(a, "web", global(A), global(VIP), 80);
+    world.tell(web, &[ends(A, B, 8080), ends(A, D, 8080)]);
+    world.exchange(web, 100, 10);
+    world.pass(30);
+    assert_eq!(world.edges(), [row("web", "api", 8080, 1, 100, 10)]);
+}
+
+#[test]
 fn the_same_addresses_on_two_hosts_are_two_places() {
     let mut world = World::new();
     let d = world.node("d", D);
