@@ -19,6 +19,7 @@ use super::{
         put_columns, section,
     },
     half::Told,
+    translations::ENDS_PER_BATCH,
 };
 
 /// Workloads in one batch: with all labels there may be, some 17 KB each.
@@ -136,15 +137,17 @@ impl Report {
         }
         let mut definitions = v1::Definitions::default();
         let mut translations = v1::Translations::default();
-        let mut written = 0;
+        let (mut written, mut ends) = (0, 0);
         for (_, id) in halves {
-            if self.totals.estimated_bytes() > COLUMN_BYTES_PER_BATCH {
+            if self.totals.estimated_bytes() > COLUMN_BYTES_PER_BATCH || ends >= ENDS_PER_BATCH {
                 break;
             }
             written += 1;
             let (Some(half), Some(told)) = (self.halves.get(*id), told.0.get(id)) else { continue };
             definitions.halves.push(definition(*id, half));
-            translations.translations.extend(self.translation_of(*id));
+            let translation = self.translation_of(*id);
+            ends += translation.as_ref().map_or(0, |translation| translation.ends.len());
+            translations.translations.extend(translation);
             told.buckets(&mut self.buckets);
             if let Err(error) = self.totals.push(*id, &told.counters, &self.buckets) {
                 tracing::error!(%error, half = id, "cannot write the totals of a half");

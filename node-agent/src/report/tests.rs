@@ -367,3 +367,47 @@ fn what_the_other_end_sees_is_told_once_and_in_each_preface() {
     let more = Ends { server_port: 1, ..ends(1) };
     assert_eq!(world.report.translate(slots[0].half, &[more]), 1, "no room");
 }
+
+#[test]
+fn many_translations_go_out_in_several_batches_and_prefaces() {
+    let mut world = World::new();
+    for slot in 0..400 {
+        world.gain(slot, 0, slot as u16 + 1, 5);
+    }
+    let halves: Vec<u32> = world.report.ends_of_slots(world.now).map(|ends| ends.half).collect();
+    let address = |number: u16| {
+        let ip = std::net::Ipv6Addr::new(0xfd77, !0, !0, !0, !0, !0, !0, number).into();
+        Address { ip, scope: Scope::Network(u64::MAX) }
+    };
+    let ends = |number| Ends { client: address(0), server: address(number), server_port: !0 };
+    let most: Vec<_> = (0..proto::MAX_ENDS as u16).map(ends).collect();
+    world.restart();
+    for half in &halves {
+        assert_eq!(world.report.translate(*half, &most), 0);
+    }
+    let told = |batch: &v1::Batch| {
+        let kind = SectionKind::Translations as u32;
+        let sections = batch.sections.iter().filter(|section| section.kind == kind);
+        sections.map(|section| section.payload.len()).sum::<usize>()
+    };
+    let whole = |world: &World| {
+        let ends = world.receiver.ends.values();
+        (ends.len(), ends.map(|ends| ends.len()).min())
+    };
+    // All at once, and then of a node that comes again.
+    for _ in 0..2 {
+        world.receiver = Receiver::default();
+        world.restart();
+        world.build();
+        let batches: Vec<_> = std::iter::from_fn(|| world.next()).collect();
+        assert!(batches.iter().filter(|batch| told(batch) > 0).count() > 6);
+        for batch in &batches {
+            assert!(told(batch) < (1 << 20) + (32 << 10), "{}", told(batch));
+            world.receiver.apply(batch);
+        }
+        assert_eq!(whole(&world), (400, Some(proto::MAX_ENDS)));
+        world.assert_true();
+        world.ack();
+    }
+    assert!(world.report.is_clean());
+}

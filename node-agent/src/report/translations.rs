@@ -12,8 +12,8 @@ use crate::{addresses::canonical, nat::SlotEnds};
 /// A half of which no translation is known is looked for again after this time, when it has new connections.
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// Halves of which one batch tells translations.
-const HALVES_PER_BATCH: usize = 1_024;
+/// Translations in one batch, over all halves: some 64 bytes each with what goes around them.
+pub(super) const ENDS_PER_BATCH: usize = 16_384;
 
 /// What is due.
 #[derive(Debug, Default)]
@@ -84,19 +84,24 @@ impl Report {
 
     /// What the next batch has to say of halves that it or one before defines.
     pub(super) fn put_translations(&mut self) -> v1::Translations {
-        let mut told = v1::Translations::default();
+        let (mut told, mut room) = (v1::Translations::default(), ENDS_PER_BATCH);
         let untold = std::mem::take(&mut self.translations.untold);
         for id in untold {
             let Some(half) = self.halves.get_mut(id).filter(|half| half.retired == 0) else {
                 continue;
             };
-            if half.defined == 0 || told.translations.len() >= HALVES_PER_BATCH {
+            if half.defined == 0 || room == 0 {
                 self.translations.untold.push(id);
                 continue;
             }
-            let (from, to) = (half.ends_told, half.ends.len());
+            let (from, all) = (half.ends_told, half.ends.len());
+            let to = all.min(from.saturating_add(room));
+            room = room.saturating_sub(to.saturating_sub(from));
             half.ends_told = to;
             told.translations.extend(half.translation(id, from, to));
+            if to < all {
+                self.translations.untold.push(id);
+            }
         }
         told
     }
