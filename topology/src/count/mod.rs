@@ -9,6 +9,7 @@ pub(crate) mod history;
 mod known;
 pub(crate) mod late;
 pub(crate) mod link;
+pub(crate) mod most;
 pub(crate) mod packed;
 pub(crate) mod pairing;
 pub(crate) mod parts;

@@ -3,7 +3,7 @@
 
 use common::HistogramKind;
 
-use super::{agreement::Lead, link::LinkKey, reach::Reach};
+use super::{agreement::Lead, link::LinkKey, most::Most, reach::Reach};
 use crate::{
     base::totals::{EdgeTotals, Measure},
     model::Role,
@@ -85,6 +85,8 @@ pub(crate) struct Sides {
     pub(crate) reach: Option<Reach>,
     /// Some of what the servers counted is in no cell yet: the question is open.
     pub(crate) asking: bool,
+    /// How much it can all come to, when that has to be looked at anew.
+    pub(crate) most: Option<Box<Most>>,
 }
 
 /// What an edge has from a link. A party that is missing is to be found by its address.
@@ -269,7 +271,7 @@ pub(crate) fn find_server(parties: &[Party], (service, port): (ServiceIx, u16)) 
 }
 
 /// Whether any of the clients can have talked to this server.
-fn met(server: &&Party) -> bool {
+pub(super) fn met(server: &&Party) -> bool {
     !server.elsewhere
 }
 

@@ -15,6 +15,7 @@ use crate::{
         half::Half,
         history::Lost,
         link::{Link, LinkIx, LinkKey, Row},
+        most::Most,
         pairing::{Pairing, Pairings, Sides},
         parts::Ends,
     },
@@ -60,14 +61,14 @@ fn gains_of(
     gains(&changes, limits)
 }
 
-/// Two links were one all the time: what each has published of the same connections by itself is not owed twice.
-fn write_off(rows: &mut [Row], targets: &[Target]) {
+/// Two links were one all the time: what each has published of the same connections by itself is not owed twice. It is
+/// published beyond what the link can come to; what is below that may be waiting to be told apart.
+fn write_off(rows: &mut [Row], targets: &[Target], most: &Most) {
     let targets = || targets.iter().take(rows.len()).map(|target| &target.totals);
-    let all: EdgeTotals = sum(targets());
     let all_published: EdgeTotals = sum(rows.iter().map(|row| &row.published));
     let mut cuts: Vec<EdgeTotals> = rows.iter().map(|row| row.published.clone()).collect();
     for measure in Measure::ALL {
-        let mut owed = all_published.get(measure).saturating_sub(all.get(measure));
+        let mut owed = all_published.get(measure).saturating_sub(most.measures[measure.index()]);
         for (cut, target) in cuts.iter_mut().zip(targets()) {
             let published = cut.get(measure);
             let less = published.saturating_sub(target.get(measure)).min(owed);
@@ -76,8 +77,8 @@ fn write_off(rows: &mut [Row], targets: &[Target]) {
         }
     }
     for kind in HistogramKind::ALL {
-        let count = |totals: &EdgeTotals| totals.histogram(kind).count();
-        let mut owed = count(&all_published).saturating_sub(count(&all));
+        let published = all_published.histogram(kind).count();
+        let mut owed = published.saturating_sub(most.samples[kind.index()]);
         for (cut, target) in cuts.iter_mut().zip(targets()) {
             let beyond = cut.histogram(kind).beyond(target.histogram(kind), owed);
             owed -= beyond.count();
@@ -186,6 +187,9 @@ impl Graph {
         let (lasting, waiting) = self.agree(link, &sides, settles, now);
         let undivided = self.divide(link, &mut sides, now);
         self.trim_late(link, &sides);
+        if link.tied.as_ref().is_some_and(|tied| tied.fresh.is_some()) {
+            sides.most = Some(Box::new(sides.most()));
+        }
         let pairings = sides.pair(&lasting);
         let folds = !self.publish(link, &sides, pairings, now) && link.folded < BOTH_FOLDED;
         if folds {
@@ -300,8 +304,9 @@ impl Graph {
         });
         if let Some(tied) = &mut link.tied
             && tied.fresh.take().is_some()
+            && let Some(most) = &sides.most
         {
-            write_off(&mut link.rows, &targets);
+            write_off(&mut link.rows, &targets, most);
         }
         let gains = gains_of(&link.rows, &targets, &limits);
         for ((row, gain), target) in link.rows.iter_mut().zip(&gains).zip(&targets) {
