@@ -1,7 +1,7 @@
 //! Whose connection was it? Asked of the client's host, where addresses and ports cannot tell.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -12,7 +12,7 @@ use crate::{
     base::time::Timestamp,
     count::{
         half::{Half, HalfIx, Halves, Whose},
-        link::{Link, LinkIx},
+        link::{Link, LinkIx, LinkKey},
     },
     model::{Role, Tuple},
     nodes::NodeIx,
@@ -62,7 +62,11 @@ impl Graph {
             None => Whose::Nobody,
         };
         if let Some(half) = self.halves.get_mut(half) {
-            half.whose = whose;
+            // Several hosts are asked, and one alone knows.
+            let known = matches!(half.whose, Whose::Of(_)) && matches!(whose, Whose::Nobody);
+            if !known {
+                half.whose = whose;
+            }
         }
         self.halves.mark(half);
     }
@@ -83,7 +87,8 @@ impl Graph {
                 let question = question(link, (*client, of), (server, half))?;
                 Some((of.node(), question))
             };
-            let questions: HashSet<_> = clients.iter().filter_map(ask).collect();
+            // In an order: there may not be room for all of them.
+            let questions: BTreeSet<_> = clients.iter().filter_map(ask).collect();
             open.push((server, asked, questions));
         }
         for (server, asked, questions) in open {
@@ -109,12 +114,11 @@ fn question(link: &Link, client: (HalfIx, &Half), server: (HalfIx, &Half)) -> Op
         return Some(client.1.question(client_port));
     }
     let known = link.reach_of(server.0, server.1);
-    let common = link.reach_of(client.0, client.1).into_iter().find(|key| known.contains(key))?;
     let seen = |place: Place| place.as_seen_by(client.1.node());
-    Some(Tuple {
-        client: seen(common.client)?,
-        client_port,
-        server: seen(common.server)?,
-        server_port: common.server_port,
-    })
+    let tuple = |common: LinkKey| {
+        let (client, server) = (seen(common.client)?, seen(common.server)?);
+        Some(Tuple { client, client_port, server, server_port: common.server_port })
+    };
+    let reach = link.reach_of(client.0, client.1).into_iter();
+    reach.filter(|key| known.contains(key)).find_map(tuple)
 }

@@ -38,7 +38,7 @@ impl Place {
         }
     }
 
-    /// What the node calls it, where it may know it.
+    /// What the node calls it, where it may know it. An address in a network of another node is to it one of the fleet.
     pub(crate) fn as_seen_by(self, seer: NodeIx) -> Option<Address> {
         let (ip, scope) = match self {
             Place::Global(ip) => (ip, Scope::Global),
@@ -46,6 +46,7 @@ impl Place {
                 (ip, Scope::Namespace(cookie))
             }
             Place::Network { node, number, ip } if node == seer => (ip, Scope::Network(number)),
+            Place::Network { ip, .. } => (ip, Scope::Global),
             _ => return None,
         };
         Some(Address { ip, scope })
