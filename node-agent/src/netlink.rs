@@ -18,8 +18,8 @@ use nix::{
     },
 };
 
-/// A list that takes longer is not read to its end.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a list may take when there is no reason for less.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Messages of one list that are read.
 const MOST: usize = 131_072;
@@ -40,7 +40,7 @@ pub(crate) enum Read {
 }
 
 /// Shows the contents of each message of a list: what follows the header of those of a kind that is asked for with this
-/// request, which is what follows the header of that.
+/// request, which is what follows the header of that. What is not there by the deadline is not waited for.
 ///
 /// # Errors
 /// When the kernel has no such list or does not show it.
@@ -48,6 +48,7 @@ pub(crate) fn dump(
     protocol: SockProtocol,
     kind: u16,
     request: &[u8],
+    deadline: Instant,
     mut visit: impl FnMut(&[u8]),
 ) -> io::Result<Read> {
     let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
@@ -61,7 +62,7 @@ pub(crate) fn dump(
     message.extend_from_slice(&[0; 8]);
     message.extend_from_slice(request);
     send(socket.as_raw_fd(), &message, MsgFlags::empty())?;
-    let (began, mut seen) = (Instant::now(), 0);
+    let mut seen = 0;
     let mut buffer = vec![0; BUFFER];
     loop {
         let length = match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
@@ -79,7 +80,7 @@ pub(crate) fn dump(
                 Message::Failed(error) => return Err(io::Error::from_raw_os_error(error)),
             }
         }
-        if length == 0 || seen >= MOST || began.elapsed() > PATIENCE {
+        if length == 0 || seen >= MOST || Instant::now() >= deadline {
             return Ok(Read::Part);
         }
     }

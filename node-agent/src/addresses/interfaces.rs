@@ -1,6 +1,6 @@
 //! Addresses of the interfaces of a network namespace.
 
-use std::{fs::File, net::IpAddr, os::unix::fs::MetadataExt as _, path::PathBuf};
+use std::{fs::File, net::IpAddr, os::unix::fs::MetadataExt as _, path::PathBuf, time::Instant};
 
 use nix::{ifaddrs::getifaddrs, sched::CloneFlags};
 
@@ -68,25 +68,38 @@ pub(super) fn look_into(targets: Vec<Target>) -> Vec<Found> {
     thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_default()
 }
 
-/// Does some work in each of these namespaces that can be entered, in a thread of its own.
+/// Does some work in each of these namespaces that can be entered, in a thread of its own, one after the other until the
+/// deadline. Returns what it came to in those that there was time for.
 pub(super) fn work_in<T: Send>(
     targets: Vec<Target>,
+    deadline: Instant,
     mut work: impl FnMut(u64) -> T + Send,
-) -> Vec<T> {
+) -> Vec<(u64, Option<T>)> {
     if targets.is_empty() {
         return Vec::new();
     }
     let all = move || {
         let mut results = Vec::new();
         for target in targets {
-            let cookie = target.cookie;
-            if find(target, &mut Vec::new()).is_some() {
-                results.push(work(cookie));
+            if Instant::now() >= deadline {
+                break;
             }
+            let cookie = target.cookie;
+            let entered = find(target, &mut Vec::new());
+            results.push((cookie, entered.map(|_| work(cookie))));
         }
         results
     };
-    std::thread::scope(|scope| scope.spawn(all).join().unwrap_or_default())
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("weft-netns".to_owned());
+        match thread.spawn_scoped(scope, all) {
+            Ok(thread) => thread.join().unwrap_or_default(),
+            Err(error) => {
+                tracing::debug!(%error, "no thread to enter namespaces in");
+                Vec::new()
+            }
+        }
+    })
 }
 
 fn enter(target: Target, own_inode: Option<u64>) -> Found {
@@ -125,7 +138,7 @@ fn find(target: Target, dead: &mut Vec<PathBuf>) -> Option<File> {
 mod tests {
     use std::{
         process::{Child, Command, Stdio},
-        time::{Duration, Instant},
+        time::Duration,
     };
 
     use super::*;
@@ -182,5 +195,13 @@ mod tests {
         assert_eq!(found[0], expected);
         assert!(found[1].addresses.is_empty(), "another namespace than the one meant");
         assert_eq!(found[1].dead, [dead, entrance]);
+    }
+    #[test]
+    fn what_there_is_no_time_or_no_way_for_is_told_apart() {
+        let targets: Vec<_> = [1, 2].map(|cookie| Target { cookie, entrances: Vec::new() }).into();
+        let now = Instant::now();
+        assert!(work_in(targets.clone(), now, |_| ()).is_empty(), "no time");
+        let worked = work_in(targets, now + Duration::from_secs(60), |_| ());
+        assert_eq!(worked, [(1, None), (2, None)]);
     }
 }

@@ -143,17 +143,20 @@ impl Addresses {
         self.scopes()
     }
 
-    /// Does some work in each of these network namespaces, as far as there is a way into them.
+    /// Does some work in each of these network namespaces that there is time for until the deadline, as far as there is a
+    /// way into them.
     pub fn within<T: Send>(
         &self,
         cookies: impl Iterator<Item = u64>,
+        deadline: Instant,
         work: impl FnMut(u64) -> T + Send,
-    ) -> Vec<T> {
-        let targets = cookies.filter_map(|cookie| {
-            let entrances = self.namespaces.get(&cookie)?.entrances.clone();
-            Some(Target { cookie, entrances })
+    ) -> Vec<(u64, Option<T>)> {
+        let targets = cookies.map(|cookie| {
+            let namespace = self.namespaces.get(&cookie);
+            let entrances = namespace.map(|it| it.entrances.clone()).unwrap_or_default();
+            Target { cookie, entrances }
         });
-        interfaces::work_in(targets.collect(), work)
+        interfaces::work_in(targets.collect(), deadline, work)
     }
 
     fn note(&mut self, member: NamespaceMember, now: Instant) {

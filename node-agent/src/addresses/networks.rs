@@ -7,12 +7,13 @@ use std::{
     collections::{HashMap, HashSet},
     io,
     net::IpAddr,
+    time::Instant,
 };
 
 use nix::{libc, sys::socket::SockProtocol};
 
 use super::scope::Range;
-use crate::netlink::{attributes, dump};
+use crate::netlink::{PATIENCE, attributes, dump};
 
 /// Bridges whose addresses other hosts have routes to: flannel's and the reference plugin's, kubenet's, kube-router's,
 /// Weave's, Azure's.
@@ -42,15 +43,16 @@ struct Assigned {
 /// Ranges of the bridges of the calling thread's network namespace that are this host's alone.
 pub(super) fn local() -> io::Result<Vec<Range>> {
     let (mut interfaces, mut addresses) = (Vec::new(), Vec::new());
+    let deadline = Instant::now() + PATIENCE;
     // A message of any family: struct ifinfomsg and ifaddrmsg, all zeros.
-    dump(SockProtocol::NetlinkRoute, libc::RTM_GETLINK, &[0; 16], |contents| {
+    dump(SockProtocol::NetlinkRoute, libc::RTM_GETLINK, &[0; 16], deadline, |contents| {
         interfaces.extend(interface(contents));
     })?;
     let bridges = bridges(&interfaces);
     if bridges.is_empty() {
         return Ok(Vec::new());
     }
-    dump(SockProtocol::NetlinkRoute, libc::RTM_GETADDR, &[0; 8], |contents| {
+    dump(SockProtocol::NetlinkRoute, libc::RTM_GETADDR, &[0; 8], deadline, |contents| {
         addresses.extend(assigned(contents));
     })?;
     Ok(ranges(&bridges, &addresses))
@@ -178,11 +180,12 @@ mod tests {
     #[test]
     fn the_kernel_lists_interfaces_and_addresses() {
         let (mut names, mut own) = (Vec::new(), Vec::new());
-        dump(SockProtocol::NetlinkRoute, libc::RTM_GETLINK, &[0; 16], |contents| {
+        let deadline = Instant::now() + PATIENCE;
+        dump(SockProtocol::NetlinkRoute, libc::RTM_GETLINK, &[0; 16], deadline, |contents| {
             names.extend(interface(contents).map(|interface| interface.name));
         })
         .unwrap();
-        dump(SockProtocol::NetlinkRoute, libc::RTM_GETADDR, &[0; 8], |contents| {
+        dump(SockProtocol::NetlinkRoute, libc::RTM_GETADDR, &[0; 8], deadline, |contents| {
             own.extend(assigned(contents).map(|address| (address.ip, address.bits)));
         })
         .unwrap();

@@ -67,6 +67,12 @@ impl Scopes {
         Self(Arc::new(Facts { host: host.unwrap_or(0), local }))
     }
 
+    /// Those of a host without networks of its own.
+    #[cfg(test)]
+    pub(crate) fn on_host(host: u64) -> Self {
+        Self::new(Some(host), Vec::new())
+    }
+
     /// Cookie of the host's own network namespace; 0 when that is not known.
     #[must_use]
     pub fn host(&self) -> u64 {

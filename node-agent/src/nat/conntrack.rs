@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Instant,
 };
 
 use nix::sys::socket::SockProtocol;
@@ -66,14 +67,15 @@ pub(crate) fn tracked() -> Option<u64> {
     count.trim().parse().ok()
 }
 
-/// Shows every TCP connection of the calling thread's network namespace whose addresses are translated; some twice.
+/// Shows every TCP connection of the calling thread's network namespace whose addresses are translated; some twice. After the
+/// deadline no more are read.
 ///
 /// # Errors
 /// When the kernel does not track connections, or does not let itself be asked.
-pub(crate) fn translated(mut visit: impl FnMut(Entry)) -> io::Result<Read> {
-    let mut visit = |contents: &[u8]| parse(contents).into_iter().for_each(&mut visit);
+pub(crate) fn translated(deadline: Instant, visit: &mut dyn FnMut(Entry)) -> io::Result<Read> {
+    let mut visit = |contents: &[u8]| parse(contents).into_iter().for_each(&mut *visit);
     if tracked().is_some_and(|count| count <= FEW) {
-        return netlink::dump(SockProtocol::NetlinkNetFilter, GET, &[0; 4], visit);
+        return netlink::dump(SockProtocol::NetlinkNetFilter, GET, &[0; 4], deadline, visit);
     }
     let mut all = Read::All;
     for status in TRANSLATED {
@@ -81,7 +83,8 @@ pub(crate) fn translated(mut visit: impl FnMut(Entry)) -> io::Result<Read> {
         let mut request = vec![0; 4];
         put(&mut request, STATUS, &status.to_be_bytes());
         put(&mut request, STATUS_MASK, &status.to_be_bytes());
-        let read = netlink::dump(SockProtocol::NetlinkNetFilter, GET, &request, &mut visit)?;
+        let read =
+            netlink::dump(SockProtocol::NetlinkNetFilter, GET, &request, deadline, &mut visit)?;
         if read == Read::Part {
             all = Read::Part;
         }
@@ -202,7 +205,7 @@ mod tests {
 
     #[test]
     fn the_kernel_can_be_asked() {
-        match translated(|_| {}) {
+        match translated(Instant::now() + netlink::PATIENCE, &mut |_| {}) {
             Ok(_) => {}
             Err(error) => crate::testing::skipped(&format!("no connection tracking: {error}")),
         }

@@ -4,15 +4,13 @@
 //! have new connections, and never about a single one. What that took says how long the next time has to wait.
 
 pub(crate) mod conntrack;
+mod turns;
 mod wanted;
 
 use std::{
-    collections::HashMap,
     io,
     time::{Duration, Instant},
 };
-
-use topology::model::Ends;
 
 use crate::{
     addresses::Addresses,
@@ -21,8 +19,9 @@ use crate::{
     source::{Program, ProgramState},
 };
 use conntrack::Entry;
+use turns::Turns;
 pub use wanted::SlotEnds;
-use wanted::Wanted;
+use wanted::{Findings, Wanted};
 
 /// So many times as long as asking took is not asked again. The kernel goes through a table of a quarter of a million
 /// places for it, which takes some 9 ms.
@@ -31,16 +30,29 @@ const REST: u32 = 30;
 /// But at least this long.
 const LEAST_REST: Duration = Duration::from_millis(200);
 
-/// And at most this long.
-const MOST_REST: Duration = Duration::from_secs(10);
+/// At least this long, where the host's list could not be read, or not to its end: it is asked for again without a cause.
+const RETRY: Duration = Duration::from_secs(10);
 
-/// Network namespaces that are asked in besides the host's.
+/// All lists of one look together take so long: nothing else is looked at meanwhile.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The host's list takes no more of it than this.
+const PATIENCE_HERE: Duration = Duration::from_millis(400);
+
+/// Network namespaces that are asked in besides the host's, in one look.
 const NAMESPACES: usize = 256;
+
+/// Shows the translated connections of the calling thread's network namespace, until the deadline.
+type List = dyn Fn(Instant, &mut dyn FnMut(Entry)) -> io::Result<Read> + Sync;
 
 /// Asks for translations and tells the report.
 #[derive(Debug)]
 pub struct Nat {
     not_before: Option<Instant>,
+    /// When the host's list was last read.
+    looked: Option<Instant>,
+    /// Of the other namespaces.
+    turns: Turns,
     state: State,
     misses: Misses,
 }
@@ -57,57 +69,92 @@ enum State {
 struct Misses {
     /// Lists that were not read to their end, or not at all.
     unread: u64,
-    /// Translations of which it is not clear whose they are.
+    /// Halves of whose translations it was not clear whether they are theirs.
     unclear: u64,
-    /// Translations that there was no room for.
+    /// Halves with translations that there was no room for.
     refused: u64,
 }
 
 impl Default for Nat {
     fn default() -> Self {
-        Self { not_before: None, state: State::Unknown, misses: Misses::default() }
+        Self {
+            not_before: None,
+            looked: None,
+            turns: Turns::default(),
+            state: State::Unknown,
+            misses: Misses::default(),
+        }
     }
 }
 
 impl Nat {
     /// Looks for translations of halves that are new or have new connections, when it is time.
     pub fn look(&mut self, report: &mut Report, addresses: &Addresses, now: Instant) {
-        if self.not_before.is_some_and(|moment| now < moment) || !report.take_untranslated() {
+        self.look_by(&conntrack::translated, report, addresses, now);
+    }
+
+    fn look_by(&mut self, list: &List, report: &mut Report, addresses: &Addresses, now: Instant) {
+        if self.not_before.is_some_and(|moment| now < moment) {
             return;
         }
-        let before = busy();
-        let wanted = Wanted::of(report.ends_of_slots(now));
-        let scopes = addresses.scopes();
-        let mut found: HashMap<u32, Vec<Ends>> = HashMap::new();
-        let host = addresses.host_namespace();
-        let here = read(|entry| self.misses.unclear += wanted.in_host(entry, &scopes, &mut found));
-        self.note(&here);
-        if here.is_ok() {
-            let others = wanted.namespaces(host);
-            let entered = addresses.within(others.into_iter().take(NAMESPACES), |cookie| {
+        let anew = report.take_untranslated();
+        if !anew && self.turns.are_over() {
+            return;
+        }
+        let (before, began) = (busy(), Instant::now());
+        let wanted = Wanted::of(report.ends_of_slots(self.looked));
+        let (scopes, mut found) = (addresses.scopes(), Findings::default());
+        let others = wanted.namespaces(addresses.host_namespace());
+        let mut least = LEAST_REST;
+        if anew {
+            let mut visit = |entry| wanted.in_host(entry, &scopes, &mut found);
+            let here = list(began + PATIENCE_HERE, &mut visit);
+            self.note(&here);
+            if here.is_ok() {
+                self.looked = Some(now);
+                self.turns.begin(others);
+            } else {
+                self.turns.begin(Default::default());
+            }
+            if matches!(here, Ok(Read::All)) {
+                report.looked_for_translations(now);
+            } else {
+                report.want_translations();
+                least = RETRY;
+            }
+        } else {
+            self.turns.retain(&others);
+        }
+        let entered =
+            addresses.within(self.turns.next(NAMESPACES).into_iter(), began + PATIENCE, |_| {
                 let mut entries = Vec::new();
                 if conntrack::tracked() == Some(0) {
-                    return Ok((cookie, Read::All, entries));
+                    return Ok((Read::All, entries));
                 }
-                read(|entry| entries.push(entry)).map(|read| (cookie, read, entries))
+                list(began + PATIENCE, &mut |entry| entries.push(entry)).map(|read| (read, entries))
             });
-            for outcome in entered {
-                let Ok((cookie, read, entries)) = outcome else {
-                    self.misses.unread += 1;
-                    continue;
-                };
-                self.misses.unread += u64::from(read == Read::Part);
-                for entry in entries {
-                    wanted.in_namespace(cookie, entry, &scopes, &mut found);
+        for (cookie, outcome) in entered {
+            self.turns.had(cookie);
+            match outcome {
+                None => {}
+                Some(Err(_)) => self.misses.unread += 1,
+                Some(Ok((read, entries))) => {
+                    self.misses.unread += u64::from(read == Read::Part);
+                    for entry in entries {
+                        wanted.in_namespace(cookie, entry, &scopes, &mut found);
+                    }
                 }
             }
         }
-        for (half, ends) in found {
-            self.misses.refused += report.translate(half, &ends);
+        for half in found.unclear {
+            self.misses.unclear += u64::from(report.untranslatable(half));
+        }
+        for (half, ends) in found.ends {
+            self.misses.refused += u64::from(report.translate(half, ends));
         }
         // Of processor time: a busy host is not to make it wait for longer.
         let took = busy().saturating_sub(before);
-        self.not_before = Some(now + (took * REST).clamp(LEAST_REST, MOST_REST));
+        self.not_before = Some(Instant::now() + (took * REST).max(least));
     }
 
     fn note(&mut self, read: &io::Result<Read>) {
@@ -115,7 +162,8 @@ impl Nat {
             Ok(_) => State::Works,
             Err(error) => State::Fails(error.to_string()),
         };
-        if !matches!(read, Ok(Read::All)) {
+        // What fails for the same reason all along counts once.
+        if matches!(read, Ok(Read::Part)) || (read.is_err() && self.state != state) {
             self.misses.unread += 1;
         }
         if self.state != state {
@@ -164,14 +212,90 @@ fn busy() -> Duration {
     nix::time::clock_gettime(clock).map(Duration::from).unwrap_or_default()
 }
 
-fn read(visit: impl FnMut(Entry)) -> io::Result<Read> {
-    conntrack::translated(visit)
-}
-
 /// Whether connection tracking can be asked on this host, as of a kernel program.
 #[must_use]
 pub fn probe() -> Program {
     let mut nat = Nat::default();
-    nat.note(&read(|_| {}));
+    nat.note(&conntrack::translated(Instant::now() + PATIENCE, &mut |_| {}));
     nat.program()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{owners::ProcFs, testing::world::World};
+
+    /// The client of the only half, led to so many servers.
+    fn entries(servers: u16) -> impl Iterator<Item = Entry> {
+        let seen = |server: &str, server_port| conntrack::Seen {
+            client: "10.0.0.1".parse().unwrap(),
+            client_port: 40_000,
+            server: server.parse().unwrap(),
+            server_port,
+        };
+        let before = seen("10.0.0.2", 80);
+        (0..servers).map(move |server| Entry { before, after: seen("10.0.0.3", 1_000 + server) })
+    }
+
+    #[test]
+    fn a_list_that_was_not_read_to_its_end_is_asked_for_again_after_a_rest() {
+        let mut world = World::new();
+        let addresses = Addresses::new(ProcFs::new("/proc"));
+        let mut nat = Nat::default();
+        world.gain(0, 0, 80, 1);
+        let fails: &List = &|_, _| Err(io::ErrorKind::PermissionDenied.into());
+        let part: &List = &|_, _| Ok(Read::Part);
+        for (list, unread) in [(fails, 1), (fails, 1), (part, 2), (part, 3)] {
+            nat.look_by(list, &mut world.report, &addresses, world.now);
+            assert!(nat.not_before.unwrap() > Instant::now() + RETRY / 2);
+            assert_eq!(nat.misses.unread, unread);
+            nat.look_by(list, &mut world.report, &addresses, world.now);
+            assert_eq!(nat.misses.unread, unread, "it rests");
+            nat.not_before = None;
+        }
+        let all: &List = &|_, visit| {
+            entries(1).for_each(visit);
+            Ok(Read::All)
+        };
+        nat.look_by(all, &mut world.report, &addresses, world.now);
+        assert!(!world.report.take_untranslated(), "found");
+        assert!(nat.not_before.unwrap() < Instant::now() + RETRY / 2);
+        world.restart();
+        world.deliver();
+        assert_eq!(world.receiver.ends.values().map(|ends| ends.len()).sum::<usize>(), 1);
+    }
+
+    #[test]
+    fn no_room_is_counted_once_for_a_half() {
+        let mut world = World::new();
+        let addresses = Addresses::new(ProcFs::new("/proc"));
+        world.gain(0, 0, 80, 1);
+        let mut nat = Nat::default();
+        let many: &List = &|_, visit| {
+            entries(300).for_each(visit);
+            Ok(Read::All)
+        };
+        for _ in 0..3 {
+            world.report.want_translations();
+            nat.not_before = None;
+            nat.look_by(many, &mut world.report, &addresses, world.now);
+            assert_eq!(nat.losses().collect::<Vec<_>>(), [("translations_refused", 1)]);
+        }
+    }
+
+    #[test]
+    fn the_rest_begins_when_the_look_is_over() {
+        let mut world = World::new();
+        let addresses = Addresses::new(ProcFs::new("/proc"));
+        world.gain(0, 0, 80, 1);
+        let mut nat = Nat::default();
+        let slow: &List = &|deadline, _| {
+            assert!(deadline <= Instant::now() + PATIENCE);
+            std::thread::sleep(LEAST_REST);
+            Ok(Read::All)
+        };
+        let began = Instant::now();
+        nat.look_by(slow, &mut world.report, &addresses, began);
+        assert!(nat.not_before.unwrap() >= began + 2 * LEAST_REST);
+    }
 }

@@ -51,6 +51,10 @@ pub(super) struct Half {
     pub(super) ends_told: usize,
     /// When it was last looked for that.
     pub(super) ends_looked: Option<Instant>,
+    /// It is counted among those of which not all translations could be told.
+    pub(super) ends_refused: bool,
+    /// How often its translations might have been another's.
+    pub(super) ends_unclear: u8,
     totals: [u64; COUNTERS],
     unsent: [u64; COUNTERS],
     buckets: Vec<Bucket>,
@@ -73,6 +77,8 @@ impl Half {
             ends: Vec::new(),
             ends_told: 0,
             ends_looked: None,
+            ends_refused: false,
+            ends_unclear: 0,
             totals: [0; COUNTERS],
             unsent: [0; COUNTERS],
             buckets: Vec::new(),

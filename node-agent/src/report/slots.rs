@@ -63,9 +63,16 @@ impl Slots {
         self.links.iter().flatten().map(|link| link.key.owner)
     }
 
-    /// All that count for something: their keys and halves.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&HalfKey, u32)> {
-        self.links.iter().flatten().map(|link| (&link.key, link.half))
+    /// All that count for something: their keys and halves, and whether anything uses them or has changed them after this
+    /// moment.
+    pub(super) fn iter(
+        &self,
+        since: Option<Instant>,
+    ) -> impl Iterator<Item = (&HalfKey, u32, bool)> {
+        self.links.iter().flatten().map(move |link| {
+            let live = link.users > 0 || since.is_none_or(|since| link.changed > since);
+            (&link.key, link.half, live)
+        })
     }
 
     /// Slots that nothing uses and that have been quiet for this long.

@@ -339,9 +339,13 @@ fn what_the_other_end_sees_is_told_once_and_in_each_preface() {
     let mut world = World::new();
     world.gain(0, 0, 80, 100);
     assert!(world.report.take_untranslated(), "a new half");
-    let now = world.now;
-    let slots: Vec<_> = world.report.ends_of_slots(now).collect();
+    let slots: Vec<_> = world.report.ends_of_slots(None).collect();
     assert_eq!(slots.len(), 1);
+    assert!(slots[0].live);
+    assert!(!world.report.ends_of_slots(Some(world.now)).next().unwrap().live, "nothing since");
+    world.gain(0, 0, 80, 1);
+    assert!(world.report.take_untranslated(), "not looked for yet");
+    world.report.looked_for_translations(world.now);
     world.gain(0, 0, 80, 1);
     assert!(!world.report.take_untranslated(), "looked for, and nothing found");
     let ends = |last: u8| Ends {
@@ -350,22 +354,27 @@ fn what_the_other_end_sees_is_told_once_and_in_each_preface() {
         server_port: 8080,
     };
     world.restart();
-    assert_eq!(world.report.translate(slots[0].half, &[ends(2), ends(3)]), 0);
+    assert!(!world.report.translate(slots[0].half, [ends(2), ends(3)]));
     world.deliver();
     let told = |world: &World| world.receiver.ends.values().flatten().copied().collect::<Vec<_>>();
     assert_eq!(told(&world), [ends(2), ends(3)]);
-    assert_eq!(world.report.translate(slots[0].half, &[ends(3)]), 0);
+    assert!(!world.report.translate(slots[0].half, [ends(3)]));
     assert!(world.report.is_clean(), "nothing new");
-    world.report.translate(slots[0].half, &[ends(4)]);
+    world.report.translate(slots[0].half, [ends(4)]);
     world.deliver();
     world.receiver = Receiver::default();
     world.restart();
     world.deliver();
     assert_eq!(told(&world), [ends(2), ends(3), ends(4)]);
-    let many: Vec<_> = (0..=255).map(ends).collect();
-    assert_eq!(world.report.translate(slots[0].half, &many), 0);
+    assert!(!world.report.translate(slots[0].half, (0..=255).map(ends)));
     let more = Ends { server_port: 1, ..ends(1) };
-    assert_eq!(world.report.translate(slots[0].half, &[more]), 1, "no room");
+    assert!(world.report.translate(slots[0].half, [more]), "no room");
+    assert!(!world.report.translate(slots[0].half, [more]), "which is known by now");
+    assert!(!world.report.take_untranslated());
+    for (again, counted) in [(true, false), (false, true), (false, false)] {
+        assert_eq!(world.report.untranslatable(slots[0].half), counted);
+        assert_eq!(world.report.take_untranslated(), again);
+    }
 }
 
 #[test]
@@ -374,7 +383,7 @@ fn many_translations_go_out_in_several_batches_and_prefaces() {
     for slot in 0..400 {
         world.gain(slot, 0, slot as u16 + 1, 5);
     }
-    let halves: Vec<u32> = world.report.ends_of_slots(world.now).map(|ends| ends.half).collect();
+    let halves: Vec<u32> = world.report.ends_of_slots(None).map(|ends| ends.half).collect();
     let address = |number: u16| {
         let ip = std::net::Ipv6Addr::new(0xfd77, !0, !0, !0, !0, !0, !0, number).into();
         Address { ip, scope: Scope::Network(u64::MAX) }
@@ -383,7 +392,7 @@ fn many_translations_go_out_in_several_batches_and_prefaces() {
     let most: Vec<_> = (0..proto::MAX_ENDS as u16).map(ends).collect();
     world.restart();
     for half in &halves {
-        assert_eq!(world.report.translate(*half, &most), 0);
+        assert!(!world.report.translate(*half, most.iter().copied()));
     }
     let told = |batch: &v1::Batch| {
         let kind = SectionKind::Translations as u32;

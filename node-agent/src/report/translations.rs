@@ -50,27 +50,41 @@ impl Report {
         std::mem::take(&mut self.translations.wanted)
     }
 
-    /// The ends of everything that is counted now, which from now on has been looked for.
-    pub fn ends_of_slots(&mut self, now: Instant) -> impl Iterator<Item = SlotEnds> {
-        let (slots, halves) = (&self.slots, &mut self.halves);
-        slots.iter().filter_map(move |(key, half)| {
-            halves.get_mut(half)?.ends_looked = Some(now);
-            ends_of(key, half)
+    /// Translations are to be looked for again.
+    pub fn want_translations(&mut self) {
+        self.translations.wanted = true;
+    }
+
+    /// The ends of everything that is counted now, and whether it has open connections or has changed after this moment.
+    pub fn ends_of_slots(&self, since: Option<Instant>) -> impl Iterator<Item = SlotEnds> {
+        self.slots.iter(since).filter_map(|(key, half, live)| {
+            self.halves.get(half)?;
+            ends_of(key, half, live)
         })
     }
 
-    /// What the other ends of a half see, besides what is known. Returns how much of it there was no room for.
-    pub fn translate(&mut self, id: u32, ends: &[Ends]) -> u64 {
-        let Some(half) = self.halves.get_mut(id) else { return 0 };
-        let (mut refused, known) = (0, half.ends.len());
+    /// Everything that is counted now has been looked for.
+    pub fn looked_for_translations(&mut self, now: Instant) {
+        for (_, half, _) in self.slots.iter(None) {
+            if let Some(half) = self.halves.get_mut(half) {
+                half.ends_looked = Some(now);
+            }
+        }
+    }
+
+    /// What the other ends of a half see, besides what is known. Returns whether for the first time there was no room for
+    /// some of it.
+    pub fn translate(&mut self, id: u32, ends: impl IntoIterator<Item = Ends>) -> bool {
+        let Some(half) = self.halves.get_mut(id) else { return false };
+        let (mut refused, known) = (false, half.ends.len());
         for ends in ends {
-            if half.ends.contains(ends) {
+            if half.ends.contains(&ends) {
                 continue;
             }
             if half.ends.len() < MAX_ENDS {
-                half.ends.push(*ends);
+                half.ends.push(ends);
             } else {
-                refused += 1;
+                refused = true;
             }
         }
         if half.ends.len() > known {
@@ -79,7 +93,16 @@ impl Report {
                 self.translations.untold.push(id);
             }
         }
-        refused
+        refused && !std::mem::replace(&mut half.ends_refused, true)
+    }
+
+    /// Translations may be this half's or another's. Returns whether that is to be counted: the first time it is looked
+    /// for once more, when one that had the address before is quiet, and each half counts once.
+    pub fn untranslatable(&mut self, id: u32) -> bool {
+        let Some(half) = self.halves.get_mut(id) else { return false };
+        half.ends_unclear = half.ends_unclear.saturating_add(1);
+        self.translations.wanted |= half.ends_unclear == 1;
+        half.ends_unclear == 2
     }
 
     /// What the next batch has to say of halves that it or one before defines.
@@ -113,7 +136,7 @@ impl Report {
     }
 }
 
-fn ends_of(key: &kernel::HalfKey, half: u32) -> Option<SlotEnds> {
+fn ends_of(key: &kernel::HalfKey, half: u32, live: bool) -> Option<SlotEnds> {
     let role = match key.role {
         role::CLIENT => Role::Client,
         role::SERVER => Role::Server,
@@ -130,5 +153,6 @@ fn ends_of(key: &kernel::HalfKey, half: u32) -> Option<SlotEnds> {
         peer: canonical(key.peer),
         server_port: key.server_port,
         client_port: key.client_port,
+        live,
     })
 }
