@@ -38,13 +38,13 @@ pub(super) struct Why {
     edge: EdgeJson,
     source: NodeJson,
     target: NodeJson,
-    /// Hosts that saw it, as far as that is in memory; of the sides that the reader may see.
+    /// Hosts that saw it, as far as that is in memory; of the sides that the reader may see, 50 of each.
     hosts: Vec<SeenOnJson>,
     /// How many more there are.
     hosts_left_out: usize,
     /// Where its halves meet: those at which its sides disagree first, then the busiest.
     meetings: Vec<MeetingJson>,
-    /// How many more there are.
+    /// How many more there are, at most: of more than 10,000, not all are looked at.
     meetings_left_out: usize,
 }
 
@@ -81,6 +81,9 @@ struct MeetingJson {
     /// What both sides counted, where they disagree; null where one side alone has counted, or what is counted is
     /// another edge's. Who may see some namespaces only is not told what others have a part in.
     differences: Option<Vec<DifferenceJson>>,
+    /// Where addresses are translated, others that its ends are known by; 8 at most. Who may see some namespaces only is
+    /// not told them.
+    also: Vec<AlsoJson>,
 }
 
 /// An address; `host` where it means something on that host only.
@@ -89,6 +92,18 @@ struct MeetingJson {
 struct SpotJson {
     address: String,
     host: Option<String>,
+}
+
+/// Another address that an end is known by; `host` where it means something on that host only.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Also)]
+struct AlsoJson {
+    /// Which end: `client` or `server`.
+    side: &'static str,
+    address: String,
+    host: Option<String>,
+    /// Of the server's.
+    port: Option<u16>,
 }
 
 /// A number that both sides counted, each its own.
@@ -163,16 +178,11 @@ impl Found {
             Role::Client => client,
             Role::Server => server,
         });
-        if !(client && server) {
-            explanation.hosts_left_out = 0;
+        for (left_out, theirs) in explanation.hosts_left_out.iter_mut().zip([client, server]) {
+            *left_out = if theirs { *left_out } else { 0 };
         }
-        for meeting in &mut explanation.links {
-            meeting.client = meeting.client.take().filter(|_| client);
-            meeting.server = meeting.server.take().filter(|_| server);
-            if grant.namespaces.is_some() && (meeting.shared || meeting.told.is_none()) {
-                meeting.both = false;
-                meeting.differences.clear();
-            }
+        if grant.namespaces.is_some() {
+            explanation.links.iter_mut().for_each(|meeting| narrow(meeting, client, server));
         }
         Why {
             words: words::of(&edge, [&source, &target], &explanation),
@@ -182,10 +192,23 @@ impl Found {
             source: NodeJson::from(source.as_ref()),
             target: NodeJson::from(target.as_ref()),
             hosts: explanation.hosts.iter().map(SeenOnJson::from).collect(),
-            hosts_left_out: explanation.hosts_left_out,
+            hosts_left_out: explanation.hosts_left_out.iter().sum(),
             meetings: explanation.links.into_iter().map(MeetingJson::from).collect(),
             meetings_left_out: explanation.links_left_out,
         }
+    }
+}
+
+/// Leaves out what is not of the ends that somebody may see.
+fn narrow(meeting: &mut Meeting, client: bool, server: bool) {
+    // What is another edge's now may be at other addresses of the same translation.
+    let told = meeting.told.is_some();
+    meeting.client = meeting.client.take().filter(|_| client && told);
+    meeting.server = meeting.server.take().filter(|_| server && told);
+    meeting.also.clear();
+    if meeting.shared || !told {
+        meeting.both = false;
+        meeting.differences.clear();
     }
 }
 
@@ -235,6 +258,12 @@ impl From<Meeting> for MeetingJson {
             server,
         };
         let differences = meeting.differences.into_iter().map(difference).collect();
+        let also = |(role, spot, port): (Role, Spot, Option<u16>)| AlsoJson {
+            side: side(role),
+            address: spot.address,
+            host: spot.within,
+            port,
+        };
         Self {
             client: meeting.client.map(spot),
             server: meeting.server.map(spot),
@@ -244,6 +273,7 @@ impl From<Meeting> for MeetingJson {
             settled: meeting.settled,
             shared: meeting.shared,
             differences: meeting.both.then_some(differences),
+            also: meeting.also.into_iter().map(also).collect(),
         }
     }
 }

@@ -136,6 +136,7 @@ async fn why_an_edge_is_there_is_told() {
     assert_eq!(host["watching"], true);
     let meeting = &why["meetings"][0];
     assert_eq!(meeting["server"]["address"], "10.0.0.2");
+    assert_eq!(meeting["also"], Value::Array(Vec::new()));
     assert_eq!(
         (&meeting["resolved_by"], &meeting["differences"]),
         (&"address".into(), &Value::Null)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use common::Counter;
 use topology::{
     AgentFacts, Config, Graph, HalfIx, Incarnation, NodeIx, Timestamp, Window,
-    model::{Address, HalfKey, NodeAddress, Scope, Workload, WorkloadKind},
+    model::{Address, Ends, HalfKey, NodeAddress, Scope, Workload, WorkloadKind},
 };
 
 use super::*;
@@ -146,4 +146,38 @@ fn who_had_an_address_before_is_not_told_what_others_count_there() {
             own.words.iter().any(|sentence| sentence.starts_with("At 1 of its meeting points"))
         );
     }
+}
+
+#[test]
+fn other_addresses_are_told_to_those_who_may_see_everything() {
+    let mut world = World::new();
+    world.half("shop/web", Role::Client, 80, 1000);
+    let server = world.half("shop/db", Role::Server, 5432, 1000);
+    let told = Ends { client: address(CLIENT), server: address(SERVER), server_port: 80 };
+    world.graph.add_translations(server, [told], world.now);
+    world.pass(12);
+    let all = world.why("shop/web", "shop/db", None);
+    let also = &all.meetings[0].also;
+    assert_eq!((also.len(), also[0].side, also[0].port), (1, "server", Some(80)));
+    assert!(all.tells("10.0.0.2:5432: the server is also 10.0.0.2:80."), "{:?}", all.words);
+    let own = world.why("shop/web", "shop/db", Some(&["shop"]));
+    assert!(own.meetings[0].also.is_empty() && own.meetings[0].server.is_some());
+    assert!(!own.tells("10.0.0.2:80"), "{:?}", own.words);
+}
+
+#[test]
+fn a_reader_is_told_of_the_hosts_of_its_own_side() {
+    let mut world = World::new();
+    world.half("shop/web", Role::Client, 80, 1000);
+    world.half("data/db", Role::Server, 80, 1000);
+    world.pass(12);
+    let mut hosts = |namespaces: Option<&[&str]>| {
+        let why = world.why("shop/web", "data/db", namespaces);
+        let left_out = why.hosts_left_out;
+        (why.hosts.into_iter().map(|seen| seen.host).collect::<Vec<_>>(), left_out)
+    };
+    let told = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(hosts(None), (told(&["a", "b"]), 0));
+    assert_eq!(hosts(Some(&["shop"])), (told(&["a"]), 0));
+    assert_eq!(hosts(Some(&["data"])), (told(&["b"]), 0));
 }

@@ -2,13 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use topology::{Basis, Explanation, SeenBy, SeenOn, ViewEdge, ViewNode, model::WorkloadKind};
+use topology::{
+    Basis, Explanation, Meeting, SeenBy, SeenOn, Spot, ViewEdge, ViewNode,
+    model::{Role, WorkloadKind},
+};
 
 use super::{side, what};
 use crate::http::time::rfc3339;
 
-/// Hosts that are told of by name.
-const HOSTS: usize = 10;
+/// Hosts of each side that are told of by name.
+const HOSTS: usize = 5;
+
+/// Meeting points of which other addresses are told.
+const TRANSLATED: usize = 3;
 
 /// Sentences that tell why an edge is there.
 pub(super) fn of(edge: &ViewEdge, ends: [&ViewNode; 2], explanation: &Explanation) -> Vec<String> {
@@ -31,16 +37,22 @@ pub(super) fn of(edge: &ViewEdge, ends: [&ViewNode; 2], explanation: &Explanatio
             "Nothing of it has settled yet: its other half may still change what it is.".to_owned(),
         );
     }
-    words.extend(explanation.hosts.iter().take(HOSTS).map(host));
-    let more = explanation.hosts.len().saturating_sub(HOSTS) + explanation.hosts_left_out;
+    let of = |role| explanation.hosts.iter().filter(move |seen| seen.role == role);
+    let hosts = of(Role::Client).take(HOSTS).chain(of(Role::Server).take(HOSTS)).map(host);
+    let before = words.len();
+    words.extend(hosts);
+    let left_out: usize = explanation.hosts_left_out.iter().sum();
+    let more = left_out + explanation.hosts.len() - (words.len() - before);
     if more > 0 {
-        words.push(format!("So did {more} more hosts."));
+        words.push(format!("{more} more hosts saw it."));
     }
-    if explanation.links.is_empty() {
+    if explanation.links.is_empty() && explanation.links_left_out == 0 {
         words.push(
             "No half of it is in memory any more; its numbers are from the history.".to_owned(),
         );
     }
+    let is_translated = |meeting: &&Meeting| !meeting.also.is_empty();
+    words.extend(explanation.links.iter().filter(is_translated).take(TRANSLATED).map(translated));
     words.extend(counts(explanation));
     let moved = explanation.links.iter().filter(|meeting| meeting.told.is_none()).count();
     if moved > 0 {
@@ -122,6 +134,35 @@ fn host(seen: &SeenOn) -> String {
         side(seen.role),
         rfc3339(seen.first),
         rfc3339(seen.last)
+    )
+}
+
+/// By what other addresses the ends of a meeting point are known.
+fn translated(meeting: &Meeting) -> String {
+    let at = |spot: &Spot, port: Option<u16>| {
+        let address = match port {
+            None => spot.address.clone(),
+            Some(port) if spot.address.contains(':') => format!("[{}]:{port}", spot.address),
+            Some(port) => format!("{}:{port}", spot.address),
+        };
+        match &spot.within {
+            Some(host) => format!("{address} (within {host})"),
+            None => address,
+        }
+    };
+    let known = |spot: &Option<Spot>, port| {
+        spot.as_ref().map_or_else(|| "an unknown address".to_owned(), |spot| at(spot, port))
+    };
+    let also: Vec<_> = meeting
+        .also
+        .iter()
+        .map(|(role, spot, port)| format!("the {} is also {}", side(*role), at(spot, *port)))
+        .collect();
+    format!(
+        "Addresses are translated between {} and {}: {}.",
+        known(&meeting.client, None),
+        known(&meeting.server, Some(meeting.server_port)),
+        also.join(", ")
     )
 }
 
