@@ -65,6 +65,28 @@ struct Agent {
     /// How long it waits between batches.
     interval: Duration,
     tables: Tables,
+    /// How far sessions before this one have come: what an agent left behind may be told in between, again and again.
+    before: VecDeque<(u64, u64)>,
+}
+
+/// Sessions of a node that are remembered besides the last.
+const SESSIONS: usize = 8;
+
+impl Agent {
+    /// Another session reports, or one of those before.
+    fn switch(&mut self, session: u64) {
+        if self.session == session {
+            return;
+        }
+        let mut before = std::mem::take(&mut self.before);
+        before.push_back((self.session, self.applied));
+        let known = before.iter().position(|(known, _)| *known == session);
+        let applied = known.and_then(|at| before.remove(at)).map_or(0, |(_, applied)| applied);
+        while before.len() > SESSIONS {
+            before.pop_front();
+        }
+        *self = Agent { session, applied, before, ..Agent::default() };
+    }
 }
 
 /// The state as of one moment, to be stored.
@@ -206,9 +228,7 @@ impl Core {
             self.agents.resize_with(index + 1, Arc::default);
         }
         let agent = Arc::make_mut(&mut self.agents[index]);
-        if agent.session != incarnation.session {
-            *agent = Agent { session: incarnation.session, ..Agent::default() };
-        }
+        agent.switch(incarnation.session);
         (agent.seen, agent.interval, agent.tables) = (0, interval, Tables::default());
         Ok((connection, agent.applied))
     }

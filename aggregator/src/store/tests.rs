@@ -60,6 +60,7 @@ struct Run {
     clock: Clock,
     now: Timestamp,
     streams: [Option<Connection>; 2],
+    session: [u64; 2],
     next: [u64; 2],
     totals: [u64; 2],
     /// How far the agents' clocks are ahead.
@@ -97,6 +98,7 @@ impl Run {
             clock,
             now,
             streams: [None; 2],
+            session: [0; 2],
             next: [1; 2],
             totals: [0; 2],
             skew_s: 0,
@@ -185,15 +187,24 @@ impl Run {
         store.history().flush(HISTORY_FLUSH);
     }
 
-    fn connect(&mut self, node: usize) {
-        let incarnation = Incarnation { boot_id: [1; 16], generation: 2, session: 3 };
+    /// Begins a stream of a session; returns the last batch of it that was taken over.
+    fn begin(&mut self, node: usize, session: u64) -> u64 {
+        let incarnation = Incarnation { boot_id: [1; 16], generation: 2, session };
         let core = self.core.get_mut().unwrap();
+        if let Some(before) = self.streams[node].filter(|_| self.session[node] != session) {
+            core.disconnect(before, self.now);
+        }
         let name = ["a", "b"][node];
         let connected = core.connect(name, incarnation, AgentFacts::default(), INTERVAL, self.now);
         let (connection, acked) = connected.unwrap();
+        (self.streams[node], self.session[node]) = (Some(connection), session);
+        acked
+    }
+
+    fn connect(&mut self, node: usize) {
+        let acked = self.begin(node, 3);
         // Everything was taken over for good.
         assert_eq!(acked, self.next[node] - 1);
-        self.streams[node] = Some(connection);
         if acked > 0 {
             let totals = section(v1::SectionKind::Totals, columns(self.totals[node]));
             self.send(node, true, vec![definitions(node), totals], 0);
@@ -315,6 +326,37 @@ proptest! {
             .sum();
         prop_assert_eq!(connections, most);
     }
+}
+
+#[test]
+fn sessions_that_take_turns_count_once() {
+    let mut run = Run::new();
+    run.happen(Event::Report(1, 6));
+    let increments = |more| section(v1::SectionKind::Increments, columns(more));
+    // One agent has left two batches, the next has told one, and neither has heard that they were taken over.
+    assert_eq!(run.begin(0, 3), 0);
+    run.send(0, false, vec![definitions(0), increments(1)], 0);
+    run.send(0, false, vec![increments(2)], 0);
+    run.next[0] = 1;
+    assert_eq!(run.begin(0, 4), 0);
+    run.send(0, false, vec![definitions(0), increments(3)], 0);
+    run.happen(Event::Kill(false));
+    for (session, acked) in [(3, 2), (4, 1), (3, 2)] {
+        assert_eq!(run.begin(0, session), acked);
+        // Told again, it is known.
+        run.next[0] = acked + 1;
+        run.send(0, true, vec![definitions(0)], 0);
+    }
+    run.happen(Event::Reconnect(1));
+    run.happen(Event::Pass(30));
+    let edges = run.edges(Timestamp::default(), run.now);
+    let connections = edges.iter().map(|edge| edge.totals.get(topology::Measure::Connections));
+    assert_eq!(connections.sum::<u64>(), 6);
+    for session in 10..30 {
+        run.begin(0, session);
+    }
+    let frozen = postcard::to_allocvec(&run.core.get_mut().unwrap().freeze()).unwrap();
+    assert!(frozen.len() < 10_000, "{}", frozen.len());
 }
 
 #[test]
