@@ -8,7 +8,7 @@ use proto::v1;
 use crate::{
     owners::Owners,
     report::{DeferredChange, Report},
-    source::{Former, SlotChange},
+    source::{Former, LastSlot, SlotChange},
 };
 
 /// The batches of a stream of that session, from the preface on. `hello` and `status` are this agent's own, but
@@ -22,7 +22,13 @@ pub fn last_report(
 ) -> (v1::Hello, Vec<v1::Batch>) {
     let now = Instant::now();
     let mut report = Report::resume(&former.past, former.max_halves as usize, now);
-    for slot in &former.slots {
+    let link_of = |slot: &LastSlot| {
+        former.past.links.get(&slot.slot).filter(|link| link.owner == slot.key.owner)
+    };
+    // As at every first look: what is known to be part of a half, then the rest.
+    let (linked, others): (Vec<_>, Vec<_>) =
+        former.slots.iter().partition(|slot| link_of(slot).is_some());
+    for slot in linked.into_iter().chain(others) {
         let change = DeferredChange::of(&SlotChange {
             slot: slot.slot,
             key: &slot.key,
@@ -31,7 +37,7 @@ pub fn last_report(
             buckets: &slot.buckets,
         });
         let change = change.change();
-        match former.past.links.get(&slot.slot).filter(|link| link.owner == slot.key.owner) {
+        match link_of(slot) {
             Some(link) => report.absorb_into(&change, link, now),
             None => {
                 let workload = owners.workload(slot.key.owner, now, |_| slot.owner);

@@ -54,6 +54,12 @@ impl<S: Source> Collector<S> {
                 deferred.push(DeferredChange::of(&change));
             }
         });
+        // First what is known to be part of a half: else another slot of the same one would make it anew, and all that it
+        // has counted would be told as another's.
+        let is_linked = |change: &DeferredChange| {
+            self.links.get(&change.slot()).is_some_and(|link| link.owner == change.owner())
+        };
+        deferred.sort_by_key(|change| !is_linked(change));
         for change in deferred {
             let (slot, owner) = (change.slot(), change.owner());
             // What has been told as part of one half is not to be told as part of another; it takes no room.

@@ -5,11 +5,11 @@ use std::{path::Path, thread, time::Duration};
 use anyhow::Context as _;
 
 use super::{
-    Kernel, losses,
+    Kernel, aside, losses,
     pins::{self, LEDGER, Pins},
 };
 use crate::{
-    ledger::Ledger,
+    ledger::{Ledger, LedgerError},
     source::{Former, LastSlot, Source as _},
 };
 
@@ -36,9 +36,14 @@ impl Kernel {
             match read_out(&folder) {
                 Ok(former) => self.formers.push(former),
                 Err(error) => {
-                    let folder = folder.display();
-                    tracing::warn!(%folder, "what was set aside cannot be read: {error:#}");
+                    tracing::warn!(folder = %folder.display(), "what was set aside cannot be read: {error:#}");
                     self.unreadable_pins += 1;
+                    // No agent after this one could read it either, and its maps are of no use.
+                    if error.is::<LedgerError>()
+                        && let Err(error) = aside::discard(&folder)
+                    {
+                        tracing::warn!("what was set aside cannot be removed: {error:#}");
+                    }
                 }
             }
         }

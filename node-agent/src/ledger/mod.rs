@@ -50,6 +50,9 @@ pub(crate) const LEAST: usize = RESERVED + ROOMY;
 /// Halves that are retired at a time when there is little room.
 const FEW: usize = 64;
 
+/// As many as there is room for whenever the ledger is not tight: how tight it is is seen from one look to the next.
+const MANY: usize = 2_048;
+
 /// A half of the report.
 pub type Key = HalfKey<Arc<Workload>>;
 
@@ -268,7 +271,7 @@ impl Ledger {
         match self.tight {
             true if self.retired.is_empty() => FEW,
             true => 0,
-            false => usize::MAX,
+            false => MANY,
         }
     }
 

@@ -67,7 +67,7 @@ pub(crate) struct World {
     ledger: Option<Ledger>,
     /// What the agent before had told of slots.
     links: HashMap<u32, Link>,
-    /// Agents that were killed: names differ from one to the next.
+    /// Agents that were killed: some names differ from one to the next.
     killed: u32,
     /// One of them has folded halves: their keys are not what they were.
     folded: bool,
@@ -158,14 +158,19 @@ impl World {
     }
 
     fn look_at(&mut self, slots: RangeInclusive<u32>) {
-        for (number, slot) in self.slots.range_mut(slots) {
+        // As the agent does: what is known to be part of a half first.
+        let mut numbers: Vec<u32> = self.slots.range(slots).map(|(number, _)| *number).collect();
+        numbers.sort_by_key(|number| !self.links.contains_key(number));
+        for number in &numbers {
+            let Some(slot) = self.slots.get_mut(number) else { continue };
             if slot.seen == slot.counted {
                 continue;
             }
             let owner = slot.key.owner;
             let name = || {
                 let name = if owner.is_multiple_of(2) { "even" } else { "odd" };
-                if self.killed == 0 {
+                // Some are named as before.
+                if self.killed == 0 || number.is_multiple_of(2) {
                     workload(name)
                 } else {
                     workload(&format!("{name} {}", self.killed))
