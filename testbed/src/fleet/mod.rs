@@ -158,10 +158,17 @@ impl Fleet {
         Ok(())
     }
 
+    /// An agent that does not start is none of the fleet's.
     fn await_start(&mut self, host: &Host) -> Result<()> {
-        let agent = self.agents.iter_mut().rfind(|agent| agent.node == host.name());
+        let Some(at) = self.agents.iter().rposition(|agent| agent.node == host.name()) else {
+            return Ok(());
+        };
         let url = format!("http://{AGENT_HTTP}/healthz");
-        agent.map_or(Ok(()), |agent| wait_until_ok(host, &url, &mut agent.process))
+        let started = wait_until_ok(host, &url, &mut self.agents[at].process);
+        if started.is_err() {
+            self.agents.remove(at);
+        }
+        started
     }
 
     fn await_agents(&mut self, hosts: &[&Host]) -> Result<()> {
