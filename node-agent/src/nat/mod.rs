@@ -133,17 +133,17 @@ impl Nat {
                 }
                 list(began + PATIENCE, &mut |entry| entries.push(entry)).map(|read| (read, entries))
             });
-        for (cookie, outcome) in entered {
-            self.turns.had(cookie);
-            match outcome {
-                None => {}
-                Some(Err(_)) => self.misses.unread += 1,
-                Some(Ok((read, entries))) => {
-                    self.misses.unread += u64::from(read == Read::Part);
-                    for entry in entries {
-                        wanted.in_namespace(cookie, entry, &scopes, &mut found);
-                    }
-                }
+        let last = entered.len().saturating_sub(1);
+        for (index, (cookie, outcome)) in entered.into_iter().enumerate() {
+            let part = matches!(outcome, Some(Ok((Read::Part, _))));
+            // What was cut off because of those before it comes first the next time.
+            let cut = part && index == last && index > 0;
+            if !cut {
+                self.turns.had(cookie);
+                self.misses.unread += u64::from(part || matches!(outcome, Some(Err(_))));
+            }
+            for entry in outcome.into_iter().flatten().flat_map(|(_, entries)| entries) {
+                wanted.in_namespace(cookie, entry, &scopes, &mut found);
             }
         }
         for half in found.unclear {
