@@ -182,11 +182,18 @@ pub(crate) struct Halves {
     /// Whose they are.
     #[serde(skip)]
     pub(crate) shares: Shares,
+    /// Whose the translations are that are known of halves.
+    #[serde(skip)]
+    pub(crate) translations: Shares,
 }
+
+/// So many halves have room for one translation among them.
+const HALVES_PER_TRANSLATION: usize = 2;
 
 impl Halves {
     pub(crate) fn new(most: usize) -> Self {
-        Halves { shares: Shares::new(most), ..Halves::default() }
+        let translations = Shares::new(most / HALVES_PER_TRANSLATION);
+        Halves { shares: Shares::new(most), translations, ..Halves::default() }
     }
 
     /// What has to be stored; the rest follows from it.
@@ -198,12 +205,14 @@ impl Halves {
             stale_records: self.stale_records,
             told: self.told.clone(),
             shares: Shares::default(),
+            translations: Shares::default(),
         }
     }
 
     /// Finishes what was read back.
     pub(crate) fn resume(&mut self, most: usize) {
         self.shares = Shares::new(most);
+        self.translations = Shares::new(most / HALVES_PER_TRANSLATION);
         for (_, half) in self.halves.iter() {
             self.shares.take(half.id.0, room(&half.id));
         }
@@ -241,6 +250,11 @@ impl Halves {
 
     pub(crate) fn find(&self, id: &HalfId) -> Option<HalfIx> {
         self.by_id.get(id).copied()
+    }
+
+    /// Every half with its place.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (HalfIx, &Half)> {
+        self.halves.iter().map(|(ix, half)| (HalfIx(ix), half))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Half> {

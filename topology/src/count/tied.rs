@@ -185,7 +185,8 @@ impl Link {
 }
 
 impl Links {
-    /// Notes what the other ends of a half see, nothing of which is known yet. Returns how many of them there was no room for, and the links that are
+    /// Notes what the other ends of a half see, nothing of which is known yet. What there is no room for may be told
+    /// again. Returns how many of them there was no room for, and the links that are
     /// one now: each that is gone, and the one that it has become.
     pub(crate) fn tie(
         &mut self,
@@ -194,20 +195,20 @@ impl Links {
         told: &[LinkKey],
         edges: &mut Edges,
     ) -> (usize, Vec<(LinkIx, LinkIx)>) {
-        let (mut refused, mut gone) = (0, Vec::new());
+        let (mut kept, mut gone) = (Vec::new(), Vec::new());
         for key in told {
             let full =
                 self.get(ix).is_none_or(|link| link.keys().take(MOST_KEYS).count() == MOST_KEYS);
             match self.by_key.get(key).copied() {
                 Some(other) if other == ix => {}
                 Some(other) => match self.join(ix, other, edges) {
-                    Some((lost, kept)) => {
-                        gone.push((lost, kept));
-                        ix = kept;
+                    Some((lost, joined)) => {
+                        gone.push((lost, joined));
+                        ix = joined;
                     }
-                    None => refused += 1,
+                    None => continue,
                 },
-                None if full => refused += 1,
+                None if full => continue,
                 None => {
                     self.by_key.insert(*key, ix);
                     self.note_scoped(key);
@@ -216,13 +217,14 @@ impl Links {
                     }
                 }
             }
+            kept.push(*key);
         }
-        if let Some(link) = self.get_mut(ix).filter(|_| !told.is_empty()) {
+        if let Some(link) = self.get_mut(ix).filter(|_| !kept.is_empty()) {
             let tied = link.tied_mut();
             tied.plain = None;
-            tied.told.entry(half).or_default().extend(told);
+            tied.told.entry(half).or_default().extend(&kept);
         }
-        (refused, gone)
+        (told.len() - kept.len(), gone)
     }
 
     /// What the other ends of a half see, as far as that was told.

@@ -140,6 +140,7 @@ impl Graph {
     /// Forgets a half. What it counted stays with its link, as long as that has other halves.
     fn forget(&mut self, ix: HalfIx) {
         let Some(half) = self.halves.remove(ix) else { return };
+        self.halves.translations.give(half.node(), self.links.told(half.link, ix).len());
         let served = (half.role() == Role::Server).then_some(half.id.2.server_port);
         self.evidence.half(half.place, served, half.service, Change::Forgotten);
         let client = match half.whose {

@@ -335,6 +335,7 @@ impl Graph {
         let nodes = self.nodes.len();
         let shares =
             [&mut self.halves.shares, &mut self.edges.series.shares, &mut self.services.shares];
+        self.halves.translations.set_nodes(nodes);
         shares.into_iter().for_each(|shares| shares.set_nodes(nodes));
     }
 

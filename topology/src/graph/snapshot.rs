@@ -78,6 +78,7 @@ impl Graph {
         graph.services.resume(graph.config.max_series);
         graph.halves.resume(graph.config.max_halves);
         graph.links.resume();
+        graph.count_translations();
         graph.edges.resume(graph.config.max_series, &graph.services);
         graph.share_out();
         graph.evidence = graph.evidence_anew();

@@ -67,11 +67,19 @@ impl Graph {
         told.dedup();
         let known = self.links.told(link, ix);
         told.retain(|key| !known.contains(key));
-        let room = MOST.saturating_sub(known.len());
+        let shares = &mut self.halves.translations;
+        let most = told.len().min(MOST.saturating_sub(known.len()));
+        let mut room = 0;
+        while room < most && shares.has_room(node) {
+            shares.take(node, 1);
+            room += 1;
+        }
         let mut refused = told.len().saturating_sub(room);
         told.truncate(room);
         let (too_large, gone) = self.links.tie(link, ix, &told, &mut self.edges);
         refused += too_large;
+        let noted = told.len() - too_large;
+        self.halves.translations.give(node, too_large);
         for (lost, kept) in gone {
             if lost == link {
                 link = kept;
@@ -81,7 +89,7 @@ impl Graph {
         if refused > 0 {
             self.add_loss(node, NO_ROOM, refused as u64);
         }
-        if told.is_empty() {
+        if noted == 0 {
             return;
         }
         if let Some(link) = self.links.get_mut(link) {
@@ -90,6 +98,14 @@ impl Graph {
         }
         self.halves.mark(ix);
         self.links.enqueue(link);
+    }
+
+    /// Finishes what was read back: whose the translations are that are known.
+    pub(super) fn count_translations(&mut self) {
+        let told = self.halves.pairs();
+        let told = told.map(|(ix, half)| (half.node(), self.links.told(half.link, ix).len()));
+        let told: Vec<_> = told.filter(|(_, told)| *told > 0).collect();
+        told.into_iter().for_each(|(node, told)| self.halves.translations.take(node, told));
     }
 
     /// A link has taken over another: its halves are to know.

@@ -251,6 +251,37 @@ fn links_do_not_grow_without_end() {
     assert_eq!(node.losses().next(), Some(("aggregator_translations_refused", 44)));
 }
 
+#[test]
+fn translations_stay_within_their_room_and_are_taken_when_there_is_some_again() {
+    let mut world = World::with(Config { max_halves: 640, ..Config::default() });
+    let a = world.node("a", A);
+    let open = |world: &mut World, number: u16| {
+        world.client(a, "web", global(A), global(VIP), 80 + number)
+    };
+    let told = |number: u16| -> Vec<Ends> {
+        (0..100).map(|port| ends(A, "192.0.2.1", 1000 * (1 + number) + port)).collect()
+    };
+    let first = open(&mut world, 0);
+    world.tell(first, &told(0));
+    let second = open(&mut world, 1);
+    world.tell(second, &told(1));
+    let refused = |world: &World| {
+        let node = world.graph.nodes().next().unwrap();
+        node.losses().next().map(|(cause, count)| (cause.to_owned(), count))
+    };
+    let thirty = Some(("aggregator_translations_refused".to_owned(), 30));
+    // Its part of the 320 there is room for, and what is nobody's.
+    assert_eq!(refused(&world), thirty);
+    world.graph.retire_half(first, world.now);
+    world.pass(600);
+    world.tell(second, &told(1));
+    assert_eq!(refused(&world), thirty);
+    assert_eq!(world.graph.halves.translations.held(a), 100);
+    let bytes = postcard::to_stdvec(&world.graph.snapshot()).unwrap();
+    let graph = Graph::resume(Config::default(), postcard::from_bytes(&bytes).unwrap());
+    assert_eq!(graph.halves.translations.held(a), 100);
+}
+
 fn local(text: &str) -> model::Address {
     model::Address { ip: ip(text), scope: model::Scope::Network(7) }
 }
