@@ -1,6 +1,8 @@
 //! From the halves of a link to its pairings: the table of `docs/ARCHITECTURE.md`. Halves of
 //! one service on one side count as one: they make the same edges.
 
+use std::collections::BTreeSet;
+
 use common::HistogramKind;
 
 use super::{agreement::Lead, link::LinkKey, most::Most, reach::Reach};
@@ -28,9 +30,9 @@ pub(crate) struct Party {
     /// Addresses and port of one of its halves.
     pub(crate) own: LinkKey,
     /// Of a link that is tied: where the connections of its halves lead, or come from.
-    pub(crate) led_to: Vec<LinkKey>,
+    pub(crate) led_to: BTreeSet<LinkKey>,
     /// The same, with the addresses and ports of the halves themselves.
-    pub(crate) reach: Vec<LinkKey>,
+    pub(crate) reach: BTreeSet<LinkKey>,
 }
 
 impl Party {
@@ -44,8 +46,8 @@ impl Party {
             away: own,
             elsewhere: false,
             own,
-            led_to: Vec::new(),
-            reach: Vec::new(),
+            led_to: BTreeSet::new(),
+            reach: BTreeSet::new(),
         }
     }
 }

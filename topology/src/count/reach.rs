@@ -1,6 +1,11 @@
 //! Who of a link can have talked to whom, where addresses are translated.
 
-use super::pairing::{Party, Sides};
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    link::LinkKey,
+    pairing::{Party, Sides},
+};
 
 /// Which clients and servers have an address pair and port in common: a row for each client.
 #[derive(Clone, Debug)]
@@ -8,11 +13,16 @@ pub(crate) struct Reach(Vec<Vec<bool>>);
 
 impl Reach {
     fn of(clients: &[Party], servers: &[Party]) -> Self {
-        let meet = |client: &Party, server: &Party| {
-            client.reach.iter().any(|key| server.reach.contains(key))
+        let mut at: HashMap<&LinkKey, Vec<usize>> = HashMap::new();
+        for (server, party) in servers.iter().enumerate() {
+            party.reach.iter().for_each(|key| at.entry(key).or_default().push(server));
+        }
+        let row = |client: &Party| {
+            let mut row = vec![false; servers.len()];
+            let met = client.reach.iter().filter_map(|key| at.get(key)).flatten();
+            met.for_each(|server| row[*server] = true);
+            row
         };
-        let row =
-            |client: &Party| servers.iter().map(|server| meet(client, server)).collect::<Vec<_>>();
         Reach(clients.iter().map(row).collect())
     }
 
@@ -43,10 +53,11 @@ impl Sides {
     /// Finds out who can have talked to whom, on a link that is tied and has halves on both sides. `elsewhere` finds out
     /// whether a client has connections with somebody of whom no half is known, given the address pairs and ports at which
     /// servers are known.
-    pub(crate) fn restrict(&mut self, elsewhere: impl Fn(&mut Party, &[Party], bool)) {
+    pub(crate) fn restrict(&mut self, elsewhere: impl Fn(&mut Party, &HashSet<LinkKey>, bool)) {
         let reach = Reach::of(&self.clients, &self.servers);
+        let known = self.servers.iter().flat_map(|server| &server.reach).copied().collect();
         for (client, row) in self.clients.iter_mut().zip(&reach.0) {
-            elsewhere(client, &self.servers, row.contains(&true));
+            elsewhere(client, &known, row.contains(&true));
         }
         for (at, server) in self.servers.iter_mut().enumerate() {
             server.elsewhere = !reach.has_client(at);

@@ -8,7 +8,7 @@ use super::link::{LinkKey, Links};
 use crate::who::place::Place;
 
 /// What a host makes of a key to which neither address is its own; `None` where nobody but one host has part in it.
-fn seen_from_afar(key: &LinkKey) -> Option<LinkKey> {
+pub(crate) fn seen_from_afar(key: &LinkKey) -> Option<LinkKey> {
     let far = |place: Place| match place {
         Place::Global(ip) | Place::Network { ip, .. } => Some(Place::Global(ip)),
         Place::Namespace { .. } | Place::Unchosen { .. } | Place::Other => None,
@@ -17,11 +17,6 @@ fn seen_from_afar(key: &LinkKey) -> Option<LinkKey> {
         return None;
     }
     Some(LinkKey { client: far(key.client)?, server: far(key.server)?, ..*key })
-}
-
-/// Whether two keys are the same to a host to which no address of them is its own.
-pub(crate) fn is_same_from_afar(one: &LinkKey, other: &LinkKey) -> bool {
-    seen_from_afar(one).is_some_and(|far| seen_from_afar(other) == Some(far))
 }
 
 const fn is_scoped(place: Place) -> bool {

@@ -75,8 +75,9 @@ impl Link {
     pub(crate) fn reach_of(&self, ix: HalfIx, half: &Half) -> Vec<LinkKey> {
         let Some(tied) = &self.tied else { return Vec::new() };
         let told = tied.told.get(&ix).map(Vec::as_slice).unwrap_or_default();
-        let mut reach = vec![self.key_of(half)];
-        extend(&mut reach, told);
+        let own = self.key_of(half);
+        let mut reach = vec![own];
+        reach.extend(told.iter().filter(|key| **key != own));
         reach
     }
 
@@ -97,9 +98,7 @@ impl Link {
     /// Finds out whether it is that.
     pub(crate) fn note_plain(&mut self, sides: &Sides) {
         let Some(tied) = &mut self.tied else { return };
-        let known = |client: &Party, server: &Party| {
-            client.led_to.iter().all(|key| server.reach.contains(key))
-        };
+        let known = |client: &Party, server: &Party| client.led_to.is_subset(&server.reach);
         tied.plain = match (
             &sides.clients[..],
             &sides.servers[..],

@@ -1,5 +1,7 @@
 //! Gathers the halves of a link into its two sides.
 
+use std::collections::HashSet;
+
 use super::{Graph, questions::ATTEMPTS};
 use crate::{
     base::{time::Timestamp, totals::EdgeTotals},
@@ -7,8 +9,7 @@ use crate::{
         half::{Half, Whose},
         link::{Link, LinkKey, Rest},
         pairing::{Cell, Party, Sides, Whole, find, find_server},
-        scoped::is_same_from_afar,
-        tied::extend,
+        scoped::seen_from_afar,
     },
     model::Role,
     who::{
@@ -40,7 +41,7 @@ impl Graph {
         sort(&mut sides.servers, &self.services);
         let both = !sides.clients.is_empty() && !sides.servers.is_empty();
         if link.tied.is_some() && both {
-            sides.restrict(|client, servers, meets| self.find_elsewhere(client, servers, meets));
+            sides.restrict(|client, known, meets| self.find_elsewhere(client, known, meets));
         }
         let many = sides.clients.len() > 1 && sides.servers.len() > 1;
         if both && (many || sides.reach.is_some()) {
@@ -85,12 +86,12 @@ impl Graph {
 
     /// Whether a client has connections with somebody of whom no half is known: where translations lead and no half has
     /// told of it, or as long as no half is known at all that it can have talked to.
-    fn find_elsewhere(&self, client: &mut Party, servers: &[Party], meets: bool) {
-        let answers = |key: &LinkKey| servers.iter().any(|server| server.reach.contains(key));
+    fn find_elsewhere(&self, client: &mut Party, servers: &HashSet<LinkKey>, meets: bool) {
         // A server behind a bridge may have it as another key, which the client was led to, too.
+        let met = client.led_to.iter().filter(|key| servers.contains(key));
+        let from_afar: HashSet<LinkKey> = met.filter_map(seen_from_afar).collect();
         let answered = |key: &LinkKey| {
-            answers(key)
-                || client.led_to.iter().any(|other| is_same_from_afar(key, other) && answers(other))
+            servers.contains(key) || seen_from_afar(key).is_some_and(|far| from_afar.contains(&far))
         };
         let who = |key: &LinkKey| self.evidence.who(key.server, Some(key.server_port)).0;
         // A host is nobody in particular: its agent may be about to say who it is.
@@ -182,8 +183,8 @@ fn party(
     party.away = party.away.min(meeting.away);
     if !meeting.reach.is_empty() {
         let told = meeting.reach.get(1..).filter(|told| !told.is_empty());
-        extend(&mut party.led_to, told.unwrap_or(&meeting.reach));
-        extend(&mut party.reach, &meeting.reach);
+        party.led_to.extend(told.unwrap_or(&meeting.reach));
+        party.reach.extend(&meeting.reach);
     }
     party
 }
