@@ -151,7 +151,10 @@ const RESTS: usize = 64;
 impl Link {
     /// Whether there are too many services that no half of the link is of any more.
     pub(crate) fn is_crowded(&self) -> bool {
+        // At a link that is tied, one service may have been behind many addresses.
+        let whose = |rest: &Rest| (rest.role, rest.service, rest.client);
         self.rests.len() > RESTS
+            && self.rests.iter().map(whose).collect::<HashSet<_>>().len() > RESTS
     }
 
     /// Lets `other` stand for services that are gone, on every side of everything that was counted.
@@ -161,7 +164,7 @@ impl Link {
         for mut rest in std::mem::take(&mut self.rests) {
             rest.service = name(rest.role, rest.service);
             rest.client = rest.client.map(|client| name(Role::Client, client));
-            let own = |rest: &Rest| rest.reach.first().copied();
+            let own = |rest: &Rest| rest.reach.first().copied().filter(|_| rest.service != other);
             let whose = |rest: &Rest| (rest.role, rest.service, rest.client, own(rest));
             match rests.iter_mut().find(|known| whose(known) == whose(&rest)) {
                 Some(known) => {

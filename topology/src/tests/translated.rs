@@ -282,6 +282,25 @@ fn translations_stay_within_their_room_and_are_taken_when_there_is_some_again() 
     assert_eq!(graph.halves.translations.held(a), 100);
 }
 
+#[test]
+fn one_service_behind_many_addresses_keeps_its_name() {
+    let mut world = World::new();
+    let (a, b) = (world.node("a", A), world.node("b", B));
+    let api = world.server(b, "api", global(B), global(A), 8080);
+    for number in 0..80_u16 {
+        let web = world.client(a, "web", global(A), global(VIP), 80 + number);
+        world.tell(web, &[ends(A, B, 8080)]);
+        world.exchange(web, 100, 10);
+        world.exchange(api, 10, 100);
+        world.pass(1);
+        world.graph.retire_half(web, world.now);
+    }
+    world.pass(120);
+    world.exchange(api, 10, 100);
+    world.pass(60);
+    assert_eq!(published(&world), [row("web", "api", 8080, 81, 8100, 810)]);
+}
+
 fn local(text: &str) -> model::Address {
     model::Address { ip: ip(text), scope: model::Scope::Network(7) }
 }
