@@ -130,12 +130,22 @@ impl Graph {
     fn shown_parts(&mut self, sums: Sums) -> (Vec<Arc<ViewNode>>, Vec<ViewEdge>) {
         let mut nodes: BTreeMap<Id, Arc<ViewNode>> = BTreeMap::new();
         let mut edges: BTreeMap<Id, ViewEdge> = BTreeMap::new();
+        let mut sums: Vec<_> = sums.into_iter().collect();
+        sums.retain(|(_, sum)| sum.open > 0 || !sum.totals.is_zero());
+        // Of nodes with one id, each answer tells the labels of the same one.
+        let by = |end: End| (end.node, end.workload);
+        sums.sort_by_cached_key(|((key, ends), _)| (*key, by(ends.0), by(ends.1)));
+        // Most ends are of many parts.
+        let mut known: HashMap<(ServiceIx, End), Option<Arc<ViewNode>>> = HashMap::new();
         for (((client, server, server_port), ends), sum) in sums {
-            if sum.open == 0 && sum.totals.is_zero() {
+            let mut shown = |service, end| {
+                let node = known.entry((service, end));
+                node.or_insert_with(|| self.end_node(service, end)).clone()
+            };
+            let (Some(source), Some(target)) = (shown(client, ends.0), shown(server, ends.1))
+            else {
                 continue;
-            }
-            let shown = (self.end_node(client, ends.0), self.end_node(server, ends.1));
-            let (Some(source), Some(target)) = shown else { continue };
+            };
             let edge = ViewEdge {
                 id: Id::of_edge(source.id, target.id, server_port, PROTOCOL),
                 source: source.id,
@@ -189,5 +199,37 @@ impl Graph {
             hosts: host.into_iter().collect(),
             labels,
         }))
+    }
+}
+
+impl View {
+    /// Tells some nodes by their names alone: neither hosts nor labels, and by an id that no host can be guessed from.
+    /// Those that have one name are one then.
+    #[must_use]
+    pub fn by_names_alone(self, hidden: impl Fn(&ViewNode) -> bool) -> View {
+        let mut nodes: BTreeMap<Id, Arc<ViewNode>> = BTreeMap::new();
+        let mut ids: HashMap<Id, Id> = HashMap::new();
+        for mut node in self.nodes {
+            if hidden(&node) {
+                let node = Arc::make_mut(&mut node);
+                let id = Id::of_node(node.kind, &node.namespace, &node.name);
+                ids.insert(std::mem::replace(&mut node.id, id), id);
+                (node.hosts, node.labels) = Default::default();
+            }
+            nodes.entry(node.id).or_insert(node);
+        }
+        let mut edges: BTreeMap<Id, ViewEdge> = BTreeMap::new();
+        for mut edge in self.edges {
+            for end in [&mut edge.source, &mut edge.target] {
+                *end = ids.get(end).copied().unwrap_or(*end);
+            }
+            edge.id = Id::of_edge(edge.source, edge.target, edge.server_port, edge.protocol);
+            match edges.get_mut(&edge.id) {
+                Some(known) => known.fold_in(&edge),
+                None => drop(edges.insert(edge.id, edge)),
+            }
+        }
+        let (nodes, edges) = (nodes.into_values().collect(), edges.into_values().collect());
+        View { nodes, edges, ..self }
     }
 }

@@ -227,3 +227,65 @@ fn what_comes_late_counts_for_who_told_it() {
     assert_eq!(sums[&("c1".to_owned(), "s0".to_owned())].0, 1000);
     assert_eq!(total(&view), total(&world.graph.view(window, world.now)));
 }
+
+#[test]
+fn a_node_is_told_with_the_same_labels_each_time() {
+    let mut world = World::new();
+    let a = world.node("a", "10.0.0.1");
+    let _b = world.node("b", "10.0.0.2");
+    // Workloads that are called alike, on one host.
+    for n in 0..8_u8 {
+        let mut workload = named(WorkloadKind::Process, "web");
+        workload.labels = [("instance".to_owned(), n.to_string())].into();
+        let workload = world.graph.intern_workload(a, workload).unwrap();
+        let key = model::HalfKey {
+            workload,
+            local: global(&format!("10.1.0.{n}")),
+            peer: global("10.0.0.2"),
+            server_port: 80,
+            client_port: 0,
+            role: model::Role::Client,
+        };
+        let half = world.graph.open_half(a, key, 0, world.now).unwrap();
+        world.exchange(half, 100, 0);
+    }
+    world.pass(15);
+    let labels = |world: &mut World| {
+        let view = finer(world);
+        let web = view.nodes.iter().find(|node| node.name == "web").unwrap();
+        (view.nodes.len(), web.labels["instance"].clone())
+    };
+    let first = labels(&mut world);
+    assert_eq!(first.0, 2);
+    for _ in 0..20 {
+        assert_eq!(labels(&mut world), first);
+    }
+}
+
+#[test]
+fn by_its_name_alone_no_host_can_be_guessed() {
+    let mut replicas = Replicas::new();
+    replicas.exchange(0, 0, 100);
+    replicas.exchange(1, 0, 10);
+    replicas.exchange(1, 1, 1);
+    replicas.world.pass(15);
+    let whole = finer(&mut replicas.world);
+    assert_eq!((whole.nodes.len(), whole.edges.len()), (4, 3));
+    let view = whole.clone().by_names_alone(|node| node.name == "db");
+    assert_eq!(total(&view), total(&whole));
+    // The servers are one.
+    assert_eq!((view.nodes.len(), view.edges.len()), (3, 2));
+    let db = view.nodes.iter().find(|node| node.name == "db").unwrap();
+    assert_eq!(db.id, Id::of_node(WorkloadKind::Process, "", "db"));
+    assert!(db.hosts.is_empty());
+    for edge in &view.edges {
+        assert_eq!(edge.id, Id::of_edge(edge.source, edge.target, 80, PROTOCOL));
+        assert!(view.nodes.iter().any(|node| node.id == edge.source && node.hosts.len() == 1));
+        assert_eq!(edge.target, db.id);
+    }
+    // Of services there is nothing to change.
+    let window = Window { from: Timestamp::default(), to: replicas.world.now };
+    let services = replicas.world.graph.view(window, replicas.world.now);
+    let ids = |view: &View| view.edges.iter().map(|edge| edge.id).collect::<Vec<_>>();
+    assert_eq!(ids(&services.clone().by_names_alone(|_| true)), ids(&services));
+}
