@@ -61,6 +61,8 @@ pub struct Nat {
 enum State {
     Unknown,
     Works,
+    /// The kernel tracks no connections, and so translates none.
+    Absent,
     Fails(String),
 }
 
@@ -160,10 +162,12 @@ impl Nat {
     fn note(&mut self, read: &io::Result<Read>) {
         let state = match read {
             Ok(_) => State::Works,
+            Err(_) if conntrack::tracked().is_none() => State::Absent,
             Err(error) => State::Fails(error.to_string()),
         };
         // What fails for the same reason all along counts once.
-        if matches!(read, Ok(Read::Part)) || (read.is_err() && self.state != state) {
+        let fails = matches!(state, State::Fails(_)) && self.state != state;
+        if matches!(read, Ok(Read::Part)) || fails {
             self.misses.unread += 1;
         }
         if self.state != state {
@@ -194,6 +198,9 @@ impl Nat {
         let (state, reason) = match &self.state {
             State::Unknown => (ProgramState::Off, "nothing to ask for yet".to_owned()),
             State::Works => (ProgramState::Attached, String::new()),
+            State::Absent => {
+                (ProgramState::Off, "not needed: the kernel tracks no connections".to_owned())
+            }
             State::Fails(error) => (ProgramState::Failed, error.clone()),
         };
         Program {

@@ -352,8 +352,11 @@ fn lost(cause: &str, count: u64) -> Lost {
     let mut lost = Lost::default();
     if cause.starts_with("batch") {
         lost.batches = count;
-    } else if cause == "owner_unknown" || cause.starts_with("resolution_") {
-        // Counted all the same: for the host, or at a later time.
+    } else if cause == "owner_unknown"
+        || cause.starts_with("resolution_")
+        || cause.contains("translations_")
+    {
+        // Counted all the same: for the host, at a later time, or under the address that was seen.
     } else if cause.ends_with("_folded") {
         lost.folded = count;
     } else if cause.starts_with("hints") {
