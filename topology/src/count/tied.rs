@@ -22,7 +22,7 @@ use crate::{base::time::Timestamp, model::Role};
 /// Address pairs and ports of one link.
 const MOST_KEYS: usize = 1024;
 
-/// Halves of one link that comes of two.
+/// Halves of one link that is tied.
 const MOST_HALVES: usize = 4096;
 
 /// What translations have told of a link.
@@ -135,6 +135,11 @@ impl Link {
         self.tied.get_or_insert_default()
     }
 
+    /// Whether another half may be of it.
+    pub(crate) fn has_room(&self) -> bool {
+        self.tied.is_none() || self.halves.len() < MOST_HALVES
+    }
+
     fn has_room_for(&self, other: &Link) -> bool {
         self.keys().count() + other.keys().count() <= MOST_KEYS
             && self.halves.len() + other.halves.len() <= MOST_HALVES
@@ -224,6 +229,11 @@ impl Links {
             tied.told.entry(half).or_default().extend(&kept);
         }
         (told.len() - kept.len(), gone)
+    }
+
+    /// The link of these addresses and port.
+    pub(crate) fn find(&self, key: &LinkKey) -> Option<&Link> {
+        self.by_key.get(key).and_then(|ix| self.get(*ix))
     }
 
     /// What the other ends of a half see, as far as that was told.

@@ -8,7 +8,7 @@ use crate::{
     count::{
         half::{Definition, End, HalfIx},
         history::Lost,
-        link::LinkKey,
+        link::{Link, LinkKey},
     },
     error::DefineError,
     model::{HalfKey, Listener, Role, Workload},
@@ -66,11 +66,24 @@ impl Graph {
         } else {
             let epoch = self.nodes.get(ix).ok_or(DefineError::UnknownNode)?.life.epoch;
             let known = self.halves.find(&(ix, epoch, key)).is_some();
-            if !known && !self.halves.shares.has_room(ix) {
+            let room = || self.halves.shares.has_room(ix) && self.has_room_at_link(ix, &key);
+            if !known && !room() {
                 return self.fold_half(ix, key.workload, key.role, now);
             }
         }
         self.open(ix, key, birth, now)
+    }
+
+    /// Whether the link that a half would be of is not too large already.
+    fn has_room_at_link(&self, ix: NodeIx, key: &HalfKey<WorkloadIx>) -> bool {
+        let Some(node) = self.nodes.get(ix) else { return true };
+        let place = |address| Place::of(ix, node.life.boot, address);
+        let (client, server) = match key.role {
+            Role::Client => (place(key.local), place(key.peer)),
+            Role::Server => (place(key.peer), place(key.local)),
+        };
+        let key = LinkKey { client, server, server_port: key.server_port };
+        self.links.find(&key).is_none_or(Link::has_room)
     }
 
     /// Opens a half for which there is room.

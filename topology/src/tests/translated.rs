@@ -301,6 +301,21 @@ fn one_service_behind_many_addresses_keeps_its_name() {
     assert_eq!(published(&world), [row("web", "api", 8080, 81, 8100, 810)]);
 }
 
+#[test]
+fn halves_beyond_what_one_link_may_have_are_folded() {
+    let mut world = World::new();
+    let (a, b) = (world.node("a", A), world.node("b", B));
+    let web = world.client(a, "web", global(A), global(VIP), 80);
+    world.tell(web, &[ends(A, B, 8080)]);
+    let api = |world: &mut World, port: u16| {
+        let half = world.half(b, "api", Role::Server, global(B), global(A), 8080, port);
+        world.graph.is_folded(half)
+    };
+    let folded: Vec<bool> = (1..=4100).map(|port| api(&mut world, port)).collect();
+    assert_eq!(folded.iter().filter(|folded| **folded).count(), 5);
+    assert!(!api(&mut world, 1), "that one is known");
+}
+
 fn local(text: &str) -> model::Address {
     model::Address { ip: ip(text), scope: model::Scope::Network(7) }
 }
