@@ -4,11 +4,11 @@ use std::{fs, path::PathBuf};
 
 use crate::world::world;
 
-/// Bits of the capabilities that looking takes: SYS_PTRACE, SYS_ADMIN, BPF.
-const KEPT: u64 = 1 << 19 | 1 << 21 | 1 << 39;
+/// Bits of the capabilities that looking takes: NET_ADMIN, SYS_PTRACE, SYS_ADMIN, BPF.
+const KEPT: u64 = 1 << 12 | 1 << 19 | 1 << 21 | 1 << 39;
 
 #[test]
-fn an_agent_at_work_keeps_three_capabilities_and_none_where_the_network_is() {
+fn an_agent_at_work_keeps_four_capabilities_and_none_where_the_network_is() {
     let Some(mut world) = world() else { return };
     for agent in world.fleet.agents() {
         let process = agent.process.id();
