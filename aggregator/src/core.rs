@@ -304,7 +304,7 @@ impl Core {
             late,
         };
         applier.batch(batch, applied.replayed);
-        if seq == known_up_to && !more {
+        if preface && seq == known_up_to && agent.seen == 0 && !more {
             // Nothing of what is known is still to come: what is open now stays so, though there may be nothing new to
             // tell for long.
             applier.open_replayed();
