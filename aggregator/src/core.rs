@@ -306,7 +306,7 @@ impl Core {
         applier.batch(batch, applied.replayed);
         if preface && seq == known_up_to && agent.seen == 0 && !more {
             // Nothing of what is known is still to come: what is open now stays so, though there may be nothing new to
-            // There may be nothing new to tell for long.
+            // tell for long.
             applier.open_replayed();
         }
         applied.tally = applier.tally;
