@@ -11,6 +11,10 @@ use aggregator::{
 use clap::{Parser, error::ErrorKind};
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Gives memory back that a burst has taken; the C library's own allocator keeps most of it in its arenas.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
