@@ -15,9 +15,10 @@ use topology::model::Workload;
 use super::{
     Report,
     build::{
-        HALVES_PER_BATCH, LISTENERS_PER_BATCH, NAMES_PER_BATCH, container_names, definition, put,
-        put_columns, section,
+        HALVES_PER_BATCH, LISTENERS_PER_BATCH, NAMES_PER_BATCH, container_names, put, put_columns,
+        section,
     },
+    definitions::definition,
     half::Told,
     translations::ENDS_PER_BATCH,
 };

@@ -101,6 +101,54 @@ fn many_halves_go_out_in_several_batches_and_prefaces() {
     world.assert_true();
 }
 
+/// Halves, listeners and answers that each need a workload of its own with as much text as there may be.
+#[test]
+fn workloads_with_all_labels_there_may_be_fit_into_messages() {
+    let mut report = Report::new(MOST_HALVES);
+    let (now, mut receiver) = (Instant::now(), Receiver::default());
+    let large = |number: usize| {
+        let text = |prefix: &str| format!("{prefix}-{number}-{}", "x".repeat(240));
+        let labels = (0..proto::MAX_LABELS).map(|label| (text(&format!("{label}")), text("value")));
+        let mut workload = Workload::clone(&workload(&text("name")));
+        workload.labels = labels.collect();
+        Arc::new(workload)
+    };
+    let mut counters = [0; COUNTERS];
+    counters[Counter::Connections.index()] = 1;
+    report.start();
+    for number in 0..300 {
+        let key = client_key(number as u64, "10.0.0.2", 80);
+        let slot = number as u32;
+        let change = SlotChange { slot, key: &key, counters: &counters, users: 0, buckets: &[] };
+        report.absorb_as(&change, &large(number), now);
+    }
+    let address = Address { ip: "10.0.0.1".parse().unwrap(), scope: Scope::Global };
+    let listeners: Vec<_> =
+        (300..600).map(|number| (large(number), address, 1, number as u16)).collect();
+    report.set_listeners(&listeners);
+    for number in 600..900 {
+        let (client, server) = (address, address);
+        let tuple = Tuple { client, client_port: number as u16, server, server_port: 80 };
+        report.answer(tuple, Some(large(number)));
+    }
+    receiver.restart();
+    // Each as large as a message at most, which the receiver checks.
+    let mut count = 0;
+    while let Some(batch) = report.build() {
+        receiver.apply(&batch);
+        count += 1;
+    }
+    assert!((20..40).contains(&count), "{count} batches");
+    assert_eq!((receiver.counted.len(), receiver.listeners.len()), (300, 300));
+    assert_eq!(receiver.answers.iter().filter(|(_, workload)| workload.is_some()).count(), 300);
+    let seq = report.last_seq();
+    receiver.restart();
+    for batch in report.preface(seq, std::iter::empty()) {
+        receiver.apply(&batch);
+    }
+    assert_eq!(receiver.listeners.len(), 300);
+}
+
 #[test]
 fn more_halves_than_there_is_room_for_are_counted_together() {
     let mut world = World::with_room(8);
