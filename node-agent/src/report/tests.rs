@@ -149,6 +149,43 @@ fn workloads_with_all_labels_there_may_be_fit_into_messages() {
     assert_eq!(receiver.listeners.len(), 300);
 }
 
+/// Halves with a sample in nearly every bucket that end at the same time.
+#[test]
+fn halves_with_very_many_samples_end_in_several_batches() {
+    let mut report = Report::new(MOST_HALVES);
+    let (now, counters) = (Instant::now(), [1 << 40; COUNTERS]);
+    let all = HistogramKind::ALL.into_iter();
+    let buckets: Vec<_> = all
+        .flat_map(|kind| (0..common::BUCKETS as u16).map(move |bucket| (kind, bucket, 1 << 20)))
+        .collect();
+    for slot in 0..1_100 {
+        let key = client_key(0, "10.0.0.2", slot as u16 + 1);
+        let change =
+            SlotChange { slot, key: &key, counters: &counters, users: 0, buckets: &buckets };
+        report.absorb_as(&change, &workload("web"), now);
+    }
+    // How many halves end in each of these batches, none of which may be too large for a message.
+    let ended = |batches: Vec<v1::Batch>| -> Vec<usize> {
+        let ends = batches.into_iter().map(|batch| {
+            assert!(batch.encoded_len() < proto::MAX_MESSAGE_BYTES, "{}", batch.encoded_len());
+            let kind = SectionKind::Definitions as u32;
+            let definitions = batch.sections.into_iter().filter(|section| section.kind == kind);
+            let definitions = definitions.map(|section| v1::Definitions::decode(section.payload));
+            definitions.map(|definitions| definitions.unwrap().retired_halves.len()).sum()
+        });
+        ends.filter(|ended| *ended > 0).collect()
+    };
+    let built = |report: &mut Report| std::iter::from_fn(|| report.build()).collect();
+    assert!(ended(built(&mut report)).is_empty());
+    (0..1_100).for_each(|slot| report.slot_freed(slot));
+    report.expire(now + IDLE, usize::MAX);
+    let batches = ended(built(&mut report));
+    assert!(batches.len() > 3 && batches.iter().sum::<usize>() == 1_100, "{batches:?}");
+    // What is not acknowledged is told again, in the name of the same batches.
+    let seq = report.last_seq();
+    assert_eq!(ended(report.preface(seq, std::iter::empty())), batches);
+}
+
 #[test]
 fn more_halves_than_there_is_room_for_are_counted_together() {
     let mut world = World::with_room(8);
