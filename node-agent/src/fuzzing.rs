@@ -9,6 +9,7 @@ use crate::{
     addresses, cgroup_fs,
     config::{Config, Layers},
     kernel::{self, btf::KernelTypes},
+    ledger::fuzzing as left,
     nat::conntrack,
     netlink::{Message, messages},
     owners,
@@ -84,6 +85,17 @@ pub fn settings(data: &[u8]) {
         Ok(config) => assert!(!config.aggregators.is_empty(), "an agent without an aggregator"),
         Err(error) => assert!(!error.is_empty(), "an error without a word"),
     }
+}
+
+/// What an agent has left beside its pinned programs: whoever understands it can write it anew, and go on from it.
+pub fn ledger(data: &[u8]) {
+    left::any(data);
+}
+
+/// What [`ledger`] takes, of an agent that ended.
+#[must_use]
+pub fn ledgers() -> Vec<Vec<u8>> {
+    left::seeds()
 }
 
 /// A file of the spool: as it is, and one of these batches that is then cut off and changed in places. What is read of

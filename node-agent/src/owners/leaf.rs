@@ -11,7 +11,12 @@ const ID_DIGITS: usize = 64;
 const LXC: &str = "lxc.payload.";
 
 /// What a cgroup's path says of its processes; `None` when it says nothing. Whatever is below a container's directory,
-/// units of a system that runs in it say, is the container's; below a unit's, the unit's.
+/// units of a system that runs in it say, or containers of an engine in it, is the container's; below a unit's, the unit's.
+///
+/// Of containers within one another the outermost is the one that a runtime of this host has made and can name. What is
+/// below it is called as whoever is inside likes, where a container may write to its cgroups: as another container, say. No
+/// path tells that from an engine in a container; an agent beside that engine, whose root is the container, tells its
+/// containers apart.
 #[must_use]
 pub fn workload_of(cgroup: &str) -> Option<(WorkloadKind, String)> {
     let parts = || cgroup.rsplit('/').filter(|part| !part.is_empty());
@@ -26,7 +31,7 @@ pub fn workload_of(cgroup: &str) -> Option<(WorkloadKind, String)> {
         let is_one = is_unit && (depth == 0 || !part.starts_with("user@"));
         is_one.then(|| (WorkloadKind::Systemd, part.to_owned()))
     };
-    parts().find_map(container).or_else(|| parts().enumerate().find_map(unit))
+    parts().rev().find_map(container).or_else(|| parts().enumerate().find_map(unit))
 }
 
 /// The id in a part of a path: alone, or as runtimes write it. With the driver for systemd that is `docker-ID.scope`,
@@ -50,7 +55,7 @@ mod tests {
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
     fn named(path: &str) -> Option<(WorkloadKind, String)> {
-        workload_of(&path.replace("ID", ID))
+        workload_of(&path.replace("ID", ID).replace("OTHER", &"f".repeat(ID_DIGITS)))
     }
 
     #[test]
@@ -79,13 +84,20 @@ mod tests {
             "/docker/ID/init",
             "/docker/ID/system.slice/nginx.service",
             "/system.slice/docker-ID.scope/init.scope",
-            "/docker/ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff/docker/ID",
+            // Or containers, real ones or not.
+            "/docker/ID/docker/OTHER",
+            "/docker/ID/kubelet.slice/kubelet-kubepods.slice/cri-containerd-OTHER.scope",
+            "/kubepods/burstable/pod1/ID/kubepods/pod2/OTHER",
+            "/system.slice/docker-ID.scope/docker-OTHER.scope",
+            "/docker/ID/OTHER",
+            "/docker/ID/lxc.payload.other",
         ] {
             let expected = (WorkloadKind::Container, "0123456789ab".to_owned());
             assert_eq!(named(path), Some(expected), "{path}");
         }
         let lxc = (WorkloadKind::Container, "web".to_owned());
-        assert_eq!(named("/lxc.payload.web/system.slice/nginx.service"), Some(lxc));
+        assert_eq!(named("/lxc.payload.web/system.slice/nginx.service"), Some(lxc.clone()));
+        assert_eq!(named("/lxc.payload.web/docker/ID"), Some(lxc));
     }
 
     #[test]
