@@ -11,6 +11,7 @@ pub mod exposition;
 pub mod hints;
 pub mod history;
 pub mod journal;
+pub mod kubernetes;
 pub mod ledger;
 pub mod messages;
 pub mod processes;
