@@ -15,5 +15,6 @@ mod request;
 mod watch;
 
 pub use access::{Access, AccessError};
+pub use lines::Lines;
 pub use request::RequestError;
 pub use watch::{Collection, Event, Watch, WatchError};

@@ -74,6 +74,7 @@ impl Setup {
             events: heard,
             runtimes: news,
             unnamed: None,
+            pods: None,
             metrics: metrics.clone(),
             interval,
             max_halves: 65_536,

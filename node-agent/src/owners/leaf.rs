@@ -42,10 +42,30 @@ pub fn container_id(part: &str) -> Option<&str> {
     (is_id && !runtime.ends_with("conmon")).then_some(id)
 }
 
+/// The id of the pod that a cgroup is in. With the driver for systemd it is in `kubepods-burstable-podID.slice`, with `_` for
+/// `-`; without it in `kubepods/burstable/podID`; and in `kubepods-podID.slice:cri-containerd:…` where the two sides disagree.
+#[must_use]
+pub fn pod_of(cgroup: &str) -> Option<String> {
+    cgroup.rsplit('/').find_map(|part| {
+        let part = part.split(':').next().unwrap_or(part);
+        let id = match part.strip_suffix(".slice") {
+            Some(slice) => slice.strip_prefix("kubepods").and_then(|rest| rest.split_once("-pod")),
+            None => part.split_once("pod").filter(|(before, _)| before.is_empty()),
+        };
+        let id = id?.1.replace('_', "-");
+        // What a kubelet has from a file has no dashes.
+        let is_id = [32, 36].contains(&id.len());
+        let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte) || byte == b'-';
+        (is_id && id.bytes().all(hex)).then_some(id)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    const POD: &str = "5e6f7a80-91a2-4b3c-8d4e-5f60718293a4";
 
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -89,6 +109,28 @@ mod tests {
     }
 
     #[test]
+    fn pods_of_both_drivers() {
+        for path in [
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID.slice/cri-containerd-ID.scope",
+            "/kubepods.slice/kubepods-podUID.slice/crio-ID.scope/container",
+            "/kubelet.slice/kubelet-kubepods.slice/kubepods-besteffort-podUID.slice/docker-ID.scope",
+            "/system.slice/containerd.service/kubepods-besteffort-podUID.slice:cri-containerd:ID",
+        ] {
+            let path = path.replace("UID", &POD.replace('-', "_")).replace("ID", ID);
+            assert_eq!(pod_of(&path).as_deref(), Some(POD), "{path}");
+        }
+        let path = format!("/kubepods/burstable/pod{POD}/{ID}");
+        assert_eq!(pod_of(&path).as_deref(), Some(POD));
+        let of_a_file = "0123456789abcdef0123456789abcdef";
+        let path =
+            format!("/kubepods.slice/kubepods-pod{of_a_file}.slice/cri-containerd-{ID}.scope");
+        assert_eq!(pod_of(&path).as_deref(), Some(of_a_file));
+        for path in ["", "/docker/x", "/kubepods/podx/y", "/podman", "/kubepods-pod.slice"] {
+            assert_eq!(pod_of(path), None, "{path}");
+        }
+    }
+
+    #[test]
     fn units_keep_their_whole_name() {
         for unit in ["nginx.service", "session-3.scope", "libpod-conmon-ID.scope", "a@b.service"] {
             let unit = unit.replace("ID", ID);
@@ -129,6 +171,7 @@ mod tests {
             if let Some((_, name)) = workload_of(&path) {
                 prop_assert!(!name.is_empty());
             }
+            let _ = pod_of(&path);
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Answers of an engine, and files of runtimes, made of any bytes.
 
+use kubernetes::Lines;
 use proto::{convert::ContainerName, v1};
 
 use super::{
     Labels, News,
-    engine::{answers::Answers, lines::Lines},
+    engine::answers::{Answers, LINE_BYTES},
     files::{read_bundle, read_storage},
 };
 
@@ -13,8 +14,8 @@ pub(crate) fn engine(data: &[u8]) {
     let Some((cut, bytes)) = data.split_first() else { return };
     let answers = Answers::new(Labels::new(vec!["*".to_owned()]));
     let mut lines = Vec::new();
-    Lines::default().take(bytes, |line| lines.push(line.to_vec()));
-    let (mut pieces, mut again) = (Lines::default(), Vec::new());
+    Lines::new(LINE_BYTES).take(bytes, |line| lines.push(line.to_vec()));
+    let (mut pieces, mut again) = (Lines::new(LINE_BYTES), Vec::new());
     for piece in bytes.chunks(usize::from(*cut).max(1)) {
         pieces.take(piece, |line| again.push(line.to_vec()));
     }
