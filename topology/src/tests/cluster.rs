@@ -80,12 +80,16 @@ fn addresses_of_services_pods_and_hosts_are_named() {
         service("cart", CLUSTER_IP, 30080),
         slice("cart", &[("cart-1", "10.1.0.4")]),
         node("far", "east", "10.0.0.9"),
+        node("b", "east", "10.0.0.2"),
     ]);
+    world.node("b", "10.0.0.2");
     world.pass(1);
     for (to, port) in [
         (CLUSTER_IP, 80),
         ("10.1.0.4", 8080),
         ("10.0.0.9", 30080),
+        // A covered host's, too, whose own agent knows of nobody there.
+        ("10.0.0.2", 30080),
         // A port of the host itself, and one of its own that is another's at the cluster's address.
         ("10.0.0.9", 22),
         ("10.0.0.1", 30080),

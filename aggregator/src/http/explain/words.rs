@@ -78,7 +78,7 @@ fn called(node: &ViewNode) -> String {
 }
 
 fn is_rest(node: &ViewNode) -> bool {
-    node.kind == WorkloadKind::External && node.name == "external"
+    node.kind == WorkloadKind::External && node.name == "external" && node.namespace.is_empty()
 }
 
 /// By what its ends are known.
