@@ -108,6 +108,9 @@ impl App {
             Store::open(&settings, clock::Host, metrics.store.clone(), metrics.history.clone());
         let (mut core, store, clock) = opened?;
         core.set_rules(rules, clock.now());
+        if config.kubernetes.is_none() {
+            core.forget_cluster(clock.now());
+        }
         let shared = Shared::new(core, store, clock, metrics, &config);
         shared.set_zones(zones);
         Ok(Self {

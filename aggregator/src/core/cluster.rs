@@ -48,6 +48,11 @@ impl Core {
         }
     }
 
+    /// Nobody watches any more: what was known would hold for good.
+    pub(crate) fn forget_cluster(&mut self, at: Timestamp) {
+        ClusterKind::ALL.into_iter().for_each(|kind| self.cluster_listed(kind, Vec::new(), at));
+    }
+
     pub(super) fn cluster_news(&mut self, news: ClusterNews, at: Timestamp) {
         self.record(&Entry::Cluster(news.clone()), &[], at);
         self.graph.take_cluster_news(news, at);
