@@ -4,10 +4,12 @@
 //! entries make the same state, whether they come from agents or, after a restart, from the journal.
 //!
 //! - `entry` is what the journal consists of,
-//! - `batch` reads a batch, `apply` adds it to the graph, `tables` knows its ids.
+//! - `batch` reads a batch, `apply` adds it to the graph, `tables` knows its ids,
+//! - `cluster` takes in what Kubernetes says.
 
 mod apply;
 mod batch;
+mod cluster;
 mod entry;
 mod tables;
 
@@ -195,6 +197,7 @@ impl Core {
             Entry::Asked { node } => drop(self.take_questions(node, at)),
             Entry::Tick => self.tick(at),
             Entry::Rules(rules) => self.set_rules(rules, at),
+            Entry::Cluster(news) => self.cluster_news(news, at),
         }
         Ok(())
     }

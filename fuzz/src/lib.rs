@@ -33,6 +33,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     targets::batches::TARGET,
     targets::btf::TARGET,
+    targets::cluster::TARGET,
     targets::columns::TARGET,
     targets::config_agent::TARGET,
     targets::config_aggregator::TARGET,

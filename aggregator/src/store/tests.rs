@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use prost::Message;
 use proto::{columns::Encoder, v1};
 use topology::{
-    AgentFacts, Config, Connection, Incarnation, Timestamp,
+    AgentFacts, ClusterChange, ClusterKind, ClusterService, Config, Connection, Incarnation,
+    ObjectName, ServicePort, Timestamp,
     model::{Address, Role, Scope, Workload, WorkloadKind},
 };
 
@@ -27,6 +28,8 @@ enum Event {
     /// The same, so many seconds after it happened.
     Late(usize, u64, u64),
     Reconnect(usize),
+    /// Kubernetes says whose the server's address is: of one of two Services, or of none.
+    Cluster(u8),
     Pass(u64),
     /// The aggregator's wall clock is set.
     Set(i64),
@@ -44,6 +47,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (0..2_usize, 1..9_u64, 0..150_u64)
             .prop_map(|(node, more, age)| Event::Late(node, more, age)),
         1 => (0..2_usize).prop_map(Event::Reconnect),
+        1 => (0..3_u8).prop_map(Event::Cluster),
         6 => (0..12_u64).prop_map(Event::Pass),
         1 => (30..200_u64).prop_map(Event::Pass),
         1 => prop::sample::select(vec![-3_600_i64, -7, 5, 3_600]).prop_map(Event::Set),
@@ -114,6 +118,17 @@ impl Run {
             Event::Report(node, more) => self.report(node, more, 0),
             Event::Late(node, more, age) => self.report(node, more, age),
             Event::Reconnect(node) => self.connect(node),
+            Event::Cluster(number) => {
+                let ports = vec![ServicePort { port: 80, ..ServicePort::default() }];
+                let addresses = vec![[10, 0, 0, 2].into()];
+                let service = ClusterService { addresses, fronts: Vec::new(), ports };
+                let name = ObjectName::new("shop", &format!("cart-{number}"));
+                let mut all = vec![ClusterChange::Service(name, Some(service))];
+                all.truncate(number.into());
+                let core = self.core.get_mut().unwrap();
+                core.cluster_listed(ClusterKind::Services, all, self.now);
+                core.cluster_watched(ClusterKind::Services, self.now);
+            }
             Event::Pass(seconds) => {
                 for _ in 0..seconds {
                     self.hands.pass(1);

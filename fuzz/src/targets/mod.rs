@@ -2,6 +2,7 @@
 
 pub mod batches;
 pub mod btf;
+pub mod cluster;
 pub mod columns;
 pub mod config_agent;
 pub mod config_aggregator;

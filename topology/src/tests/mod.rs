@@ -1,6 +1,7 @@
 //! The rules of `docs/ARCHITECTURE.md`, one by one, and what holds whatever arrives.
 
 mod asking;
+mod cluster;
 mod explaining;
 mod externals;
 mod finer;
