@@ -5,7 +5,7 @@ use crate::{counter::COUNTERS, histogram::BUCKETS};
 
 /// Version of everything in this module. Incremented with every change, so that an agent
 /// never adopts maps it would misread.
-pub const SCHEMA_VERSION: u32 = 4;
+pub const SCHEMA_VERSION: u32 = 5;
 
 /// Slots for halves: 16,384 of 216 bytes, 3.4 MiB. When none is free, the half is folded: it counts in a
 /// spare slot, with all others of its owner and role that were, and [`Loss::HalvesFolded`] says how often.
@@ -137,9 +137,10 @@ pub struct Slot {
     pub hinted_ns: [u64; 3],
     /// 1 when other owners of the namespace reach the same server: the tuples of its
     /// connections are kept in the map `tuples`.
-    pub shared: u32,
-    /// Explicit padding, 0.
-    pub reserved: u32,
+    pub shared: u16,
+    /// One more than the number of the chunk that each [`crate::HistogramKind`] last counted in; 0 for none. The key of
+    /// the chunk tells whether it is still the one.
+    pub last_chunks: [u16; 3],
 }
 
 /// What made a slot hint; each kind is sent at most once per 20 ms and slot.
@@ -187,10 +188,6 @@ pub struct SocketState {
     pub retransmits: u32,
     /// Slot of the half, or [`NO_SLOT`].
     pub slot: u32,
-    /// Chunk of the last RTT sample, or [`NO_CHUNK`].
-    pub rtt_chunk: u32,
-    /// Which part of the RTT histogram that chunk is.
-    pub rtt_part: u32,
     /// Process whose id the owner was made from.
     pub tgid: u32,
     /// One of [`phase`].
@@ -224,13 +221,13 @@ pub mod phase {
     pub const LISTENING: u8 = 4;
 }
 
-/// A connect(2) under way, value of the map `pending`.
+/// A thread's connect(2), value of the map `pending`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Pending {
     /// The half that a failure counts for.
     pub half: HalfKey,
-    /// When it began, in ns since boot.
+    /// When it began, in ns since boot; 0 when none is under way.
     pub noted_ns: u64,
 }
 
@@ -431,7 +428,7 @@ const _: () = {
     assert!(size_of::<Owner>() == 48);
     assert!(size_of::<HalfKey>() == 56);
     assert!(size_of::<Slot>() == 216);
-    assert!(size_of::<SocketState>() == 96);
+    assert!(size_of::<SocketState>() == 88);
     assert!(size_of::<Pending>() == 64);
     assert!(size_of::<PortKey>() == 16);
     assert!(size_of::<PortState>() == 16);
@@ -442,6 +439,7 @@ const _: () = {
     assert!(size_of::<ChunkKey>() == 8);
     assert!(size_of::<ListenerKey>() == 40);
     assert!(size_of::<Hint>() == 16);
+    assert!(CHUNKS < u16::MAX as u32);
     assert!(BUCKETS.is_multiple_of(CHUNK_BUCKETS));
 };
 

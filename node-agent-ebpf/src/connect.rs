@@ -2,6 +2,8 @@
 //! later) note what is attempted, a SYN takes the note back, and the tracepoint
 //! `syscalls:sys_exit_connect` counts what is left of those that failed.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     bindings::bpf_sock_addr,
     helpers::bpf_get_current_pid_tgid,
@@ -10,10 +12,10 @@ use aya_ebpf::{
 };
 use common::{
     Counter,
-    kernel::{HalfKey, Loss, NO_SLOT, Pending, SlotHint, role},
+    kernel::{Loss, NO_SLOT, Pending, SlotHint, SocketState, role},
 };
 
-use crate::{hint, maps::PENDING, owner, slot, socket};
+use crate::{hint, maps::PENDING, owner, slot, socket, zero};
 
 const SOCK_STREAM: u32 = 1;
 const IPPROTO_TCP: u32 = 6;
@@ -86,43 +88,64 @@ fn note(ctx: &SockAddrContext, peer: [u8; 16]) {
         }
     };
     state.connector = thread;
-    let half = HalfKey {
-        owner: state.owner,
-        netns_cookie: state.netns_cookie,
-        local: [0; 16],
-        peer,
-        server_port: u16::from_be(port as u16),
-        client_port: 0,
-        role: role::CLIENT,
-        reserved: [0; 3],
-    };
-    if PENDING.get_ptr(thread).is_some() {
-        hint::lost(Loss::ConnectUnseen);
+    let port = u16::from_be(port as u16);
+    if let Some(noted) = PENDING.get_ptr_mut(thread) {
+        // SAFETY: a map value; only this thread notes there.
+        unsafe {
+            if (*noted).noted_ns != 0 {
+                hint::lost(Loss::ConnectUnseen);
+            }
+            attempt(&mut *noted, state, peer, port);
+        }
+        return;
     }
-    let pending = Pending { half, noted_ns: hint::now_ns() };
-    if PENDING.insert(thread, pending, 0).is_err() {
+    let mut first = MaybeUninit::<Pending>::uninit();
+    let first = zero::out(&mut first);
+    attempt(first, state, peer, port);
+    if PENDING.insert(thread, &*first, 0).is_err() {
         hint::lost(Loss::PendingFull);
     }
+}
+
+/// Notes what is attempted. All else in an entry is and stays 0.
+#[inline(always)]
+fn attempt(pending: &mut Pending, state: &SocketState, peer: [u8; 16], port: u16) {
+    pending.half.owner = state.owner;
+    pending.half.netns_cookie = state.netns_cookie;
+    pending.half.peer = peer;
+    pending.half.server_port = port;
+    pending.half.role = role::CLIENT;
+    pending.noted_ns = hint::now_ns();
 }
 
 /// The SYN is on its way: from here on the socket's own states tell what becomes of it.
 #[inline(always)]
 pub fn under_way(thread: u64) {
-    if thread != 0 {
-        // Absent when the agent attached in between.
-        let _ = PENDING.remove(thread);
+    // Absent when the agent attached in between.
+    if thread != 0
+        && let Some(noted) = PENDING.get_ptr_mut(thread)
+    {
+        // SAFETY: a map value.
+        unsafe { (*noted).noted_ns = 0 };
     }
 }
 
 #[tracepoint]
 pub fn weft_connect_exit(ctx: TracePointContext) -> u32 {
     let thread = bpf_get_current_pid_tgid();
-    let Some(pending) = PENDING.get_ptr(thread) else {
+    let Some(pending) = PENDING.get_ptr_mut(thread) else {
         return 0;
     };
-    // SAFETY: copied at once; only this thread writes its entry.
-    let Pending { half, noted_ns } = unsafe { *pending };
-    let _ = PENDING.remove(thread);
+    // SAFETY: a map value; only this thread notes there.
+    let noted_ns = unsafe { (*pending).noted_ns };
+    if noted_ns == 0 {
+        return 0;
+    }
+    // SAFETY: as above.
+    let half = unsafe {
+        (*pending).noted_ns = 0;
+        (*pending).half
+    };
     let now = hint::now_ns();
     if now.wrapping_sub(noted_ns) > STALE_NS {
         hint::lost(Loss::ConnectUnseen);

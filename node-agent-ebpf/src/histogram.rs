@@ -4,7 +4,7 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use common::{
     HistogramKind,
     histogram::bucket_of_ns,
-    kernel::{CHUNK_BUCKETS, ChunkKey, Loss, NO_CHUNK},
+    kernel::{CHUNK_BUCKETS, Chunk, ChunkKey, Loss, NO_CHUNK, Slot},
 };
 
 use crate::{
@@ -12,32 +12,36 @@ use crate::{
     maps::{CHUNK_ARRAY, CHUNK_OF, FREE_CHUNKS},
 };
 
-/// Counts one duration.
+/// Counts one duration in a histogram of a slot.
 #[inline(always)]
-pub fn record(slot: u32, kind: HistogramKind, ns: u64) {
+pub fn record(number: u32, slot: *mut Slot, kind: HistogramKind, ns: u64) {
     let bucket = u32::from(bucket_of_ns(ns));
-    let chunk = chunk_of(slot, kind, bucket / CHUNK_BUCKETS as u32);
-    count(chunk, bucket);
-}
-
-/// Counts one duration; `part` and `chunk` remember where the last one went.
-#[inline(always)]
-pub fn record_cached(slot: u32, kind: HistogramKind, ns: u64, part: &mut u32, chunk: &mut u32) {
-    let bucket = u32::from(bucket_of_ns(ns));
-    let wanted = bucket / CHUNK_BUCKETS as u32;
-    if *chunk == NO_CHUNK || *part != wanted {
-        *chunk = chunk_of(slot, kind, wanted);
-        *part = wanted;
+    let part = (bucket / CHUNK_BUCKETS as u32) as u16;
+    let key = ChunkKey { slot: number, histogram: kind as u16, part };
+    // SAFETY: a map value; of racing writers each writes what is right.
+    let last = unsafe { (&raw mut (*slot).last_chunks).cast::<u16>().add(kind as usize) };
+    // SAFETY: as above.
+    let hint = u32::from(unsafe { last.read_volatile() });
+    if hint != 0
+        && let Some(chunk) = CHUNK_ARRAY.get_ptr_mut(hint - 1)
+        // SAFETY: a map value.
+        && unsafe { (*chunk).key == key }
+    {
+        count(chunk, bucket);
+        return;
     }
-    count(*chunk, bucket);
-}
-
-#[inline(always)]
-fn count(number: u32, bucket: u32) {
-    let Some(chunk) = CHUNK_ARRAY.get_ptr_mut(number) else {
+    let found = chunk_of(&key);
+    let Some(chunk) = CHUNK_ARRAY.get_ptr_mut(found) else {
         hint::lost(Loss::ChunksFull);
         return;
     };
+    // SAFETY: as above.
+    unsafe { last.write_volatile((found + 1) as u16) };
+    count(chunk, bucket);
+}
+
+#[inline(always)]
+fn count(chunk: *mut Chunk, bucket: u32) {
     // SAFETY: a map value, aligned; the index is masked to the array.
     unsafe {
         let index = (bucket as usize) & (CHUNK_BUCKETS - 1);
@@ -47,13 +51,12 @@ fn count(number: u32, bucket: u32) {
 }
 
 #[inline(always)]
-fn chunk_of(slot: u32, kind: HistogramKind, part: u32) -> u32 {
-    let key = ChunkKey { slot, histogram: kind as u16, part: part as u16 };
+fn chunk_of(key: &ChunkKey) -> u32 {
     // SAFETY: the number is copied at once.
     if let Some(number) = unsafe { CHUNK_OF.get(key) } {
         return *number;
     }
-    take(&key)
+    take(key)
 }
 
 #[inline(never)]

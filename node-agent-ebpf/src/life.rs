@@ -28,6 +28,17 @@ const ECONNRESET: i32 = 104;
 const SOCK_DEAD: u64 = 1;
 const SOCK_DONE: u64 = 1 << 1;
 
+/// Whether a change to this state tells anything, of whatever socket.
+#[inline(always)]
+pub fn matters(new: u32) -> bool {
+    const THOSE: u32 = 1 << tcp_state::FIN_WAIT1
+        | 1 << tcp_state::FIN_WAIT2
+        | 1 << tcp_state::CLOSE
+        | 1 << tcp_state::CLOSE_WAIT
+        | 1 << tcp_state::CLOSING;
+    THOSE >> (new & 31) & 1 == 1
+}
+
 /// Follows a change of state of an established connection. `tcp` is its `tcp_sock`.
 #[inline(always)]
 pub fn state_changed(state: &mut SocketState, tcp: *const u8, live: &Live, old: u32, new: u32) {
@@ -57,7 +68,8 @@ pub fn error(tcp: *const u8) -> i32 {
     if tcp.is_null() {
         return 0;
     }
-    read::field::<i32>(tcp, settings::sock_error()).unwrap_or(0)
+    // SAFETY: a `tcp_sock`, which begins with a `sock`.
+    unsafe { read::known_field::<i32>(tcp, settings::sock_error()) }.unwrap_or(0)
 }
 
 /// How the connection ended, from the state that it left. Notes a FIN that the end shows to have been
@@ -70,7 +82,9 @@ fn end(state: &mut SocketState, tcp: *const u8, live: &Live, old: u32) -> End {
     // All read before anything is decided: with reads in the branches the compiler makes code that the
     // verifier refuses.
     let error = error(tcp);
-    let flags = read::field::<u64>(tcp, settings::sock_flags()).unwrap_or(SOCK_DEAD | SOCK_DONE);
+    // SAFETY: a `tcp_sock`, which begins with a `sock`.
+    let flags = unsafe { read::known_field::<u64>(tcp, settings::sock_flags()) };
+    let flags = flags.unwrap_or(SOCK_DEAD | SOCK_DONE);
     let all_acked = all_acked(tcp);
     let orphan = flags & SOCK_DEAD != 0;
     match old {
@@ -118,7 +132,12 @@ fn end(state: &mut SocketState, tcp: *const u8, live: &Live, old: u32) -> End {
 /// Whether everything that was written was acknowledged, the FIN included.
 #[inline(always)]
 fn all_acked(tcp: *const u8) -> bool {
-    let acked = read::field::<u32>(tcp, settings::tcp_snd_una());
-    let written = read::field::<u32>(tcp, settings::tcp_write_seq());
+    // SAFETY: the caller has a `tcp_sock`.
+    let (acked, written) = unsafe {
+        (
+            read::known_field::<u32>(tcp, settings::tcp_snd_una()),
+            read::known_field::<u32>(tcp, settings::tcp_write_seq()),
+        )
+    };
     acked == written
 }

@@ -25,6 +25,7 @@ mod socket;
 mod states;
 mod tcp;
 mod walk;
+mod zero;
 
 // Helpers for tracing may be called by GPL-compatible programs only.
 #[unsafe(no_mangle)]

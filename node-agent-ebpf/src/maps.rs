@@ -18,7 +18,7 @@ use common::{
     },
 };
 
-/// State of each socket, 96 bytes in the socket itself. Cloned to accepted sockets, which aya's own
+/// State of each socket, 88 bytes in the socket itself. Cloned to accepted sockets, which aya's own
 /// type cannot ask for. When memory is short the socket is not followed: `storage_refused`.
 #[repr(C)]
 pub struct SocketStorage {
@@ -99,8 +99,9 @@ pub static FANS: LruHashMap<FanKey, FanState> = LruHashMap::with_max_entries(MAX
 #[map(name = "tuples")]
 pub static TUPLES: LruHashMap<TupleKey, u64> = LruHashMap::with_max_entries(32_768, 0);
 
-/// connect(2) under way: thread -> the half that it would fail on. 8 + 64 bytes, 8,192: 1 MiB. Evicts notes of calls
-/// that never ended; one of a call that then fails at once is not counted.
+/// Thread -> the half that its connect(2) would fail on, if one is under way. An entry stays for the thread's next call: to
+/// make and to remove one costs ten times what finding it does. 8 + 64 bytes, 8,192: 1 MiB. Evicts those that were not
+/// used for longest; one of a call that then fails at once is not counted.
 #[map(name = "pending")]
 pub static PENDING: LruHashMap<u64, Pending> = LruHashMap::with_max_entries(8_192, 0);
 

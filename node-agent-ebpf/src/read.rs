@@ -32,6 +32,21 @@ pub fn first_field<T>(base: *const u8, offset: u32) -> Option<T> {
     }
 }
 
+/// Like [`field`], of a structure that the verifier knows by its type: a plain load, which costs a tenth of a call.
+///
+/// # Safety
+///
+/// `base` must be what a helper returned for a structure that has such a field at `offset`, and not null. The verifier
+/// refuses the program otherwise.
+#[inline(always)]
+pub unsafe fn known_field<T: Copy>(base: *const u8, offset: u32) -> Option<T> {
+    if offset == 0 {
+        return None;
+    }
+    // SAFETY: the caller's promise. Volatile, so that neighbours are not read together.
+    Some(unsafe { core::ptr::read_volatile(base.add(offset as usize).cast()) })
+}
+
 /// Cookie of a socket's network namespace. (The helpers that tell it know fewer kinds of program.)
 #[inline(always)]
 pub fn netns_cookie(sock: *const u8) -> Option<u64> {

@@ -1,5 +1,7 @@
 //! Slots: where a half's counters live.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::bindings::BPF_NOEXIST;
 use common::{
     Counter,
@@ -12,6 +14,7 @@ use common::{
 use crate::{
     atomic, hint,
     maps::{FANS, FREE_SLOTS, HALVES, SLOTS, SPARE_SLOTS},
+    zero,
 };
 
 /// A slot by number.
@@ -151,20 +154,19 @@ fn fan_out(key: &HalfKey, number: u32) {
     let Some(slot) = by_number(number) else {
         return;
     };
-    let fan = FanKey {
-        scope: client_scope(&key.local, key.netns_cookie),
-        peer: key.peer,
-        server_port: key.server_port,
-        reserved: [0; 6],
-    };
-    let mut found = FANS.get_ptr_mut(fan);
+    let mut fan = MaybeUninit::<FanKey>::uninit();
+    let fan = zero::out(&mut fan);
+    fan.scope = client_scope(&key.local, key.netns_cookie);
+    fan.peer = key.peer;
+    fan.server_port = key.server_port;
+    let mut found = FANS.get_ptr_mut(&*fan);
     if found.is_none() {
         let first = FanState { owner: key.owner, slot: number, sharing: sharing::SINGLE };
         // Of two that come at once, one is the first. A full map evicts.
-        if FANS.insert(fan, first, u64::from(BPF_NOEXIST)).is_ok() {
+        if FANS.insert(&*fan, first, u64::from(BPF_NOEXIST)).is_ok() {
             return;
         }
-        found = FANS.get_ptr_mut(fan);
+        found = FANS.get_ptr_mut(&*fan);
     }
     let Some(state) = found else {
         return;

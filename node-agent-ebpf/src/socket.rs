@@ -1,7 +1,7 @@
 //! A socket's own state, and what every path does with it: establish, flush, finish.
 //! All of it runs under the kernel's lock of that socket.
 
-use core::{ffi::c_void, mem::zeroed};
+use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{
     bindings::BPF_SK_STORAGE_GET_F_CREATE,
@@ -11,15 +11,14 @@ use common::{
     Counter, HistogramKind,
     address::is_loopback,
     kernel::{
-        HalfKey, Loss, NO_CHUNK, NO_SLOT, PortKey, SlotHint, SocketState, TupleKey, phase, role,
-        sharing,
+        HalfKey, Loss, NO_SLOT, PortKey, SlotHint, SocketState, TupleKey, phase, role, sharing,
     },
 };
 
 use crate::{
     hint, histogram,
     maps::{PORTS, SHARED_PORTS, SOCKETS, TUPLES},
-    read, settings, slot,
+    read, settings, slot, zero,
 };
 
 /// The kernel's own counters of a connection.
@@ -73,19 +72,18 @@ pub fn get_or_create<'a>(
     netns_cookie: u64,
     tgid: u32,
 ) -> Option<&'a mut SocketState> {
-    // SAFETY: all-zero bytes are a valid state.
-    let mut fresh: SocketState = unsafe { zeroed() };
+    let mut fresh = MaybeUninit::<SocketState>::uninit();
+    let fresh = zero::out(&mut fresh);
     fresh.owner = owner;
     fresh.netns_cookie = netns_cookie;
     fresh.tgid = tgid;
     fresh.slot = NO_SLOT;
-    fresh.rtt_chunk = NO_CHUNK;
     // SAFETY: as in `get`; the initial value is copied.
     let state = unsafe {
         bpf_sk_storage_get(
             storage(),
             sk,
-            (&raw mut fresh).cast(),
+            (&raw mut *fresh).cast(),
             u64::from(BPF_SK_STORAGE_GET_F_CREATE),
         )
         .cast::<SocketState>()
@@ -145,7 +143,6 @@ pub fn reset(state: &mut SocketState, phase: u8, role: u8) {
     state.segments_received = 0;
     state.retransmits = 0;
     state.slot = NO_SLOT;
-    state.rtt_chunk = NO_CHUNK;
     state.phase = phase;
     state.role = role;
     state.fin_received = 0;
@@ -156,7 +153,11 @@ pub fn reset(state: &mut SocketState, phase: u8, role: u8) {
 
 /// Key of the half that a connection belongs to.
 #[inline(always)]
-pub fn half_key(state: &SocketState, ends: &Ends) -> HalfKey {
+pub fn half_key<'a>(
+    place: &'a mut MaybeUninit<HalfKey>,
+    state: &SocketState,
+    ends: &Ends,
+) -> &'a HalfKey {
     let (server_port, client_port) = if state.role == role::SERVER {
         (
             ends.local_port,
@@ -165,16 +166,15 @@ pub fn half_key(state: &SocketState, ends: &Ends) -> HalfKey {
     } else {
         (ends.peer_port, 0)
     };
-    HalfKey {
-        owner: state.owner,
-        netns_cookie: state.netns_cookie,
-        local: ends.local,
-        peer: ends.peer,
-        server_port,
-        client_port,
-        role: state.role,
-        reserved: [0; 3],
-    }
+    let half = zero::out(place);
+    half.owner = state.owner;
+    half.netns_cookie = state.netns_cookie;
+    half.local = ends.local;
+    half.peer = ends.peer;
+    half.server_port = server_port;
+    half.client_port = client_port;
+    half.role = state.role;
+    half
 }
 
 /// Whether several owners listen on a port, so that each connection is a half of its own.
@@ -184,9 +184,12 @@ fn is_shared(netns_cookie: u64, port: u16) -> bool {
         Some(0) | None => return false,
         Some(_) => {}
     }
-    let key = PortKey { netns_cookie, port, reserved: [0; 6] };
+    let mut key = MaybeUninit::<PortKey>::uninit();
+    let key = zero::out(&mut key);
+    key.netns_cookie = netns_cookie;
+    key.port = port;
     // SAFETY: read at once.
-    unsafe { PORTS.get(key) }.is_some_and(|state| state.sharing == sharing::SHARED)
+    unsafe { PORTS.get(&*key) }.is_some_and(|state| state.sharing == sharing::SHARED)
 }
 
 /// Counts a connection as established.
@@ -195,7 +198,8 @@ pub fn establish(state: &mut SocketState, ends: &Ends, counter: Counter, now: u6
     if state.owner == 0 {
         hint::lost(Loss::OwnerUnknown);
     }
-    let number = slot::of(&half_key(state, ends), now);
+    let mut key = MaybeUninit::uninit();
+    let number = slot::of(half_key(&mut key, state, ends), now);
     state.slot = number;
     state.phase = phase::ESTABLISHED;
     state.established_ns = now;
@@ -205,7 +209,8 @@ pub fn establish(state: &mut SocketState, ends: &Ends, counter: Counter, now: u6
     slot::add(slot, counter, 1);
     if state.role == role::CLIENT {
         if state.connect_ns != 0 {
-            histogram::record(number, HistogramKind::Connect, now.wrapping_sub(state.connect_ns));
+            let took = now.wrapping_sub(state.connect_ns);
+            histogram::record(number, slot, HistogramKind::Connect, took);
         }
         // SAFETY: a map value.
         if unsafe { (*slot).shared } != 0 {
@@ -276,7 +281,8 @@ pub fn finish(state: &mut SocketState, live: &Live, end: End, now: u64) {
     }
     // Of a connection older than the agent, only when it was picked up is known: no lifetime.
     if state.connect_ns != 0 || state.role == role::SERVER && state.established_ns != 0 {
-        histogram::record(number, HistogramKind::Lifetime, now.wrapping_sub(state.established_ns));
+        let lived = now.wrapping_sub(state.established_ns);
+        histogram::record(number, slot, HistogramKind::Lifetime, lived);
     }
     slot::add(slot, Counter::Closed, 1);
     if !slot::has_open(slot) {

@@ -1,12 +1,13 @@
 //! `sock_ops` (callbacks for RTT and states: 5.3 and later): follows a TCP socket from SYN or accept to close.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{
     bindings::{
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_HDR_OPT_LEN_CB,
-        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RTT_CB, BPF_SOCK_OPS_STATE_CB,
-        BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TCP_LISTEN_CB, bpf_sock_ops,
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RTT_CB, BPF_SOCK_OPS_RTT_CB_FLAG,
+        BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TCP_LISTEN_CB,
+        bpf_sock_ops,
     },
     helpers::generated::bpf_skc_to_tcp_sock,
     macros::sock_ops,
@@ -63,7 +64,8 @@ fn connecting(ctx: &SockOpsContext) {
     connect::under_way(state.connector);
     socket::reset(state, phase::CONNECTING, role::CLIENT);
     state.connect_ns = hint::now_ns();
-    ask_for(ctx, settings::callbacks());
+    // No RTT before it is established: the sample of the handshake comes too early to be counted.
+    ask_for(ctx, settings::callbacks() & !BPF_SOCK_OPS_RTT_CB_FLAG);
 }
 
 #[inline(always)]
@@ -80,8 +82,8 @@ fn established(ctx: &SockOpsContext, role: u8) {
     if state.phase != phase::CONNECTING {
         // Accepted, or the SYN left before anybody watched.
         socket::reset(state, phase::NEW, role);
-        ask_for(ctx, settings::callbacks());
     }
+    ask_for(ctx, settings::callbacks());
     if client {
         // The SYN counts among the acknowledged bytes of the side that connected.
         state.control_acked = 1;
@@ -121,10 +123,11 @@ fn rtt(ctx: &SockOpsContext) {
     // SAFETY: the program's own context.
     let us = if sample != 0 { sample } else { unsafe { (*ctx.ops).srtt_us >> 3 } };
     // The callback of a first sample comes before the smoothed value is there.
-    if us != 0 && slot::by_number(state.slot).is_some() {
+    if us != 0
+        && let Some(slot) = slot::by_number(state.slot)
+    {
         let ns = u64::from(us) * 1_000;
-        let (part, chunk) = (&mut state.rtt_part, &mut state.rtt_chunk);
-        histogram::record_cached(state.slot, HistogramKind::Rtt, ns, part, chunk);
+        histogram::record(state.slot, slot, HistogramKind::Rtt, ns);
     }
     if settings::flush_on_event() != 0 {
         flush_if_open(ctx, state);
@@ -161,11 +164,14 @@ fn flush_if_open(ctx: &SockOpsContext, state: &mut common::kernel::SocketState) 
 
 #[inline(always)]
 fn state_changed(ctx: &SockOpsContext) {
+    let (old, new) = (ctx.arg(0), ctx.arg(1));
+    if !life::matters(new) {
+        return;
+    }
     let sk = sk(ctx);
     if sk.is_null() {
         return;
     }
-    let (old, new) = (ctx.arg(0), ctx.arg(1));
     let Some(state) = socket::get(sk) else {
         return;
     };
@@ -192,7 +198,8 @@ fn failed(ctx: &SockOpsContext, sk: *mut c_void, state: &mut common::kernel::Soc
     let tcp = unsafe { bpf_skc_to_tcp_sock(sk) }.cast::<u8>();
     let error = life::error(tcp);
     let now = hint::now_ns();
-    let number = slot::of(&socket::half_key(state, &ends(ctx)), now);
+    let mut key = MaybeUninit::uninit();
+    let number = slot::of(socket::half_key(&mut key, state, &ends(ctx)), now);
     state.phase = phase::CLOSED;
     if let Some(slot) = slot::by_number(number) {
         slot::add(slot, connect::reason_after_syn(error), 1);

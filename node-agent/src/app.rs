@@ -19,6 +19,7 @@ use crate::{
     config::Config,
     former,
     http::{self, Health},
+    memory,
     metrics::Metrics,
     owners::{Owners, ProcFs},
     queue::{
@@ -171,7 +172,7 @@ fn start_collector<S: Source>(
     let (ended, has_ended) = oneshot::channel();
     let work = move || -> anyhow::Result<()> {
         let mut source = load()?;
-        give_back_memory();
+        memory::give_back();
         let programs = source.programs();
         let attached = programs.iter().filter(|program| program.state == ProgramState::Attached);
         metrics.set_programs(attached.count());
@@ -282,17 +283,6 @@ fn queue(
         None => queue,
     };
     (queue, leftovers)
-}
-
-/// Loading needs some 30 MB for a moment, most of it for the kernel's types; the allocator would
-/// keep them.
-fn give_back_memory() {
-    #[cfg(target_env = "gnu")]
-    #[allow(unsafe_code)]
-    // SAFETY: it has no requirements, and moves nothing that is in use.
-    unsafe {
-        nix::libc::malloc_trim(0);
-    }
 }
 
 /// Release of the running kernel; empty when it does not tell.

@@ -23,7 +23,7 @@ use crate::{
     },
     doctor,
     kernel::pins,
-    privileges,
+    memory, privileges,
     source::{Pinning, Source},
 };
 
@@ -87,6 +87,7 @@ fn stream<S: Source>(
         .with_ansi(io::stderr().is_terminal())
         .init();
     privileges::forbid_gaining();
+    memory::keep_little();
     let outcome = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

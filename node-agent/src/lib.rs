@@ -16,6 +16,7 @@ pub mod fuzzing;
 pub mod http;
 pub mod kernel;
 pub mod ledger;
+mod memory;
 pub mod metrics;
 pub mod nat;
 mod netlink;

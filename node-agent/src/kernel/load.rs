@@ -137,9 +137,9 @@ impl Kernel {
         let whole_system = is_cgroup_root(cgroup);
         let settings = Settings::of_kernel(types.as_ref(), walk, whole_system);
         drop(types);
-        let btf = Btf::from_sys_fs().ok();
         let mut loader = EbpfLoader::new();
-        loader.btf(btf.as_ref());
+        // It reads the kernel's types, which is more memory than all else; here nothing asks for them.
+        loader.btf(None);
         settings.apply(&mut loader);
         if pins.is_none() {
             loader.map_max_entries(LEDGER, 1);
@@ -162,7 +162,9 @@ impl Kernel {
             CgroupArray::try_from(map)?.set(0, directory.as_raw_fd(), 0)?;
         }
         let pins = pins.map(|(pins, _)| pins);
+        let btf = Btf::from_sys_fs().ok();
         let programs = programs::attach_all(&mut ebpf, btf.as_ref(), &directory, &settings, pins);
+        drop(btf);
         let generation = ledger.as_ref().map_or_else(random, |ledger| Ok(ledger.generation()))?;
         let ebpf = Box::new(ebpf);
         let iterators = match pins {

@@ -45,9 +45,8 @@ impl Maps {
     ) -> anyhow::Result<(SlotMaps, Self)> {
         let pages = [get("slots")?, get("chunks")?];
         let slots = SlotMaps {
-            slots: Pages::new(&fd(&pages[0])?, SLOTS as usize).context("cannot map the slots")?,
-            chunks: Pages::new(&fd(&pages[1])?, CHUNKS as usize)
-                .context("cannot map the chunks")?,
+            slots: Pages::new(fd(&pages[0])?, SLOTS as usize).context("cannot map the slots")?,
+            chunks: Pages::new(fd(&pages[1])?, CHUNKS as usize).context("cannot map the chunks")?,
             halves: BpfHashMap::try_from(get("halves")?)?,
             chunk_of: BpfHashMap::try_from(get("chunk_of")?)?,
             free_slots: Queue::try_from(get("free_slots")?)?,

@@ -1,9 +1,10 @@
 //! Arrays of the kernel, mapped: reading them costs no system call.
 
 use std::{
+    cell::RefCell,
     io,
     marker::PhantomData,
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::atomic::{
         AtomicU32, AtomicU64,
         Ordering::{Relaxed, Release},
@@ -18,9 +19,14 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use crate::ledger::{HEAD_BYTES, Store, Word};
 
-/// An array map's elements, in memory shared with the kernel programs.
+/// The least that is mapped of an array. From there on it doubles.
+const LEAST_BYTES: usize = 64 * 1024;
+
+/// An array map's elements, in memory shared with the kernel programs. Every page that is mapped counts as resident, used
+/// or not, so the array is mapped as far as somebody has looked.
 pub struct Pages<T> {
-    map: MmapRaw,
+    array: OwnedFd,
+    mapped: RefCell<MmapRaw>,
     len: usize,
     element: PhantomData<T>,
 }
@@ -29,14 +35,14 @@ pub struct Pages<T> {
 unsafe impl<T> Send for Pages<T> {}
 
 impl<T: Copy> Pages<T> {
-    /// Maps an array of `len` elements made with `BPF_F_MMAPABLE`.
+    /// Opens an array of `len` elements made with `BPF_F_MMAPABLE`.
     ///
     /// # Errors
     /// When the kernel refuses the mapping.
-    pub fn new(map: &impl AsRawFd, len: usize) -> io::Result<Self> {
+    pub fn new(array: OwnedFd, len: usize) -> io::Result<Self> {
         const { assert!(size_of::<T>().is_multiple_of(8), "the kernel rounds elements up to 8 bytes") };
-        let map = MmapOptions::new().len(len * size_of::<T>()).map_raw(map.as_raw_fd())?;
-        Ok(Self { map, len, element: PhantomData })
+        let mapped = RefCell::new(map(&array, LEAST_BYTES.min(len * size_of::<T>()))?);
+        Ok(Self { array, mapped, len, element: PhantomData })
     }
 
     /// Number of elements.
@@ -44,17 +50,50 @@ impl<T: Copy> Pages<T> {
         self.len
     }
 
-    fn element(&self, index: usize) -> *mut T {
+    /// Maps no more than the first `used` elements need.
+    pub fn fit(&mut self, used: usize) {
+        let bytes = self.bytes_for(used);
+        if bytes < self.mapped.get_mut().len()
+            && let Ok(less) = map(&self.array, bytes)
+        {
+            self.mapped.replace(less);
+        }
+    }
+
+    fn bytes_for(&self, elements: usize) -> usize {
+        let bytes = elements * size_of::<T>();
+        bytes.next_power_of_two().max(LEAST_BYTES).min(self.len * size_of::<T>())
+    }
+
+    /// An element; `None` when it was not mapped so far and cannot be. As long as nobody has seen it in use, it
+    /// may as well be of zeros.
+    fn element(&self, index: usize) -> Option<*mut T> {
         assert!(index < self.len, "index {index} of {}", self.len);
-        // SAFETY: inside the mapping, just checked.
-        unsafe { self.map.as_mut_ptr().cast::<T>().add(index) }
+        let mut mapped = self.mapped.borrow_mut();
+        if mapped.len() < (index + 1) * size_of::<T>() {
+            match map(&self.array, self.bytes_for(index + 1)) {
+                Ok(more) => *mapped = more,
+                Err(error) => {
+                    tracing::warn!(%error, index, "cannot map more of an array of the kernel");
+                    return None;
+                }
+            }
+        }
+        // SAFETY: inside the mapping, just checked. It is gone only when another element is asked for, or all are dropped.
+        Some(unsafe { mapped.as_mut_ptr().cast::<T>().add(index) })
     }
 
     /// Sets an element to zeros. The caller knows that no program uses it.
     pub fn clear(&mut self, index: usize) {
-        // SAFETY: a valid element; all-zero bytes are a valid value of every map layout.
-        unsafe { self.element(index).write_bytes(0, 1) };
+        if let Some(element) = self.element(index) {
+            // SAFETY: a valid element; all-zero bytes are a valid value of every map layout.
+            unsafe { element.write_bytes(0, 1) };
+        }
     }
+}
+
+fn map(array: &OwnedFd, bytes: usize) -> io::Result<MmapRaw> {
+    MmapOptions::new().len(bytes).map_raw(array.as_raw_fd())
 }
 
 /// Reads a word that the kernel programs may be adding to.
@@ -67,18 +106,20 @@ impl Pages<Slot> {
     /// Role of the slot's half; 0 for a free slot.
     pub fn role(&self, index: usize) -> u8 {
         // SAFETY: a valid element; one byte.
-        unsafe { (&raw const (*self.element(index)).key.role).read_volatile() }
+        self.element(index)
+            .map_or(0, |slot| unsafe { (&raw const (*slot).key.role).read_volatile() })
     }
 
     /// Key of the slot's half, written before its number is known to anyone.
     pub fn key(&self, index: usize) -> HalfKey {
+        let Some(slot) = self.element(index) else { return HalfKey::folded(0, 0, 0) };
         // SAFETY: a valid element of plain integers.
-        unsafe { (&raw const (*self.element(index)).key).read_volatile() }
+        unsafe { (&raw const (*slot).key).read_volatile() }
     }
 
     /// Counters of the slot, each as it is now.
     pub fn counters(&self, index: usize) -> [u64; COUNTERS] {
-        let slot = self.element(index);
+        let Some(slot) = self.element(index) else { return [0; COUNTERS] };
         std::array::from_fn(|counter| {
             // SAFETY: a valid element; `counter` is below its number of counters.
             load(unsafe { (&raw mut (*slot).counters).cast::<u64>().add(counter) })
@@ -90,18 +131,20 @@ impl Pages<Chunk> {
     /// Samples counted in the chunk so far.
     pub fn samples(&self, index: usize) -> u64 {
         // SAFETY: a valid element.
-        load(unsafe { &raw mut (*self.element(index)).samples })
+        self.element(index).map_or(0, |chunk| load(unsafe { &raw mut (*chunk).samples }))
     }
 
     /// Whose chunk it is.
     pub fn key(&self, index: usize) -> ChunkKey {
+        let none = ChunkKey { slot: 0, histogram: 0, part: 0 };
         // SAFETY: a valid element of plain integers.
-        unsafe { (&raw const (*self.element(index)).key).read_volatile() }
+        self.element(index)
+            .map_or(none, |chunk| unsafe { (&raw const (*chunk).key).read_volatile() })
     }
 
     /// Buckets of the chunk, each as it is now, modulo 2^32.
     pub fn buckets(&self, index: usize) -> [u32; CHUNK_BUCKETS] {
-        let chunk = self.element(index);
+        let Some(chunk) = self.element(index) else { return [0; CHUNK_BUCKETS] };
         std::array::from_fn(|bucket| {
             // SAFETY: a valid element, an aligned word of it.
             unsafe { AtomicU32::from_ptr((&raw mut (*chunk).buckets).cast::<u32>().add(bucket)) }
@@ -164,5 +207,36 @@ impl Store for LedgerPages {
         unsafe {
             self.bytes_at(at, bytes.len()).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len())
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file in place of an array, of which each element is its number.
+    fn array(elements: u64) -> OwnedFd {
+        let mut file = tempfile::tempfile().unwrap();
+        let bytes: Vec<u8> = (0..elements).flat_map(u64::to_ne_bytes).collect();
+        io::Write::write_all(&mut file, &bytes).unwrap();
+        file.into()
+    }
+
+    #[test]
+    fn no_more_is_mapped_than_was_looked_at() {
+        let elements = 40_000;
+        let mut pages = Pages::<u64>::new(array(elements), elements as usize).unwrap();
+        let mapped = |pages: &Pages<u64>| pages.mapped.borrow().len();
+        let at = |pages: &Pages<u64>, index| load(pages.element(index).unwrap());
+        assert_eq!((at(&pages, 0), at(&pages, 8_191)), (0, 8_191));
+        assert_eq!(mapped(&pages), LEAST_BYTES);
+        assert_eq!(at(&pages, 8_192), 8_192);
+        assert_eq!(mapped(&pages), 2 * LEAST_BYTES);
+        assert_eq!(at(&pages, 39_999), 39_999);
+        assert_eq!(mapped(&pages), 320_000);
+        pages.clear(39_999);
+        pages.fit(8_193);
+        assert_eq!(mapped(&pages), 2 * LEAST_BYTES);
+        assert_eq!((at(&pages, 8_191), at(&pages, 39_999)), (8_191, 0));
     }
 }

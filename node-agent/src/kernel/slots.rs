@@ -98,6 +98,8 @@ impl Slots {
         );
         slots.slots_end = slots.slots_end.max(used.0).max(ends.0.min(maps.slots.len()));
         slots.chunks_end = used.1.max(ends.1.min(maps.chunks.len()));
+        slots.maps.slots.fit(slots.slots_end);
+        slots.maps.chunks.fit(slots.chunks_end);
         for slot in slots.used_slots() {
             // One whose key leads elsewhere was about to be given back; nobody's key leads to those that all share.
             if slot >= SHARED_SLOTS && !slots.leads_to(slot) {

@@ -1,6 +1,7 @@
 //! `cargo xtask bpf`: builds the kernel object and keeps it in the repository, so that
 //! nobody needs a BPF toolchain to build or run the agent.
 
+mod stack;
 mod sums;
 mod toolchain;
 
@@ -30,13 +31,15 @@ const BINARY: &str = "weft-bpf";
 /// Builds the object and writes it and the checksums.
 ///
 /// # Errors
-/// When no toolchain can be found or the build fails.
+/// When no toolchain can be found, the build fails, or a program uses more stack than older kernels allow.
 pub fn build(workspace: &Path) -> Result<()> {
     let toolchain = Toolchain::find()?;
     say(format_args!("kernel object by {toolchain}"));
     let target: PathBuf = target_folder().join("bpf");
     run(&mut toolchain.build(&target))?;
     let built = target.join("bpfel-unknown-none/release").join(BINARY);
+    let (deepest, stack) = stack::deepest(&fs::read(&built).context("read the kernel object")?)?;
+    say(format_args!("{deepest} uses most stack: {stack} bytes"));
     let kept = workspace.join(OBJECT);
     if let Some(folder) = kept.parent() {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
