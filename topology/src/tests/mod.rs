@@ -16,6 +16,7 @@ mod restarts;
 mod room;
 mod settling;
 mod sharing;
+mod slicing;
 mod splitting;
 mod translated;
 mod windows;
