@@ -193,7 +193,7 @@ fn view_again(meter: &mut Meter, links: u32) {
     let mut fleet = Fleet::settled(links);
     let window = Window { from: fleet.now.minus(Duration::from_secs(60)), to: fleet.now };
     let sums = Sums::default();
-    let mut view = |fleet: &mut Fleet| {
+    let view = |fleet: &mut Fleet| {
         black_box(fleet.graph.slice(window, fleet.now).folded(200, topology::Rank::Bytes, &sums));
     };
     view(&mut fleet);

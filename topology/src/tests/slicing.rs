@@ -171,12 +171,31 @@ proptest! {
                     look(&mut random.world, &sums, Window { from, to });
                     let window = up_to_now(&random.world, length);
                     look(&mut random.world, &sums, window);
+                    sums.prepare();
                 }
             }
         }
         let window = up_to_now(&random.world, 600);
         look(&mut random.world, &sums, window);
     }
+}
+
+#[test]
+fn a_window_that_goes_on_finds_its_begin_prepared() {
+    let (mut world, half) = steps(9);
+    let sums = Sums::default();
+    let prepared = [(); 3].map(|()| {
+        let window = up_to_now(&world, 60);
+        let view = world.graph.slice(window, world.now).view(&sums);
+        assert_eq!(view.edges[0].totals.get(Measure::BytesToServer), 60);
+        let before = sums.bytes();
+        sums.prepare();
+        world.pass(1);
+        world.add(half, &[(Counter::BytesSent, 10)]);
+        world.pass(9);
+        sums.bytes() > before
+    });
+    assert_eq!(prepared, [false, true, true], "of the first it is not known that it goes on");
 }
 
 /// A graph with steps of some edges.
