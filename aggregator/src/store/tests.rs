@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use prost::Message;
 use proto::{columns::Encoder, v1};
 use topology::{
-    AgentFacts, Config, Connection, Incarnation, Timestamp,
+    AgentFacts, Config, Connection, Incarnation, Sums, Timestamp,
     model::{Address, Role, Scope, Workload, WorkloadKind},
 };
 
@@ -173,7 +173,8 @@ impl Run {
         self.core.lock().unwrap().tick(self.now);
         self.settle();
         let store = self.store.as_ref().unwrap();
-        let mut edges = Core::view_all(&self.core, store.history(), window, self.now).edges;
+        let mut edges =
+            Core::view_all(&self.core, &Sums::default(), store.history(), window, self.now).edges;
         // Whose word counts for what is open depends on who is connected, and now nobody is.
         edges.iter_mut().for_each(|edge| edge.connections_open = 0);
         edges
