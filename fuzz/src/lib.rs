@@ -42,6 +42,8 @@ pub const TARGETS: &[Target] = &[
     targets::hints::TARGET,
     targets::history::TARGET,
     targets::journal::TARGET,
+    targets::kubernetes::TARGET,
+    targets::ledger::TARGET,
     targets::messages::TARGET,
     targets::processes::TARGET,
     targets::query::TARGET,

@@ -14,7 +14,11 @@ use topology::{
 };
 
 use super::*;
-use crate::{clock::tests::Hands, core::Prepared, metrics::Metrics};
+use crate::{
+    clock::tests::Hands,
+    core::{Applied, Prepared},
+    metrics::Metrics,
+};
 
 /// What can happen.
 #[derive(Clone, Copy, Debug)]
@@ -227,6 +231,18 @@ impl Run {
     fn send(&mut self, node: usize, preface: bool, sections: Vec<v1::Section>, age_s: u64) {
         let seq = if preface { self.next[node] - 1 } else { self.next[node] };
         self.next[node] = seq + 1;
+        let applied = self.tell(node, seq, preface, sections, age_s);
+        assert_eq!((applied.seq, applied.replayed), (seq, preface));
+    }
+
+    fn tell(
+        &mut self,
+        node: usize,
+        seq: u64,
+        preface: bool,
+        sections: Vec<v1::Section>,
+        age_s: u64,
+    ) -> Applied {
         let age_ns = age_s * 1_000_000_000;
         let sent_unix_ns = self.now.unix_ns().saturating_add_signed(self.skew_s * 1_000_000_000);
         let batch =
@@ -234,8 +250,7 @@ impl Run {
         let bytes = batch.encode_to_vec();
         let (core, connection) = (self.core.get_mut().unwrap(), self.streams[node].unwrap());
         let prepared = Prepared::read(batch).unwrap();
-        let applied = core.batch(connection, prepared, &bytes, 0, self.now).unwrap();
-        assert_eq!((applied.seq, applied.replayed), (seq, preface));
+        core.batch(connection, prepared, &bytes, 0, self.now).unwrap()
     }
 }
 
@@ -362,15 +377,36 @@ fn sessions_that_take_turns_count_once() {
 
 #[test]
 fn who_is_back_and_has_nothing_to_tell_is_there() {
+    back_with_nothing_to_tell(|run| {
+        for node in 0..2 {
+            run.happen(Event::Reconnect(node));
+        }
+    });
+}
+
+/// Its preface has numbers of their own for halves that have ended.
+#[test]
+fn who_is_back_with_halves_that_have_ended_and_nothing_to_tell_is_there() {
+    back_with_nothing_to_tell(|run| {
+        run.happen(Event::Reconnect(0));
+        run.begin(1, 3);
+        let ended = v1::Definitions { retired_halves: vec![1], ..v1::Definitions::default() };
+        let ended = section(v1::SectionKind::Definitions, ended.encode_to_vec());
+        run.tell(1, 1, true, vec![definitions(1), ended], 0);
+        let told = run.tell(1, 2, true, vec![definitions(1)], 0);
+        assert_eq!((told.seq, told.replayed), (2, true));
+    });
+}
+
+fn back_with_nothing_to_tell(back: impl Fn(&mut Run)) {
     let mut run = Run::new();
     for node in 0..2 {
         run.happen(Event::Report(node, 1));
+        run.happen(Event::Report(node, 0));
     }
     run.happen(Event::Pass(30));
     run.happen(Event::Kill(false));
-    for node in 0..2 {
-        run.happen(Event::Reconnect(node));
-    }
+    back(&mut run);
     // Longer than anything is remembered that is not there.
     run.happen(Event::Pass(900));
     run.happen(Event::Report(1, 1));

@@ -11,6 +11,8 @@ pub mod exposition;
 pub mod hints;
 pub mod history;
 pub mod journal;
+pub mod kubernetes;
+pub mod ledger;
 pub mod messages;
 pub mod processes;
 pub mod query;
