@@ -24,7 +24,7 @@ use proto::v1;
 use serde::{Deserialize, Serialize};
 use topology::{
     AgentFacts, Config, ConnectError, Connection, Explanation, Given, Graph, Id, Incarnation, Node,
-    NodeIx, Rules, Snapshot, Stretch, Timestamp, View, Window, model::Tuple,
+    NodeIx, Rank, Rules, Slice, Snapshot, Stretch, Sums, Timestamp, View, Window, model::Tuple,
 };
 
 pub(crate) use apply::Tally;
@@ -371,39 +371,61 @@ impl Core {
         }
     }
 
-    /// The graph over a window of time, as of now.
-    pub fn view(&mut self, window: Window, now: Timestamp) -> View {
-        // A view begins with a tick.
+    /// What the graph over a window of time is made of, as of now.
+    pub fn slice(&mut self, window: Window, now: Timestamp) -> Slice {
+        // It begins with a tick.
         self.record(&Entry::Tick, &[], now);
         self.forget_workloads(now);
-        let view = self.graph.view(window, now);
+        let slice = self.graph.slice(window, now);
         self.hand_over();
-        view
+        slice
     }
 
     /// The graph over a window of time, as of now: from memory as far as that goes, else from the history, which is
-    /// read while the state is not held.
+    /// read while the state is not held. Nor is it held while all that is added up.
     pub(crate) fn view_all(
         core: &Mutex<Self>,
+        sums: &Sums,
         history: &Keeper,
         asked: Window,
         now: Timestamp,
     ) -> View {
         let held = || core.lock().unwrap_or_else(PoisonError::into_inner);
         let remembered = held().graph.remembered_from();
-        let recent = Window { from: asked.from.max(remembered), to: asked.to.max(remembered) };
         if asked.from >= remembered {
-            return held().view(recent, now);
+            let slice = held().slice(asked, now);
+            return slice.view(sums);
         }
+        let recent = Window { from: remembered, to: asked.to.max(remembered) };
         let before = Window { from: asked.from, to: asked.to.min(remembered) };
         let older = history.older(before, remembered);
-        let mut core = held();
-        let mut view = core.view(recent, now);
         let known =
             Window { from: asked.from.max(older.stored_from.unwrap_or(asked.from)), ..asked };
-        (view.coverage.holes, view.coverage.holes_left_out) = core.graph.holes(known);
+        let mut core = held();
+        let slice = core.slice(recent, now);
+        let holes = core.graph.holes(known);
         drop(core);
+        let mut view = slice.view(sums);
+        (view.coverage.holes, view.coverage.holes_left_out) = holes;
         view.with_older(older, asked)
+    }
+
+    /// The same, folded.
+    pub(crate) fn folded_all(
+        core: &Mutex<Self>,
+        sums: &Sums,
+        history: &Keeper,
+        (asked, limit, rank): (Window, usize, Rank),
+        now: Timestamp,
+    ) -> View {
+        let mut held = core.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.from < held.graph.remembered_from() {
+            drop(held);
+            return Self::view_all(core, sums, history, asked, now).fold(limit, rank);
+        }
+        let slice = held.slice(asked, now);
+        drop(held);
+        slice.folded(limit, rank, sums)
     }
 
     /// The graph between workloads on their hosts, over a window of time that is in memory.

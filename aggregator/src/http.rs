@@ -4,7 +4,7 @@
 //! - `routes` says what is where, `access` who may see it, `restrict` how much of it,
 //! - `problem` is how errors look,
 //! - `window` and `part` read what is asked for, `time`, `human` and `shapes` write what is told, `answer` reads the
-//!   graph,
+//!   graph, `kept` has what was read of late,
 //! - the rest answers: `topology`, `diff`, `explain`, `live`, `nodes`, `grafana`, `metrics`, `health`, and `openapi`, which
 //!   describes them.
 
@@ -15,6 +15,7 @@ mod explain;
 mod grafana;
 mod health;
 mod human;
+mod kept;
 mod live;
 mod metrics;
 mod nodes;
@@ -33,6 +34,7 @@ mod topology;
 mod window;
 
 pub use answer::Answers;
+pub use kept::Kept;
 pub(crate) use live::Live;
 pub(crate) use routes::router;
 pub use server::{Entrance, serve};

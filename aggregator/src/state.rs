@@ -9,13 +9,13 @@ use std::{
 };
 
 use tokio::time::timeout;
-use topology::{Timestamp, View, Window, Zones};
+use topology::{Rank, Sums, Timestamp, View, Window, Zones};
 
 use crate::{
     clock::Clock,
     config::{Budget, Config},
     core::Core,
-    http::Answers,
+    http::{Answers, Kept},
     ingest::Streams,
     metrics::Metrics,
     store::Store,
@@ -37,6 +37,10 @@ pub struct Shared {
     pub(crate) streams: Streams,
     /// Whose turn it is to make an answer out of the whole graph.
     pub(crate) answers: Answers,
+    /// Answers that were made of late, for whoever asks for the same.
+    pub(crate) kept: Kept,
+    /// What steps that are over add up to.
+    sums: Sums,
     /// Which hosts are in which zones, as the rules say.
     zones: Mutex<Arc<Zones>>,
     /// Whether `/metrics` has the `traces_service_graph_…` series.
@@ -62,6 +66,8 @@ impl Shared {
             ready: AtomicBool::new(false),
             store,
             answers: Answers::new(metrics.answers_cut.clone()),
+            kept: Kept::default(),
+            sums: Sums::default(),
             metrics,
             streams: Streams::default(),
             zones: Mutex::default(),
@@ -77,7 +83,8 @@ impl Shared {
         self.clock.now()
     }
 
-    /// The state. It is held for one batch, tick or answer; never across an await.
+    /// The state. It is held for one batch or tick, or while what an answer is made of is taken out of it; never across
+    /// an await.
     pub fn core(&self) -> MutexGuard<'_, Core> {
         // A panic while it was held is a bug, but the numbers of the others are still right.
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
@@ -108,12 +115,23 @@ impl Shared {
     }
 
     /// The graph over a window of time, as of now: from memory as far as that goes, else from the history, which is
-    /// read while nothing is held.
+    /// read while nothing is held. Nor is anything held while it is added up.
     pub fn view(&self, asked: Window, now: Timestamp) -> View {
-        Core::view_all(&self.core, self.store.history(), asked, now)
+        Core::view_all(&self.core, &self.sums, self.store.history(), asked, now)
     }
 
-    /// The same with a node for each workload and host, as far back as memory goes.
+    /// The same, where all but some nodes are folded into one.
+    pub(crate) fn folded(&self, asked: Window, limit: usize, rank: Rank, now: Timestamp) -> View {
+        let asked = (asked, limit, rank);
+        Core::folded_all(&self.core, &self.sums, self.store.history(), asked, now)
+    }
+
+    /// Adds up what the next answers will need. To be called when no reader waits.
+    pub(crate) fn prepare_views(&self) {
+        self.sums.prepare();
+    }
+
+    /// The graph over a window of time with a node for each workload and host, as far back as memory goes.
     pub(crate) fn view_finer(&self, asked: Window, now: Timestamp) -> View {
         self.core().view_finer(asked, now)
     }

@@ -93,6 +93,8 @@ pub struct Changes {
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub scrape_every: Option<Duration>,
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub query_every: Option<Duration>,
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub freshness_every: Option<Duration>,
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub patience: Option<Duration>,
@@ -153,6 +155,7 @@ impl Changes {
         set(&mut faults.cut_connections_every, self.cut_connections_every);
         set(&mut faults.restart_agents_every, self.restart_agents_every);
         set(&mut check.scrape_every, self.scrape_every);
+        set(&mut check.query_every, self.query_every);
         set(&mut check.freshness_every, self.freshness_every);
         set(&mut check.patience, self.patience);
     }

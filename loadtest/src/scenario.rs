@@ -16,6 +16,7 @@ pub const BUNDLED: &[(&str, &str)] = &[
     ("freshness", include_str!("../scenarios/freshness.toml")),
     ("kill", include_str!("../scenarios/kill.toml")),
     ("paced", include_str!("../scenarios/paced.toml")),
+    ("queries", include_str!("../scenarios/queries.toml")),
     ("reconnect", include_str!("../scenarios/reconnect.toml")),
     ("smoke", include_str!("../scenarios/smoke.toml")),
     ("soak", include_str!("../scenarios/soak.toml")),
@@ -149,6 +150,10 @@ pub struct Check {
     /// `/metrics` is read while the fleet sends, and no counter may fall; 0 for only at the end.
     #[serde(with = "duration")]
     pub scrape_every: Duration,
+    /// The busiest services of `/api/v1/topology` are asked for while the fleet sends: how long that takes, and how old
+    /// the answers are; 0 for not at all.
+    #[serde(with = "duration")]
+    pub query_every: Duration,
     /// An edge of its own is watched in `/api/v1/topology`: how long until what is sent shows;
     /// 0 for not at all.
     #[serde(with = "duration")]
@@ -172,6 +177,7 @@ impl Default for Check {
     fn default() -> Self {
         Self {
             scrape_every: Duration::ZERO,
+            query_every: Duration::ZERO,
             freshness_every: Duration::ZERO,
             patience: Duration::from_secs(90),
             topology: true,

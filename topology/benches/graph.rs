@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, hint::black_box, net::Ipv4Addr, time::Duration}
 
 use harness::{Case, Dice, Meter};
 use topology::{
-    AgentFacts, Config, Counter, Gained, Graph, HalfIx, HistogramKind, Incarnation, NodeIx,
+    AgentFacts, Config, Counter, Gained, Graph, HalfIx, HistogramKind, Incarnation, NodeIx, Sums,
     Timestamp, Window,
     model::{Address, Ends, HalfKey, Role, Scope, Workload, WorkloadKind},
 };
@@ -21,6 +21,8 @@ const CASES: &[Case] = &[
     ("graph-tick-one-side-later", one_side_later),
     ("graph-step", step),
     ("graph-view", |meter| view(meter, 1_000)),
+    ("graph-view-again", |meter| view_again(meter, 1_000)),
+    ("graph-slice", |meter| slice(meter, 1_000)),
     ("graph-snapshot", snapshot),
 ];
 
@@ -184,6 +186,25 @@ fn view(meter: &mut Meter, links: u32) {
     meter.measure(u64::from(links), || {
         black_box(fleet.graph.view(window, fleet.now).fold(200, topology::Rank::Bytes));
     });
+}
+
+/// Unit: an edge of the same view, folded while it is made, once steps that are over were added up.
+fn view_again(meter: &mut Meter, links: u32) {
+    let mut fleet = Fleet::settled(links);
+    let window = Window { from: fleet.now.minus(Duration::from_secs(60)), to: fleet.now };
+    let sums = Sums::default();
+    let view = |fleet: &mut Fleet| {
+        black_box(fleet.graph.slice(window, fleet.now).folded(200, topology::Rank::Bytes, &sums));
+    };
+    view(&mut fleet);
+    meter.measure(u64::from(links), || view(&mut fleet));
+}
+
+/// Unit: an edge while what a view is made of is taken out of the graph, which nobody may change meanwhile.
+fn slice(meter: &mut Meter, links: u32) {
+    let mut fleet = Fleet::settled(links);
+    let window = Window { from: fleet.now.minus(Duration::from_secs(60)), to: fleet.now };
+    meter.measure(u64::from(links), || drop(black_box(fleet.graph.slice(window, fleet.now))));
 }
 
 /// Unit: a link while a snapshot is made, and the first tick after it, which copies what it writes to.

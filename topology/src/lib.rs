@@ -1,8 +1,8 @@
 //! The graph: records and `now` in, topology out. No I/O, no clock, no async.
 //!
 //! [`Graph`] takes in what agents report (nodes, addresses, listeners, halves and what they count),
-//! [`Graph::tick`] joins, settles and puts away what was gained, and the rest reads: [`Graph::view`]
-//! for a window of time, [`Graph::published`] for the series of `/metrics`, [`Graph::nodes`] for
+//! [`Graph::tick`] joins, settles and puts away what was gained, and the rest reads: [`Graph::view`], or
+//! [`Graph::slice`] where the graph must not wait, for a window of time, [`Graph::published`] for the series of `/metrics`, [`Graph::nodes`] for
 //! the hosts. `docs/ARCHITECTURE.md` has the rules; the folders follow them:
 //!
 //! - `base/` time, ids, histograms, totals,
@@ -59,8 +59,10 @@ pub use show::{
     published::Published,
     rank::Rank,
     select::{Focus, Selection},
+    slice::Slice,
     stats::Stats,
     step::{EndedStep, Given, GivenSteps, StepEdge},
+    sums::Sums,
     view::{SeenBy, View, ViewEdge, ViewNode},
 };
 pub use who::basis::Basis;

@@ -156,9 +156,14 @@ pub(super) async fn json<T: Serialize>(
     let made = blocking(Arc::clone(&shared), move |shared| serde_json::to_vec(&make(shared)));
     let (body, turn) = made.await?;
     let body = body.map_err(|_| Problem::internal("the answer could not be written"))?;
+    Ok(document(&shared, body.into(), turn))
+}
+
+/// A document that is made.
+pub(super) fn document(shared: &Shared, body: Bytes, turn: Turn) -> Response {
     let kind = [(header::CONTENT_TYPE, "application/json")];
     if body.len() <= PIECE {
-        return Ok((kind, body).into_response());
+        return (kind, body).into_response();
     }
     let mut from = 0;
     let pieces = std::iter::from_fn(move || {
@@ -168,7 +173,7 @@ pub(super) async fn json<T: Serialize>(
         from += piece.len();
         Some(Bytes::copy_from_slice(piece))
     });
-    Ok((kind, shared.answers.body(pieces, turn)).into_response())
+    (kind, shared.answers.body(pieces, turn)).into_response()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     Json,
-    extract::{Extension, Query, State},
+    extract::{Extension, Query, RawQuery, State},
     response::Response,
 };
 use serde::Serialize;
@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 
 use self::columns::{Column, EDGES, EdgeFacts, Field, NODES, NodeFacts, Sum};
 use super::{
-    answer,
+    kept::{self, Key},
     part::{Part, PartQuery},
     problem::Problem,
     window::WindowQuery,
@@ -78,10 +78,17 @@ pub(super) async fn data(
     Extension(grant): Extension<Arc<Grant>>,
     Query(window): Query<WindowQuery>,
     Query(part): Query<PartQuery>,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    let window = window.window(shared.now())?;
+    let asked = window.window(shared.now())?;
+    let key = Key::new("graph", query, &grant);
     let part = Part::of(&part, grant, Some(DEFAULT_LIMIT))?;
-    answer::json(shared, move |shared| frames(part.view(shared, window))).await
+    kept::json(shared, key, move |shared| {
+        // Up to when it is made.
+        let window = window.window(shared.now()).unwrap_or(asked);
+        frames(part.view(shared, window))
+    })
+    .await
 }
 
 fn frames(view: View) -> Data {

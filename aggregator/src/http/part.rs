@@ -226,6 +226,10 @@ impl Part {
     /// The part of the graph over a window, as of now.
     pub(super) fn view(&self, shared: &Shared, window: Window) -> View {
         let now = shared.now();
+        if let Some(limit) = self.limit.filter(|_| self.is_of_all()) {
+            let view = shared.folded(window, limit, self.rank.unwrap_or_default(), now);
+            return self.in_order(view);
+        }
         let view = if self.grouping.is_finer() {
             shared.view_finer(window, now)
         } else {
@@ -241,6 +245,18 @@ impl Part {
         if let Some(limit) = self.limit {
             view = view.fold(limit, self.rank.unwrap_or_default());
         }
+        self.in_order(view)
+    }
+
+    /// Whether nothing is left out or put together before it is folded.
+    fn is_of_all(&self) -> bool {
+        self.grant.namespaces.is_none()
+            && self.selection.is_all()
+            && self.shown.is_all()
+            && self.grouping == Grouping::Service
+    }
+
+    fn in_order(&self, view: View) -> View {
         match self.rank {
             Some(rank) => view.sorted(rank),
             None => view,

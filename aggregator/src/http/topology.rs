@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Extension, Query, State},
+    extract::{Extension, Query, RawQuery, State},
     response::Response,
 };
 use serde::Serialize;
@@ -11,7 +11,7 @@ use topology::View;
 use utoipa::ToSchema;
 
 use super::{
-    answer,
+    kept::{self, Key},
     part::{Part, PartQuery},
     problem::Problem,
     shapes::{CoverageJson, EdgeJson, NodeJson, WindowJson},
@@ -46,10 +46,17 @@ pub(super) async fn topology(
     Extension(grant): Extension<Arc<Grant>>,
     Query(window): Query<WindowQuery>,
     Query(part): Query<PartQuery>,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    let window = window.window(shared.now())?;
+    let asked = window.window(shared.now())?;
+    let key = Key::new("topology", query, &grant);
     let part = Part::of(&part, grant, None)?;
-    answer::json(shared, move |shared| Topology::from(part.view(shared, window))).await
+    kept::json(shared, key, move |shared| {
+        // Up to when it is made.
+        let window = window.window(shared.now()).unwrap_or(asked);
+        Topology::from(part.view(shared, window))
+    })
+    .await
 }
 
 impl From<View> for Topology {

@@ -10,7 +10,7 @@ use prost::Message;
 use proto::{columns::Encoder, v1};
 use topology::{
     AgentFacts, ClusterChange, ClusterKind, ClusterService, Config, Connection, Incarnation,
-    ObjectName, ServicePort, Timestamp,
+    ObjectName, ServicePort, Sums, Timestamp,
     model::{Address, Role, Scope, Workload, WorkloadKind},
 };
 
@@ -192,7 +192,8 @@ impl Run {
         self.core.lock().unwrap().tick(self.now);
         self.settle();
         let store = self.store.as_ref().unwrap();
-        let mut edges = Core::view_all(&self.core, store.history(), window, self.now).edges;
+        let mut edges =
+            Core::view_all(&self.core, &Sums::default(), store.history(), window, self.now).edges;
         // Whose word counts for what is open depends on who is connected, and now nobody is.
         edges.iter_mut().for_each(|edge| edge.connections_open = 0);
         edges

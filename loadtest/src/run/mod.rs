@@ -1,7 +1,7 @@
 //! One run: the aggregator, the fleet, the faults, and whether all of it adds up.
 //!
 //! - `place` is where, `faults` lets things go wrong, `attack` has agents that tell of too much, `freshness` watches an edge of its own, `readings` reads
-//!   `/metrics` all the while, `sampler` takes down what is used,
+//!   `/metrics` all the while, `queries` the topology, `sampler` takes down what is used,
 //! - `verdict` compares the answers at the end, `figures` tells what was used.
 
 mod attack;
@@ -10,6 +10,7 @@ mod figures;
 mod flat;
 mod freshness;
 mod place;
+mod queries;
 mod readings;
 mod sampler;
 mod verdict;
@@ -118,6 +119,8 @@ async fn play(
         scenario.fleet.restless > 0.0,
         stopping.clone(),
     ));
+    let querying = queries::run(addresses.readers, scenario.check.query_every, stopping.clone());
+    let querying = tokio::spawn(querying);
     let probing = tokio::spawn(probe.run(stopping));
     let attack = Attack::start(scenario, server, authority, &shared).await?;
     let (stop_attack, attack_stopping) = watch::channel(false);
@@ -147,6 +150,7 @@ async fn play(
     stop.send_replace(true);
     let moments = sampling.await?;
     let monotone = reading.await??;
+    let queries = querying.await??;
     let probed = probing.await??;
 
     progress.step("comparing");
@@ -156,7 +160,7 @@ async fn play(
         Verdict::reach(scenario, server, &world, &ledger, probed, since_ms, monotone).await?;
     verdict.attacks(scenario, server, &attacks).await?;
     verdict.growth(scenario, &moments);
-    let figures = Inputs {
+    let mut figures = Inputs {
         scenario,
         agents,
         edges,
@@ -168,6 +172,7 @@ async fn play(
         shared: &shared,
     }
     .figures();
+    queries.figures(&mut figures);
     let acks = shared.stats.latency.since(&from.latency);
     let errors = shared.stats.errors();
     fleet.end().await?;

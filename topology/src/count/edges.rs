@@ -77,6 +77,13 @@ pub(crate) struct Edge {
     pub(crate) witnesses: Vec<Witness>,
 }
 
+impl Edge {
+    /// Whether it has something in the running step.
+    pub(crate) const fn is_running(&self) -> bool {
+        self.listed
+    }
+}
+
 /// Every published edge that a link or a step refers to.
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Edges {
@@ -114,6 +121,11 @@ impl Edges {
         }
     }
 
+    /// Every edge as it is now; the memory is shared.
+    pub(crate) fn freeze(&self) -> Arena<Edge> {
+        self.edges.clone()
+    }
+
     /// Finishes what was read back.
     pub(crate) fn resume(&mut self, most: usize, services: &Services) {
         self.most = most;
@@ -138,11 +150,6 @@ impl Edges {
 
     pub(crate) fn len(&self) -> usize {
         self.edges.len()
-    }
-
-    /// One more than the highest index of an edge.
-    pub(crate) fn places(&self) -> usize {
-        self.edges.places()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (EdgeIx, &Edge)> {

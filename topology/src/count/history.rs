@@ -2,6 +2,10 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -43,10 +47,36 @@ impl Lost {
 
 struct Step {
     window: Window,
-    edges: Box<[u8]>,
+    edges: Packed,
     /// Of edges, what is kept apart.
     parts: Box<[u8]>,
     lost: Lost,
+}
+
+/// What edges had in a step that is over, shared with whoever reads it.
+#[derive(Clone)]
+pub(crate) struct Packed {
+    /// No other contents have this number, in whatever graph of the process.
+    pub(crate) number: u64,
+    pub(crate) bytes: Arc<[u8]>,
+}
+
+impl Packed {
+    fn new(bytes: Box<[u8]>) -> Self {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        Packed { number: NUMBERS.fetch_add(1, Ordering::Relaxed), bytes: bytes.into() }
+    }
+}
+
+/// Steps that are over, as far as they are in a window.
+#[derive(Default)]
+pub(crate) struct Ended {
+    /// Those before the last of the window.
+    pub(crate) before: Vec<Packed>,
+    /// The window's last, whose open connections are the window's.
+    pub(crate) last: Vec<Packed>,
+    /// What was lost in the window.
+    pub(crate) lost: Lost,
 }
 
 /// What was packed, with more of it. Connections open at its end are left as they were known.
@@ -73,7 +103,7 @@ impl Step {
     /// Adds what came late.
     fn add(&mut self, gained: &Gained, parts: Option<&GainedParts>) {
         let edges = gained.iter().map(|(ix, (totals, seen))| (ix.index(), totals, *seen));
-        self.edges = with(&self.edges, edges);
+        self.edges = Packed::new(with(&self.edges.bytes, edges));
         if let Some(parts) = parts {
             let parts = parts.iter().map(|(ix, totals)| (ix.index(), totals, Seen::default()));
             self.parts = with(&self.parts, parts);
@@ -232,7 +262,7 @@ impl History {
                 // Between two that are kept, when nothing passed there: the aggregator was stopped.
                 Some(_) if at > 0 => {
                     let window = Window { from: *begin, to: begin.plus(length) };
-                    let (edges, lost) = (Box::default(), Lost::default());
+                    let (edges, lost) = (Packed::new(Box::default()), Lost::default());
                     let mut step = Step { window, edges, parts: Box::default(), lost };
                     step.add(gained, parts);
                     self.steps.insert(at, step);
@@ -300,7 +330,7 @@ impl History {
             }
         });
         let parts = edges.parts.end_step(now);
-        self.steps.push_back(Step { window, edges: packer.finish(), parts, lost });
+        self.steps.push_back(Step { window, edges: Packed::new(packer.finish()), parts, lost });
         while self.steps.len() > self.kept || self.too_old(now) {
             self.steps.pop_front();
         }
@@ -337,6 +367,22 @@ impl History {
         Snapped { window: Window { from, to }, running: reaches }
     }
 
+    /// The steps of a snapped window that are over; what was lost in the running one is in it, too.
+    pub(crate) fn ended(&self, Snapped { window, running: reaches }: Snapped) -> Ended {
+        let mut ended = Ended::default();
+        let outside = |step: &Step| step.window.to <= window.from || step.window.from >= window.to;
+        for step in self.steps.iter().filter(|step| !outside(step)) {
+            ended.lost.merge(step.lost);
+            let is_last = step.window.to >= window.to;
+            let steps = if is_last { &mut ended.last } else { &mut ended.before };
+            steps.push(step.edges.clone());
+        }
+        if let Some(running) = self.running.as_ref().filter(|_| reaches) {
+            ended.lost.merge(running.lost);
+        }
+        ended
+    }
+
     /// Goes through everything in a snapped window. `last` says whether an entry belongs to
     /// the window's last step, whose open connections are the window's.
     pub(crate) fn visit(
@@ -353,7 +399,7 @@ impl History {
             }
             lost.merge(step.lost);
             let last = step.window.to >= window.to;
-            let mut unpacker = Unpacker::new(&step.edges);
+            let mut unpacker = Unpacker::new(&step.edges.bytes);
             while unpacker.next(&mut entry).is_some() {
                 visit(&entry, last);
             }

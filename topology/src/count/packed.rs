@@ -1,6 +1,6 @@
 //! A step of the history as bytes: most numbers of most edges are 0 or small.
 
-use common::HistogramKind;
+use common::{HISTOGRAMS, HistogramKind};
 
 use super::edges::Seen;
 use crate::{
@@ -13,6 +13,12 @@ const SERVER: u64 = 1 << 31;
 const OPEN: u64 = 1 << 29;
 /// Where the four bits with the evidence begin.
 const BASIS: u32 = 25;
+/// A bit for each number that there is, and for each histogram.
+const VALUES: u64 = (1 << MEASURES) - 1;
+const SAMPLES: u64 = ((1 << HISTOGRAMS) - 1) << MEASURES;
+
+/// The highest bit of each byte, which a number has in all of its bytes but the last.
+const HIGHEST: u64 = 0x8080_8080_8080_8080;
 
 /// What an edge has in a step.
 #[derive(Debug, Default)]
@@ -25,6 +31,22 @@ pub struct Entry {
     pub seen: Seen,
     /// Connections open at the end of the step.
     pub open: u64,
+}
+
+/// What an entry begins with; what it gained follows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
+    pub(crate) index: usize,
+    pub(crate) seen: Seen,
+    pub(crate) open: u64,
+    mask: u64,
+}
+
+impl Head {
+    /// Whether any histogram has gained.
+    pub(crate) const fn has_samples(&self) -> bool {
+        self.mask & SAMPLES > 0
+    }
 }
 
 /// Writes entries in ascending order of their index.
@@ -103,32 +125,85 @@ impl<'a> Unpacker<'a> {
     /// Reads the next entry into `entry`; `None` at the end, and where bytes make no sense.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self, entry: &mut Entry) -> Option<()> {
-        self.last = self.last.wrapping_add(self.number()?);
-        entry.index = self.last as usize;
+        let head = self.head()?;
+        (entry.index, entry.seen, entry.open) = (head.index, head.seen, head.open);
         entry.totals.clear();
+        self.add_values(&head, &mut entry.totals)?;
+        self.add_samples(&head, &mut entry.totals)
+    }
+
+    /// Reads how the next entry begins. Its values are to be read or passed over next, then its samples.
+    #[inline]
+    pub(crate) fn head(&mut self) -> Option<Head> {
+        self.last = self.last.wrapping_add(self.number()?);
         let mask = self.number()?;
-        entry.seen = Seen {
+        let seen = Seen {
             client: mask & CLIENT > 0,
             server: mask & SERVER > 0,
             by: Basis::of_number(mask >> BASIS & 0xf),
         };
-        entry.open = if mask & OPEN > 0 { self.number()? } else { 0 };
+        let open = if mask & OPEN > 0 { self.number()? } else { 0 };
+        Some(Head { index: self.last as usize, seen, open, mask })
+    }
+
+    /// Adds the numbers of the entry that was begun.
+    #[inline]
+    pub(crate) fn add_values(&mut self, head: &Head, totals: &mut EdgeTotals) -> Option<()> {
         for measure in Measure::ALL {
-            if mask & (1 << measure.index()) > 0 {
-                entry.totals.add(measure, self.number()?);
+            if head.mask & (1 << measure.index()) > 0 {
+                totals.add(measure, self.number()?);
             }
         }
+        Some(())
+    }
+
+    /// Adds the samples of the entry whose numbers were read.
+    #[inline]
+    pub(crate) fn add_samples(&mut self, head: &Head, totals: &mut EdgeTotals) -> Option<()> {
         for kind in HistogramKind::ALL {
-            if mask & (1 << (MEASURES + kind.index())) > 0 {
+            if head.mask & (1 << (MEASURES + kind.index())) > 0 {
                 for _ in 0..self.number()? {
                     let bucket = u16::try_from(self.number()?).ok()?;
-                    entry.totals.add_bucket(kind, bucket, self.number()?);
+                    totals.add_bucket(kind, bucket, self.number()?);
                 }
             }
         }
         Some(())
     }
 
+    /// Passes over the numbers of the entry that was begun.
+    #[inline]
+    pub(crate) fn pass_values(&mut self, head: &Head) -> Option<()> {
+        self.pass(u64::from((head.mask & VALUES).count_ones()))
+    }
+
+    /// Passes over the samples of the entry whose numbers were read.
+    #[inline]
+    pub(crate) fn pass_samples(&mut self, head: &Head) -> Option<()> {
+        for _ in 0..(head.mask & SAMPLES).count_ones() {
+            let buckets = self.number()?;
+            self.pass(buckets.saturating_mul(2))?;
+        }
+        Some(())
+    }
+
+    /// Passes over so many numbers, most of them eight bytes at a time.
+    #[inline]
+    fn pass(&mut self, mut numbers: u64) -> Option<()> {
+        while numbers >= 8
+            && let Some((word, rest)) = self.bytes.split_first_chunk()
+        {
+            // Only where all eight end in it, none is begun.
+            numbers -= u64::from((!u64::from_le_bytes(*word) & HIGHEST).count_ones());
+            self.bytes = rest;
+        }
+        for _ in 0..numbers {
+            self.number()?;
+        }
+        Some(())
+    }
+
+    #[inline]
     fn number(&mut self) -> Option<u64> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
@@ -191,10 +266,55 @@ mod tests {
         }
 
         #[test]
+        fn what_is_passed_over_is_not_read(
+            entries in proptest::collection::vec((totals(), any::<bool>(), any::<bool>()), 0..20),
+        ) {
+            let mut packer = Packer::default();
+            for (index, (totals, ..)) in entries.iter().enumerate() {
+                packer.put(3 * index, totals, Seen::default(), index as u64);
+            }
+            let bytes = packer.finish();
+            let mut unpacker = Unpacker::new(&bytes);
+            for (index, (totals, values, samples)) in entries.iter().enumerate() {
+                let head = unpacker.head().unwrap();
+                prop_assert_eq!((head.index, head.open), (3 * index, index as u64));
+                let has_any = HistogramKind::ALL.iter().any(|kind| !totals.histogram(*kind).is_empty());
+                prop_assert_eq!(head.has_samples(), has_any);
+                let mut read = EdgeTotals::default();
+                let was_read = if *values {
+                    unpacker.add_values(&head, &mut read)
+                } else {
+                    unpacker.pass_values(&head)
+                };
+                prop_assert_eq!(was_read, Some(()));
+                let was_read = if *samples {
+                    unpacker.add_samples(&head, &mut read)
+                } else {
+                    unpacker.pass_samples(&head)
+                };
+                prop_assert_eq!(was_read, Some(()));
+                for measure in Measure::ALL {
+                    prop_assert_eq!(read.get(measure), if *values { totals.get(measure) } else { 0 });
+                }
+                for kind in HistogramKind::ALL {
+                    let expected = samples.then(|| totals.histogram(kind).clone());
+                    prop_assert_eq!(read.histogram(kind), &expected.unwrap_or_default());
+                }
+            }
+            prop_assert!(unpacker.head().is_none());
+        }
+
+        #[test]
         fn broken_bytes_end(bytes: Vec<u8>) {
             let mut unpacker = Unpacker::new(&bytes);
             let mut entry = Entry::default();
             while unpacker.next(&mut entry).is_some() {}
+            let mut unpacker = Unpacker::new(&bytes);
+            while let Some(head) = unpacker.head() {
+                if unpacker.pass_values(&head).and_then(|()| unpacker.pass_samples(&head)).is_none() {
+                    break;
+                }
+            }
         }
     }
 }

@@ -87,7 +87,7 @@ impl View {
 }
 
 /// How many edges only one side has seen, although the other is covered.
-pub(super) fn one_sided(nodes: &[Arc<ViewNode>], edges: &[ViewEdge]) -> usize {
+pub(crate) fn one_sided(nodes: &[Arc<ViewNode>], edges: &[ViewEdge]) -> usize {
     let uncovered: HashSet<Id> = nodes
         .iter()
         .filter(|node| matches!(node.kind, WorkloadKind::External | WorkloadKind::Other))

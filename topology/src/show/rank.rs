@@ -4,7 +4,10 @@ use std::{cmp::Reverse, collections::HashMap};
 
 use super::view::{View, ViewEdge};
 use crate::{
-    base::{id::Id, totals::Measure},
+    base::{
+        id::Id,
+        totals::{EdgeTotals, Measure},
+    },
     model::HistogramKind,
 };
 
@@ -25,12 +28,17 @@ pub enum Rank {
 impl Rank {
     /// How high an edge is; only good to be compared with others of the same rank.
     fn of_edge(self, edge: &ViewEdge) -> u64 {
+        self.of_totals(&edge.totals)
+    }
+
+    /// How high an edge is that moved so much.
+    pub(super) fn of_totals(self, totals: &EdgeTotals) -> u64 {
         match self {
-            Rank::Bytes => edge.totals.bytes(),
-            Rank::Connections => edge.totals.get(Measure::Connections),
-            Rank::Failures => edge.totals.failures(),
+            Rank::Bytes => totals.bytes(),
+            Rank::Connections => totals.get(Measure::Connections),
+            Rank::Failures => totals.failures(),
             Rank::Rtt => {
-                let p99 = edge.totals.histogram(HistogramKind::Rtt).quantile(0.99);
+                let p99 = totals.histogram(HistogramKind::Rtt).quantile(0.99);
                 // Whole nanoseconds; the conversion stays at the most.
                 p99.map_or(0, |seconds| (seconds * 1e9) as u64)
             }

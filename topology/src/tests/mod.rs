@@ -17,6 +17,7 @@ mod restarts;
 mod room;
 mod settling;
 mod sharing;
+mod slicing;
 mod splitting;
 mod translated;
 mod windows;

@@ -75,6 +75,11 @@ impl Service {
         }
     }
 
+    /// What is told of it, if it was told since that changed.
+    pub(crate) const fn told(&self) -> Option<&Arc<ViewNode>> {
+        self.told.as_ref()
+    }
+
     /// What orders services in the same way whenever they were first seen.
     pub(crate) fn rank(&self) -> (WorkloadKind, &str, &str) {
         (self.kind, &self.namespace, &self.name)
@@ -196,6 +201,16 @@ impl Services {
             labels: service.labels.clone(),
         }));
         service.told.clone()
+    }
+
+    /// Every service as it is now, with what is told of it; the memory is shared.
+    pub(crate) fn freeze(&mut self, nodes: &Nodes) -> Arena<Service> {
+        let untold = self.services.iter().filter(|(_, service)| service.told.is_none());
+        let untold: Vec<_> = untold.map(|(ix, _)| ix).collect();
+        for ix in untold {
+            self.view_node(ix, nodes);
+        }
+        self.services.clone()
     }
 
     pub(crate) fn workload(&self, ix: WorkloadIx) -> Option<&WorkloadEntry> {

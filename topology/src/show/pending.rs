@@ -1,0 +1,54 @@
+//! What is shown of links before it is published.
+
+use crate::{
+    Graph,
+    base::{time::Timestamp, totals::EdgeTotals},
+    count::{
+        agreement::Lead,
+        edges::{EdgeKey, Seen},
+        link::Link,
+    },
+};
+
+/// What a link has for an edge beyond what is published.
+pub(crate) struct Pending {
+    pub(crate) key: EdgeKey,
+    pub(crate) totals: EdgeTotals,
+    pub(crate) seen: Seen,
+    pub(crate) open: u64,
+}
+
+impl Graph {
+    /// What unsettled links have so far, and what those that have just settled showed before.
+    pub(crate) fn pending(&mut self, now: Timestamp) -> Vec<Pending> {
+        let mut pending = Vec::new();
+        // Most links that are looked at again have settled long ago: one side waits for the other.
+        let has_any = |link: &Link| {
+            let agreement = link.agreement.as_ref();
+            !link.settled || agreement.is_some_and(|agreement| agreement.seen_before().is_some())
+        };
+        let queue = self.links.queue.iter().copied();
+        let queue = queue.filter(|ix| self.links.get(*ix).is_some_and(has_any));
+        for ix in queue.collect::<Vec<_>>() {
+            let Some(link) = self.links.get(ix) else { continue };
+            if link.settled {
+                let seen = self.seen_before(ix, now).into_iter();
+                pending.extend(seen.map(|(key, totals, seen)| Pending {
+                    key,
+                    totals,
+                    seen,
+                    open: 0,
+                }));
+                continue;
+            }
+            let asking = self.asking_anew(link);
+            let mut sides = self.sides(link, now);
+            sides.divide();
+            for pairing in sides.pair(&Lead::UNLIMITED).pairings {
+                let (key, seen) = self.edge_of(&asking, &sides, &pairing);
+                pending.push(Pending { key, totals: pairing.totals, seen, open: pairing.open });
+            }
+        }
+        pending
+    }
+}

@@ -1,0 +1,154 @@
+//! What a view is made of, taken out of the graph: it is added up while the graph goes on.
+
+use std::sync::Arc;
+
+use super::{
+    adding::{Added, Sum},
+    coverage::Coverage,
+    pending::Pending,
+    sums::Sums,
+    view::{SeenBy, View, ViewEdge, ViewNode},
+};
+use crate::{
+    Graph,
+    base::{
+        arena::Arena,
+        id::Id,
+        time::{Timestamp, Window},
+    },
+    count::{
+        edges::{Edge, PROTOCOL},
+        history::Ended,
+    },
+    who::services::{Service, ServiceIx},
+};
+
+/// What a view over a window of time is made of, as of one moment. It shares its memory with the graph, so taking
+/// it costs little, however much there is to add up. As long as the edges in it are not added up, the next tick copies
+/// those that it changes.
+pub struct Slice {
+    asked: Window,
+    window: Window,
+    /// But for what edges tell.
+    coverage: Coverage,
+    ended: Ended,
+    /// Every edge; and whether the window has what they gained in the running step.
+    edges: Arena<Edge>,
+    running: bool,
+    services: Arena<Service>,
+    pending: Vec<Pending>,
+}
+
+impl Graph {
+    /// What the [view](Self::view) over a window of time is made of, as of `now`. Ticks first.
+    pub fn slice(&mut self, asked: Window, now: Timestamp) -> Slice {
+        let now = self.see(now);
+        self.tick(now);
+        let snapped = self.history.snap(asked, now);
+        let pending = if snapped.running { self.pending(now) } else { Vec::new() };
+        let ended = self.history.ended(snapped);
+        let window = snapped.window;
+        Slice {
+            asked,
+            window,
+            coverage: self.coverage(asked, window, ended.lost, 0),
+            ended,
+            edges: self.edges.freeze(),
+            running: snapped.running,
+            // Links that are not settled may have made some known.
+            services: self.services.freeze(&self.nodes),
+            pending,
+        }
+    }
+}
+
+impl Slice {
+    /// The graph over the window. What steps that are over add up to is taken from `sums`, and left there.
+    #[must_use]
+    pub fn view(self, sums: &Sums) -> View {
+        let (added, rest) = self.add_up(sums);
+        rest.show(added.whole())
+    }
+
+    /// Adds up everything but samples.
+    pub(super) fn add_up(self, sums: &Sums) -> (Added, Rest) {
+        let Slice { asked, window, coverage, ended, edges, running, services, pending } = self;
+        let mut added = Added::new(&edges, running);
+        // From here on the graph may change them without copying.
+        drop(edges);
+        added.add(sums.of(&ended.before), ended.last);
+        added.add_pending(pending);
+        (added, Rest { asked, window, coverage, services })
+    }
+}
+
+/// What there is besides sums.
+pub(super) struct Rest {
+    asked: Window,
+    window: Window,
+    coverage: Coverage,
+    pub(super) services: Arena<Service>,
+}
+
+impl Rest {
+    /// Shows edges as they are, with their ends.
+    pub(super) fn show(self, sums: Vec<Sum>) -> View {
+        let one_sided = self.one_sided(&sums);
+        let mut nodes: Vec<Option<Arc<ViewNode>>> = vec![None; self.services.places()];
+        let mut edges = Vec::with_capacity(sums.len());
+        for sum in sums.into_iter().filter(Sum::is_shown) {
+            let (client, server, _) = sum.key;
+            let Some(edge) = self.edge(sum) else { continue };
+            for end in [client, server] {
+                if let Some(node) = nodes.get_mut(end.index()).filter(|node| node.is_none()) {
+                    *node = self.node(end);
+                }
+            }
+            edges.push(edge);
+        }
+        self.view(nodes.into_iter().flatten().collect(), edges, one_sided)
+    }
+
+    /// How many only one side has seen, although the other is covered.
+    pub(super) fn one_sided(&self, sums: &[Sum]) -> usize {
+        let shown = sums.iter().filter(|sum| sum.is_shown());
+        shown.filter(|sum| sum.is_one_sided(&self.services)).count()
+    }
+
+    /// The view that has these nodes and edges, in whatever order.
+    pub(super) fn view(
+        mut self,
+        mut nodes: Vec<Arc<ViewNode>>,
+        mut edges: Vec<ViewEdge>,
+        edges_one_sided: usize,
+    ) -> View {
+        nodes.sort_unstable_by_key(|node| node.id);
+        edges.sort_by_key(|edge| edge.id);
+        self.coverage.edges_one_sided = edges_one_sided;
+        self.coverage.conclude(self.asked, self.window);
+        View { window: self.window, coverage: self.coverage, nodes, edges }
+    }
+
+    /// What is told of a service.
+    pub(super) fn node(&self, ix: ServiceIx) -> Option<Arc<ViewNode>> {
+        self.services.get(ix).and_then(|service| service.told().cloned())
+    }
+
+    /// What is told of a sum; `None` when one of its ends is gone.
+    pub(super) fn edge(&self, sum: Sum) -> Option<ViewEdge> {
+        let (client, server, server_port) = sum.key;
+        let (source, target) = (self.services.get(client)?.id, self.services.get(server)?.id);
+        Some(ViewEdge {
+            id: sum.id.unwrap_or_else(|| Id::of_edge(source, target, server_port, PROTOCOL)),
+            source,
+            target,
+            server_port,
+            protocol: PROTOCOL,
+            seen_by: SeenBy::of(sum.seen),
+            resolved_by: sum.seen.by,
+            pending: sum.pending,
+            connections_open: sum.open,
+            totals: sum.totals,
+        })
+    }
+}
