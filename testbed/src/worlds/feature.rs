@@ -46,7 +46,7 @@ impl Feature {
     ];
 
     /// Those that the graph does not yet tell truly: worlds are without them unless one asks.
-    pub const OPEN: &[Feature] = &[Feature::Bridges, Feature::Dnat, Feature::Snat];
+    pub const OPEN: &[Feature] = &[Feature::Dnat];
 
     /// Those that every world has to come out with truly.
     #[must_use]
