@@ -278,12 +278,19 @@ pub(crate) struct Nodes {
     #[serde(skip)]
     by_name: HashMap<Arc<str>, NodeIx>,
     streams: u64,
+    /// The aggregator has started, and somebody has not told yet what happened before.
+    coming_back: bool,
 }
 
 impl Nodes {
     /// What has to be stored; the rest follows from it.
     pub(crate) fn stored(&self) -> Self {
-        Nodes { nodes: self.nodes.clone(), by_name: HashMap::new(), streams: self.streams }
+        Nodes {
+            nodes: self.nodes.clone(),
+            by_name: HashMap::new(),
+            streams: self.streams,
+            coming_back: self.coming_back,
+        }
     }
 
     /// Finishes what was read back.
@@ -301,6 +308,18 @@ impl Nodes {
             }
             node.left_at = now;
         }
+        self.coming_back = !self.nodes.is_empty();
+    }
+
+    /// Whether, after a start, somebody may still be about to tell what happened before: a node that [lags](Node::lags).
+    /// An address that nobody is known to have may be one that such a node has got meanwhile.
+    pub(crate) const fn coming_back(&self) -> bool {
+        self.coming_back
+    }
+
+    /// Finds out whether that has come to an end.
+    pub(crate) fn look_who_is_back(&mut self, now: Timestamp, patience: Duration) {
+        self.coming_back &= self.nodes.iter().any(|node| node.lags(now, patience));
     }
 
     /// The clock was ahead and has been set back: nobody was heard later than now.

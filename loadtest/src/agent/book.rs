@@ -62,7 +62,7 @@ pub struct Book {
     ledger: Ledger,
     encoder: Encoder,
     increment: Increment,
-    listeners_changed: bool,
+    state_changed: bool,
 }
 
 impl Book {
@@ -81,7 +81,7 @@ impl Book {
             ledger: Ledger::new(),
             encoder: Encoder::new(),
             increment: Increment::default(),
-            listeners_changed: true,
+            state_changed: true,
         }
     }
 
@@ -108,15 +108,14 @@ impl Book {
         put(&mut self.encoder, SectionKind::Increments, &mut sections);
         self.seq += 1;
         let mut drafts = vec![Draft { seq: self.seq, sections, records }];
-        if self.seq == 1 {
-            drafts[0].sections.push(definitions::status());
-        }
         self.define(tick, &mut drafts)?;
         self.retire(tick, &mut drafts)?;
-        if std::mem::take(&mut self.listeners_changed) {
-            let listeners = definitions::listeners(&self.world, self.live.iter().flatten());
+        if std::mem::take(&mut self.state_changed) {
+            let live = || self.live.iter().flatten();
+            let state =
+                [definitions::status(live()), definitions::listeners(&self.world, live())];
             if let Some(last) = drafts.last_mut() {
-                last.sections.push(listeners);
+                last.sections.extend(state);
             }
         }
         Ok(drafts)
@@ -170,7 +169,7 @@ impl Book {
                 put(&mut self.encoder, SectionKind::Totals, &mut draft.sections);
                 draft.records += records;
             }
-            self.listeners_changed = true;
+            self.state_changed = true;
         }
         Ok(())
     }
@@ -223,7 +222,7 @@ impl Book {
             half.names.release(&mut self.workloads, &mut self.addresses);
         }
         self.retired.append(&mut over);
-        self.listeners_changed = true;
+        self.state_changed = true;
         Ok(())
     }
 

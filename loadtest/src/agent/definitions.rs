@@ -1,5 +1,7 @@
 //! Definitions as messages.
 
+use std::collections::BTreeSet;
+
 use prost::Message;
 use proto::v1::{
     Address, AddressDefinition, Definitions, HalfDefinition, ListenerState, Listeners, NodeAddress,
@@ -9,6 +11,9 @@ use proto::v1::{
 
 use super::{book::Half, ids::Interned};
 use crate::world::{Side, World, address_of};
+
+/// Cookie of each host's own network namespace.
+const HOST_NAMESPACE: u64 = 1;
 
 /// The ids that a half refers to, and the instances they stand for.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +99,7 @@ pub fn listeners<'a>(world: &World, halves: impl IntoIterator<Item = &'a Half>) 
         .map(|half| ListenerState {
             workload: half.names.workload,
             address: Some(address(half.names.local_instance)),
-            network_namespace: u64::from(half.names.local_instance) + 2,
+            network_namespace: namespace_of(half.names.local_instance),
             port: world.port_of(half.link).into(),
             closed: false,
         })
@@ -104,21 +109,30 @@ pub fn listeners<'a>(world: &World, halves: impl IntoIterator<Item = &'a Half>) 
     section(SectionKind::Listeners, &Listeners { complete: true, listeners })
 }
 
-pub fn status() -> Section {
+/// The status of these halves' node: its addresses are its own loopback and, each in a network namespace of its own,
+/// those of its instances.
+pub fn status<'a>(halves: impl IntoIterator<Item = &'a Half>) -> Section {
     let program = |name: &str| Program {
         name: name.to_owned(),
         state: ProgramState::Attached.into(),
         reason: String::new(),
     };
+    let loopback = Address { ip: vec![127, 0, 0, 1], scope: None };
+    let instances: BTreeSet<u32> =
+        halves.into_iter().map(|half| half.names.local_instance).collect();
+    let instances = instances.into_iter().map(|one| (address(one), namespace_of(one)));
+    let addresses = std::iter::once((loopback, HOST_NAMESPACE)).chain(instances);
     let status = NodeStatus {
         programs: ["weft_sock_ops", "weft_sock_create", "weft_walk"].map(program).into(),
         losses: Default::default(),
-        addresses: vec![NodeAddress {
-            address: Some(Address { ip: vec![127, 0, 0, 1], scope: None }),
-            network_namespace: 1,
-        }],
+        addresses: addresses
+            .map(|(address, network_namespace)| NodeAddress {
+                address: Some(address),
+                network_namespace,
+            })
+            .collect(),
         certificate_expires_unix_s: 0,
-        host_network_namespace: 0,
+        host_network_namespace: HOST_NAMESPACE,
     };
     section(SectionKind::NodeStatus, &status)
 }
@@ -140,6 +154,11 @@ fn workload_definition(world: &World, id: u32, instance: u32) -> WorkloadDefinit
 
 fn address_definition(id: u32, instance: u32) -> AddressDefinition {
     AddressDefinition { id, address: Some(address(instance)) }
+}
+
+/// Cookie of an instance's network namespace.
+fn namespace_of(instance: u32) -> u64 {
+    HOST_NAMESPACE + 1 + u64::from(instance)
 }
 
 fn address(instance: u32) -> Address {

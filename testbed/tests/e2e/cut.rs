@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use serde_json::{Value, json};
@@ -20,6 +20,8 @@ use crate::{
 
 /// How long it may take until an outage is noticed, and until it is overcome.
 const LIMIT: Duration = Duration::from_secs(60);
+
+const TEN_MINUTES: Duration = Duration::from_secs(600);
 
 /// Neither to the aggregator nor back, without a word.
 const CUT: &str = "table inet cut {
@@ -166,6 +168,41 @@ fn talk(job: &mut Peer, away: SocketAddr, connections: u32) -> Step {
     job.burst(burst(away, connections, exchange(1, 200, 500))).unwrap();
     assert!(now_ms() < step.0 + STEP_MS - 2_000, "the machine is too slow for this");
     step
+}
+
+#[test]
+#[ignore = "takes eleven minutes"]
+fn an_outage_of_ten_minutes_costs_nothing() {
+    let Some(unstarted) = unstarted() else { return };
+    let world = world(unstarted, &[]);
+    let [one, two, _] = &world.hosts;
+    let (mut web, mut db) = (one.peer("web").unwrap(), two.peer("db").unwrap());
+    let target = db.listen(two.ipv4(), 5_432).unwrap();
+    let (from, mut bursts) = (now_ms() - STEP_MS, 0);
+    let mut talk = || {
+        web.burst(burst(target, 3, exchange(2, 300, 2_000))).unwrap();
+        bursts += 1;
+        std::thread::sleep(Duration::from_secs(1));
+    };
+    talk();
+    two.namespace().nft(CUT).unwrap();
+    let begin = Instant::now();
+    while begin.elapsed() < TEN_MINUTES {
+        talk();
+    }
+    assert_eq!(value(two, "weft_agent_connected"), 0.0);
+    two.namespace().nft("delete table inet cut").unwrap();
+    let sent = [3 * bursts, 3 * bursts * 600, 3 * bursts * 4_000];
+    let shown = world.fleet.wait("everything", LIMIT, |fleet| {
+        let to = now_ms();
+        let view = fleet.json(&format!("/api/v1/topology?from={from}&to={to}")).unwrap();
+        let (edges, holes) = told(&view);
+        let complete = edges == [sent] && holes.as_array().unwrap().is_empty();
+        if complete { Ok(()) } else { Err(format!("{edges:?} for {sent:?}, {holes}")) }
+    });
+    shown.unwrap();
+    assert_eq!(loss(&world, "resolution_folded"), 0, "nor has any of its time");
+    world.stop();
 }
 
 #[test]

@@ -21,6 +21,7 @@ use crate::{
     },
     nodes::NodeIx,
     show::step::{EndedStep, Given, GivenSteps, StepEdge},
+    who::place::Place,
 };
 
 /// What is left to do for a link.
@@ -102,6 +103,7 @@ impl Graph {
     /// To be called about once a second; it looks at what changed only.
     pub fn tick(&mut self, now: Timestamp) {
         let now = self.see(now);
+        self.nodes.look_who_is_back(now, self.config.node_return);
         self.take_names();
         for ix in std::mem::take(&mut self.halves.changed) {
             if let Some(half) = self.halves.get_mut(ix) {
@@ -200,8 +202,8 @@ impl Graph {
         Next { again: waiting || undivided || sides.asking || folds, ..next }
     }
 
-    /// Whether nobody has told of one side, and it is that of a host which has not caught up: it may be about to tell
-    /// who is there, and edges to somebody else would stay.
+    /// Whether nobody has told of one side, and it is that of a host which has not caught up, or may be after a start: it
+    /// may be about to tell who is there, and edges to somebody else would stay.
     fn lacks_a_late_side(&self, link: &Link, sides: &Sides, now: Timestamp) -> bool {
         let patience = self.config.node_return;
         let empty = (sides.clients.is_empty(), sides.servers.is_empty());
@@ -211,8 +213,10 @@ impl Graph {
                 (false, true) => key.server,
                 _ => return false,
             };
-            let host = self.evidence.host_of(place).and_then(|host| self.nodes.get(host));
-            host.is_some_and(|host| host.lags(now, patience))
+            match self.evidence.host_of(place).and_then(|host| self.nodes.get(host)) {
+                Some(host) => host.lags(now, patience),
+                None => place != Place::Other && self.nodes.coming_back(),
+            }
         };
         now.since(link.first_seen) < self.config.catch_up && link.keys().any(lags)
     }

@@ -293,3 +293,36 @@ fn a_host_that_was_restarted_still_has_its_address() {
     world.pass(3);
     assert_eq!(world.edges(), [row("web", "api", 80, 1, 1, 2)]);
 }
+
+#[test]
+fn after_a_start_nobody_is_called_unknown_before_everybody_is_back() {
+    const NEW: &str = "10.0.1.7";
+    let mut world = World::new();
+    world.node("a", A);
+    world.node("b", B);
+    world.pass(30);
+    // Again and again before the second host is back, which has an address that nobody has heard of.
+    for _ in 0..4 {
+        world.graph.restarted(world.now);
+        let a = world.connect("a", incarnation(1, 1, 1)).unwrap().node;
+        let client = world.client(a, "web", global(A), global(NEW), 80);
+        world.exchange(client, 1, 2);
+        world.pass(50);
+        assert!(world.edge().pending && world.series().is_empty());
+    }
+    let b = world.connect("b", incarnation(1, 1, 1)).unwrap().node;
+    world.graph.node_told(b, world.now, Stretch::Next, world.now);
+    let server = world.server(b, "api", global(NEW), global(A), 80);
+    world.exchange(server, 2, 1);
+    world.pass(3);
+    assert_eq!(world.edges(), [row("web", "api", 80, 4, 4, 8)]);
+
+    world.graph.restarted(world.now);
+    let a = world.connect("a", incarnation(1, 1, 1)).unwrap().node;
+    let client = world.client(a, "web", global(A), global("10.0.1.8"), 80);
+    world.exchange(client, 1, 2);
+    world.pass(59);
+    assert!(world.series().keys().all(|(_, server, _)| server == "api"));
+    world.pass(2);
+    assert_eq!(world.series().len(), 2, "who is not back after a minute is not waited for");
+}
