@@ -5,12 +5,14 @@
 //!
 //! - `entry` is what the journal consists of,
 //! - `batch` reads a batch, `apply` adds it to the graph, `tables` knows its ids,
-//! - `cluster` takes in what Kubernetes says.
+//! - `cluster` takes in what Kubernetes says,
+//! - `questions` is what comes back.
 
 mod apply;
 mod batch;
 mod cluster;
 mod entry;
+mod questions;
 mod tables;
 
 use std::{
@@ -24,12 +26,13 @@ use proto::v1;
 use serde::{Deserialize, Serialize};
 use topology::{
     AgentFacts, Config, ConnectError, Connection, Explanation, Given, Graph, Id, Incarnation, Node,
-    NodeIx, Rank, Rules, Slice, Snapshot, Stretch, Sums, Timestamp, View, Window, model::Tuple,
+    NodeIx, Rank, Rules, Slice, Snapshot, Stretch, Sums, Timestamp, View, Window,
 };
 
 pub(crate) use apply::Tally;
 pub(crate) use batch::{BatchError, Prepared};
 pub(crate) use entry::{BadEntry, ENTRY_VERSION, Entry};
+pub(crate) use questions::Questions;
 
 use crate::{history::Keeper, store::Journal};
 use apply::Applier;
@@ -111,7 +114,7 @@ pub(crate) struct Applied {
     /// How much of it there was no room for.
     pub(crate) folded: u64,
     /// What the graph wants to know of this node.
-    pub(crate) questions: Vec<Tuple>,
+    pub(crate) questions: Questions,
     /// Where the journal has it.
     pub(crate) position: u64,
 }
@@ -279,7 +282,7 @@ impl Core {
             replayed: seq <= agent.applied,
             seq: agent.applied,
             folded: 0,
-            questions: Vec::new(),
+            questions: Questions::default(),
             position,
         };
         if !preface && seq <= agent.seen {
@@ -341,17 +344,17 @@ impl Core {
         let now_folded = self.graph.node(node).map(Node::folded).unwrap_or_default();
         applied.folded =
             now_folded.halves - folded.halves + now_folded.workloads - folded.workloads;
-        applied.questions = self.graph.take_questions(node);
+        applied.questions = Questions::take(&mut self.graph, node);
         Ok(applied)
     }
 
     /// What the graph wants to know of a node.
-    pub(crate) fn take_questions(&mut self, node: NodeIx, at: Timestamp) -> Vec<Tuple> {
+    pub(crate) fn take_questions(&mut self, node: NodeIx, at: Timestamp) -> Questions {
         if !self.graph.has_questions(node) {
-            return Vec::new();
+            return Questions::default();
         }
         self.record(&Entry::Asked { node }, &[], at);
-        self.graph.take_questions(node)
+        Questions::take(&mut self.graph, node)
     }
 
     /// Lets time pass.

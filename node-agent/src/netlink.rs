@@ -1,8 +1,8 @@
-//! Asking the kernel for lists over netlink: messages, attributes, and dumps that are bounded.
+//! Asking the kernel over netlink: messages, attributes, dumps that are bounded, and single things.
 
 use std::{
     io,
-    os::fd::AsRawFd as _,
+    os::fd::{AsRawFd as _, OwnedFd},
     time::{Duration, Instant},
 };
 
@@ -51,17 +51,8 @@ pub(crate) fn dump(
     deadline: Instant,
     mut visit: impl FnMut(&[u8]),
 ) -> io::Result<Read> {
-    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
-    setsockopt(&socket, ReceiveTimeout, &TimeVal::new(1, 0))?;
-    let mut message = Vec::with_capacity(HEADER + request.len());
-    message.extend_from_slice(&((HEADER + request.len()) as u32).to_ne_bytes());
-    message.extend_from_slice(&kind.to_ne_bytes());
-    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
-    message.extend_from_slice(&flags.to_ne_bytes());
-    // Number and sender: there is only this request on the socket.
-    message.extend_from_slice(&[0; 8]);
-    message.extend_from_slice(request);
-    send(socket.as_raw_fd(), &message, MsgFlags::empty())?;
+    let socket = open(protocol)?;
+    send(socket.as_raw_fd(), &message(kind, libc::NLM_F_DUMP, request), MsgFlags::empty())?;
     let mut seen = 0;
     let mut buffer = vec![0; BUFFER];
     loop {
@@ -82,6 +73,61 @@ pub(crate) fn dump(
         }
         if length == 0 || seen >= MOST || Instant::now() >= deadline {
             return Ok(Read::Part);
+        }
+    }
+}
+
+fn open(protocol: SockProtocol) -> io::Result<OwnedFd> {
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
+    setsockopt(&socket, ReceiveTimeout, &TimeVal::new(1, 0))?;
+    Ok(socket)
+}
+
+fn message(kind: u16, flags: i32, request: &[u8]) -> Vec<u8> {
+    let mut message = Vec::with_capacity(HEADER + request.len());
+    message.extend_from_slice(&((HEADER + request.len()) as u32).to_ne_bytes());
+    message.extend_from_slice(&kind.to_ne_bytes());
+    message.extend_from_slice(&((libc::NLM_F_REQUEST | flags) as u16).to_ne_bytes());
+    // Number and sender: there is only one request at a time on the socket.
+    message.extend_from_slice(&[0; 8]);
+    message.extend_from_slice(request);
+    message
+}
+
+/// Asks for single things, one after the other.
+#[derive(Debug)]
+pub(crate) struct Lookup {
+    socket: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+impl Lookup {
+    /// Nothing is asked yet.
+    ///
+    /// # Errors
+    /// When the kernel has no such protocol.
+    pub(crate) fn new(protocol: SockProtocol) -> io::Result<Self> {
+        Ok(Self { socket: open(protocol)?, buffer: vec![0; BUFFER] })
+    }
+
+    /// The contents of the one message that answers a request; `None` when there is no such thing.
+    ///
+    /// # Errors
+    /// When the kernel does not answer or refuses to.
+    pub(crate) fn get(&mut self, kind: u16, request: &[u8]) -> io::Result<Option<&[u8]>> {
+        send(self.socket.as_raw_fd(), &message(kind, 0, request), MsgFlags::empty())?;
+        let length = loop {
+            match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
+                Ok(length) => break length,
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        };
+        match messages(self.buffer.get(..length).unwrap_or_default()).next() {
+            Some(Message::Of(contents)) => Ok(Some(contents)),
+            Some(Message::Failed(libc::ENOENT)) => Ok(None),
+            Some(Message::Failed(error)) => Err(io::Error::from_raw_os_error(error)),
+            Some(Message::Done) | None => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 }

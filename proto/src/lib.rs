@@ -22,7 +22,7 @@ pub use error::ConvertError;
 pub const PROTOCOL_VERSION: u32 = 1;
 
 /// What was added to it since; a peer of another one goes without.
-pub const PROTOCOL_MINOR: u32 = 2;
+pub const PROTOCOL_MINOR: u32 = 3;
 
 /// Which of the two is to be upgraded when they speak different versions of the protocol; `None` when they understand
 /// each other.
@@ -55,6 +55,9 @@ pub const MAX_ID: u32 = 1 << 20;
 
 /// Most translations told of one half.
 pub const MAX_ENDS: usize = 256;
+
+/// Most endpoints of one `Split`.
+pub const MAX_ENDPOINTS: usize = 1024;
 
 /// Most connections asked for in one `Resolve`.
 pub const MAX_TUPLES: usize = 1024;

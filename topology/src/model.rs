@@ -175,6 +175,15 @@ pub struct Tuple {
     pub server_port: u16,
 }
 
+/// Where a server is reached, as its own host has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// The server's address.
+    pub address: Address,
+    /// The server's port.
+    pub port: u16,
+}
+
 /// An address of a node, and the network namespace whose interface has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NodeAddress {

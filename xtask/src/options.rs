@@ -192,9 +192,6 @@ pub struct Truth {
     /// Leave these things out of the worlds: loopback, shared, reuse, short, external, failures, kept, bridges, dnat, snat.
     #[arg(long, value_name = "FEATURE", value_delimiter = ',')]
     pub without: Vec<Feature>,
-    /// Have these things in them, too, although they are not yet told truly.
-    #[arg(long, value_name = "FEATURE", value_delimiter = ',')]
-    pub with: Vec<Feature>,
     /// Leave what is known of worlds that came out wrong there.
     #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "target/truth")]
     pub keep: Option<PathBuf>,

@@ -80,10 +80,7 @@ fn alone() -> Result<Flock<File>> {
 }
 
 fn features(options: &Truth) -> Features {
-    let mut features = Feature::held();
-    features.extend(&options.with);
-    features.retain(|feature| !options.without.contains(feature));
-    features
+    Feature::ALL.into_iter().filter(|feature| !options.without.contains(feature)).collect()
 }
 
 /// Builds what the worlds are played with, unless it is said where that is.

@@ -10,11 +10,11 @@ use std::{
 
 use prost::Message;
 use proto::{
-    MAX_TUPLES, PROTOCOL_MINOR, PROTOCOL_VERSION,
+    PROTOCOL_MINOR, PROTOCOL_VERSION,
     convert::Hello,
     misunderstanding,
     v1::{
-        Ack, AgentMessage, AggregatorMessage, Batch, Resolve, Welcome, agent_message,
+        Ack, AgentMessage, AggregatorMessage, Batch, Welcome, agent_message,
         aggregator_message::Body,
     },
 };
@@ -23,11 +23,11 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep_until, timeout},
 };
 use tonic::{Status, Streaming};
-use topology::{AgentFacts, Connection, Incarnation, model::Tuple};
+use topology::{AgentFacts, Connection, Incarnation};
 
 use super::{connection::Peer, limits::Limits};
 use crate::{
-    core::{Prepared, Refused},
+    core::{Prepared, Questions, Refused},
     state::Shared,
 };
 
@@ -190,7 +190,7 @@ impl StreamTask {
                     return Ok(());
                 }
             }
-            for question in resolves(&questions) {
+            for question in questions.messages() {
                 if !self.send(question).await {
                     return Ok(());
                 }
@@ -269,7 +269,7 @@ impl StreamTask {
         batch: Batch,
         waiting: &mut Waiting,
         limits: &mut Limits,
-    ) -> Result<Vec<Tuple>, Status> {
+    ) -> Result<Questions, Status> {
         let metrics = &self.shared.metrics;
         let (seq, more) = (batch.seq, batch.more);
         let bytes = batch.encode_to_vec();
@@ -328,13 +328,6 @@ async fn over(replaced: &Notify, mut shutdown: watch::Receiver<bool>) -> Status 
             Status::unavailable("the aggregator is shutting down")
         }
     }
-}
-
-/// Questions as messages.
-fn resolves(questions: &[Tuple]) -> impl Iterator<Item = Body> {
-    questions.chunks(MAX_TUPLES).map(|tuples| {
-        Body::Resolve(Resolve { tuples: tuples.iter().map(|tuple| (*tuple).into()).collect() })
-    })
 }
 
 #[cfg(test)]

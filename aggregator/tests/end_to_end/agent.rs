@@ -153,7 +153,7 @@ impl Agent {
             };
             match message.body {
                 Some(Body::Ack(ack)) => return Ok(ack.seq),
-                Some(Body::Resolve(_)) => {}
+                Some(Body::Resolve(_) | Body::Split(_)) => {}
                 other => panic!("no acknowledgement but {other:?}"),
             }
         }

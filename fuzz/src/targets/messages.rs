@@ -7,7 +7,7 @@ use proto::{
     },
     v1::{self, agent_message, aggregator_message},
 };
-use topology::model::{NodeAddress, Program, Tuple};
+use topology::model::{Endpoint, NodeAddress, Program, Tuple};
 
 use crate::{Target, link};
 
@@ -29,10 +29,17 @@ fn run(data: &[u8]) {
             Some(agent_message::Body::Batch(batch)) => batch.sections.into_iter().for_each(section),
             None => {}
         }
-    } else if let Some(aggregator_message::Body::Resolve(resolve)) =
-        v1::AggregatorMessage::decode(bytes).ok().and_then(|message| message.body)
-    {
-        resolve.tuples.into_iter().for_each(|tuple| back(tuple, Tuple::try_from));
+    } else {
+        let message = v1::AggregatorMessage::decode(bytes).ok();
+        match message.and_then(|message| message.body) {
+            Some(aggregator_message::Body::Resolve(resolve)) => {
+                resolve.tuples.into_iter().for_each(|tuple| back(tuple, Tuple::try_from));
+            }
+            Some(aggregator_message::Body::Split(split)) => {
+                split.endpoints.into_iter().for_each(|one| back(one, Endpoint::try_from));
+            }
+            _ => {}
+        }
     }
 }
 
@@ -108,10 +115,12 @@ fn seeds() -> Vec<Vec<u8>> {
         acked_seq: 2,
         ..Default::default()
     };
+    let endpoint = v1::Endpoint { address: address(vec![10, 0, 0, 2]), port: 80 };
     let aggregators = [
         aggregator_message::Body::Welcome(welcome),
         aggregator_message::Body::Ack(v1::Ack { seq: 7 }),
         aggregator_message::Body::Resolve(v1::Resolve { tuples: vec![tuple] }),
+        aggregator_message::Body::Split(v1::Split { endpoints: vec![endpoint] }),
     ]
     .map(|body| {
         let message = v1::AggregatorMessage { body: Some(body) };

@@ -7,12 +7,12 @@ use std::{
 };
 
 use common::kernel::OWNERS;
-use topology::model::{Address, Scope, Tuple, Workload};
+use topology::model::{Address, Endpoint, Scope, Tuple, Workload};
 
 use super::Collector;
 use crate::{
     report::{Absorbed, DeferredChange},
-    source::{PortSharing, RetireOutcome, Source},
+    source::{PortSharing, RetireOutcome, SlotUse, Source},
 };
 
 /// Listeners are read this often, besides when a hint says that they changed.
@@ -109,8 +109,10 @@ impl<S: Source> Collector<S> {
             listeners.push((workload, address, key.netns_cookie, key.port));
         }
         self.add_former(&mut ports, now);
+        let apart = self.apart.ports(now, is_crowded(self.source.slots()));
         for ((network_namespace, port), sharing) in ports {
             let sharing = match sharing {
+                _ if apart.contains(&(network_namespace, port)) => PortSharing::Several,
                 Sharing { workloads_differ: true, .. } => PortSharing::Several,
                 Sharing { owners_differ: true, .. } => PortSharing::OneWorkload,
                 Sharing { owner, .. } => PortSharing::One(owner),
@@ -146,6 +148,7 @@ impl<S: Source> Collector<S> {
         losses.push(("report_full", self.report.refused()));
         losses.push(("report_folded", self.report.folded()));
         losses.extend(self.nat.losses());
+        losses.extend(self.apart.losses());
         losses.extend(self.queue_losses());
         if let Some(ledger) = self.source.ledger() {
             ledger.carry(&mut losses);
@@ -202,11 +205,21 @@ impl<S: Source> Collector<S> {
         }
     }
 
+    /// Counts each connection to these as a half of its own from now on.
+    pub(super) fn split(&mut self, endpoints: &[Endpoint]) {
+        let now = Instant::now();
+        let ports = self.report.ports_of(endpoints);
+        self.apart.add(ports, now);
+        self.read_listeners(now);
+    }
+
     /// Finds out whose these connections were.
     pub(super) fn answer(&mut self, tuples: Vec<Tuple>) {
         let now = Instant::now();
-        for tuple in tuples {
-            let owner = self.source.tuple_owner(namespace(&tuple.client), &tuple);
+        // The programs know a connection as its client does.
+        let originals = self.nat.originals(&tuples);
+        for (tuple, own) in tuples.into_iter().zip(originals) {
+            let owner = self.source.tuple_owner(namespace(&own.client), &own);
             let workload = owner.map(|owner| self.workload(owner, now));
             self.report.answer(tuple, workload);
         }
@@ -231,6 +244,11 @@ impl Sharing {
         self.owners_differ |= self.owner != owner;
         self.workloads_differ |= self.workload != *workload;
     }
+}
+
+/// Whether it is better to tell fewer apart: each connection takes a slot until it has been quiet for a while.
+fn is_crowded(slots: SlotUse) -> bool {
+    slots.used > slots.capacity / 2
 }
 
 fn is_scarce(used: usize, capacity: usize) -> bool {

@@ -4,6 +4,7 @@
 //! look at many sockets never holds up the network. It hears of the network by events and
 //! answers with batches; both ways are bounded, and neither is waited for.
 
+mod apart;
 mod early;
 mod look;
 mod names;
@@ -37,6 +38,7 @@ use crate::{
     source::Source,
     uplink::Event,
 };
+use apart::Apart;
 use early::Early;
 use names::news;
 use outgoing::{Outgoing, Sent};
@@ -93,6 +95,7 @@ pub struct Collector<S> {
     resumed: bool,
     status: Status,
     early: Early,
+    apart: Apart,
     queue: Queue,
     outgoing: Option<Outgoing>,
     /// Sending stopped because the network takes no more for the moment.
@@ -150,6 +153,7 @@ impl<S: Source> Collector<S> {
             resumed,
             status,
             early: Early::default(),
+            apart: Apart::default(),
             queue,
             outgoing: None,
             full: false,
@@ -223,6 +227,7 @@ impl<S: Source> Collector<S> {
                 self.answer(tuples);
                 self.early.arm(TokioInstant::now());
             }
+            Event::Split(endpoints) => self.split(&endpoints),
             Event::Down => self.hang_up(),
         }
     }

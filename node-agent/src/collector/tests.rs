@@ -9,7 +9,7 @@ use proto::{
     v1::{AgentMessage, agent_message::Body},
 };
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
-use topology::model::{Address, Scope, Tuple, Workload, WorkloadKind};
+use topology::model::{Address, Endpoint, Scope, Tuple, Workload, WorkloadKind};
 
 use super::*;
 use crate::{
@@ -378,6 +378,42 @@ async fn questions_are_answered() {
         })
         .collect();
     assert_eq!(names, [(1, Some("shop".to_owned())), (2, None)]);
+    setup.stop().await;
+}
+
+#[tokio::test]
+async fn connections_are_told_apart_when_that_is_asked_for() {
+    let Some(mut setup) = Setup::new(NEVER) else { return };
+    let listener = |port| ListenerKey {
+        netns_cookie: 1,
+        owner: OWNER,
+        address: raw("::"),
+        port,
+        reserved: [0; 6],
+    };
+    setup.kernel.kernel().listeners = vec![listener(80), listener(81)];
+    for (slot, port) in [(0, 80), (1, 81)] {
+        let key = HalfKey { role: role::SERVER, ..client_key(OWNER, "10.0.0.2", port) };
+        setup.kernel.count(slot, key, Counter::Connections, 1);
+        setup.kernel.hint(HintKind::Slot, u64::from(slot));
+    }
+    setup.connect().await;
+    let connections = Value::Counter(Counter::Connections);
+    setup.until("both", |receiver| sum(receiver, connections) == 2).await;
+    let address = |ip: &str| Address { ip: ip.parse().unwrap(), scope: Scope::Global };
+    let endpoint = |ip, port| Endpoint { address: address(ip), port };
+    let sharing = |port| {
+        let sharing = setup.kernel.kernel().sharing.clone();
+        sharing.into_iter().rfind(|known| known.1 == port).map(|known| known.2)
+    };
+    let split = vec![endpoint("10.0.0.1", 80), endpoint("10.0.0.9", 81)];
+    setup.events.send(Event::Split(split)).await.unwrap();
+    eventually("a port", || sharing(80) == Some(PortSharing::Several)).await;
+    assert_eq!(sharing(81), Some(PortSharing::One(OWNER)), "that is somewhere else");
+    // More than half of the slots are taken: there is no room for it.
+    setup.kernel.kernel().capacity = Some(3);
+    setup.kernel.hint(HintKind::Listener, 0);
+    eventually("none", || sharing(80) == Some(PortSharing::One(OWNER))).await;
     setup.stop().await;
 }
 

@@ -6,9 +6,12 @@ use std::{
     time::Instant,
 };
 
-use nix::sys::socket::SockProtocol;
+use nix::sys::socket::{AddressFamily, SockProtocol};
 
-use crate::netlink::{self, Read, attributes, put};
+use crate::netlink::{self, Lookup, Read, attributes, put};
+
+/// The attribute has attributes in it.
+const NESTED: u16 = 1 << 15;
 
 /// `NFNL_SUBSYS_CTNETLINK`, `IPCTNL_MSG_CT_GET`.
 const GET: u16 = 1 << 8 | 1;
@@ -90,6 +93,58 @@ pub(crate) fn translated(deadline: Instant, visit: &mut dyn FnMut(Entry)) -> io:
         }
     }
     Ok(all)
+}
+
+/// What connections that are known by their translated addresses are to their clients, as far as the calling thread's network
+/// namespace translates them. After the deadline no more are looked for.
+///
+/// # Errors
+/// When the kernel does not track connections, or does not let itself be asked.
+pub(crate) fn originals(
+    translated: impl Iterator<Item = Seen>,
+    deadline: Instant,
+) -> io::Result<(Read, Vec<Option<Seen>>)> {
+    let (mut lookup, mut found) = (Lookup::new(SockProtocol::NetlinkNetFilter)?, Vec::new());
+    for seen in translated {
+        if Instant::now() >= deadline {
+            return Ok((Read::Part, found));
+        }
+        let entry = match request(&seen) {
+            Some(request) => lookup.get(GET, &request)?.and_then(parse),
+            None => None,
+        };
+        found.push(entry.filter(|entry| entry.after == seen).map(|entry| entry.before));
+    }
+    Ok((Read::All, found))
+}
+
+/// What asks for the connection whose answers go the other way.
+fn request(seen: &Seen) -> Option<Vec<u8>> {
+    let (family, source, target) = match (seen.server, seen.client) {
+        (IpAddr::V4(source), IpAddr::V4(target)) => {
+            let mut ips = (Vec::new(), Vec::new());
+            put(&mut ips.0, V4_SOURCE, &source.octets());
+            put(&mut ips.1, V4_TARGET, &target.octets());
+            (AddressFamily::Inet, ips.0, ips.1)
+        }
+        (IpAddr::V6(source), IpAddr::V6(target)) => {
+            let mut ips = (Vec::new(), Vec::new());
+            put(&mut ips.0, V6_SOURCE, &source.octets());
+            put(&mut ips.1, V6_TARGET, &target.octets());
+            (AddressFamily::Inet6, ips.0, ips.1)
+        }
+        _ => return None,
+    };
+    let mut proto = Vec::new();
+    put(&mut proto, PROTO_NUMBER, &[TCP]);
+    put(&mut proto, SOURCE_PORT, &seen.server_port.to_be_bytes());
+    put(&mut proto, TARGET_PORT, &seen.client_port.to_be_bytes());
+    let mut tuple = Vec::new();
+    put(&mut tuple, TUPLE_IP | NESTED, &[source, target].concat());
+    put(&mut tuple, TUPLE_PROTO | NESTED, &proto);
+    let mut request = vec![family as u8, 0, 0, 0];
+    put(&mut request, TUPLE_REPLY | NESTED, &tuple);
+    Some(request)
 }
 
 /// What a message tells of a connection, if that is TCP and its addresses are translated.
@@ -201,6 +256,31 @@ mod tests {
         bytes.extend_from_slice(&(-1_i32).to_ne_bytes());
         bytes.resize(36, 0);
         assert_eq!(messages(&bytes).collect::<Vec<_>>(), [Message::Failed(1)]);
+    }
+
+    #[test]
+    fn a_connection_is_asked_for_by_the_addresses_of_what_is_answered() {
+        for after in [
+            seen(("fd77:1::1", 48954), ("fd77:2::1", 8080)),
+            seen(("10.77.2.254", 59646), ("10.77.2.1", 8080)),
+        ] {
+            let request = request(&after).unwrap();
+            let (kind, value) = attributes(&request[4..]).next().unwrap();
+            let back = tuple(value).unwrap();
+            assert_eq!(kind, TUPLE_REPLY);
+            assert_eq!((back.client, back.client_port), (after.server, after.server_port));
+            assert_eq!((back.server, back.server_port), (after.client, after.client_port));
+        }
+        let mixed = seen(("10.77.2.254", 59646), ("fd77:2::1", 8080));
+        assert!(request(&mixed).is_none());
+        let unknown = seen(("192.0.2.1", 1), ("192.0.2.2", 2));
+        let found = originals([mixed, unknown].into_iter(), Instant::now() + netlink::PATIENCE);
+        match found {
+            Ok(found) => assert_eq!(found, (Read::All, vec![None, None])),
+            Err(error) => crate::testing::skipped(&format!("no connection tracking: {error}")),
+        }
+        let late = originals([unknown].into_iter(), Instant::now());
+        assert!(late.is_err() || late.is_ok_and(|late| late == (Read::Part, Vec::new())));
     }
 
     #[test]

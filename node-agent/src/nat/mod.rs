@@ -18,7 +18,8 @@ use crate::{
     report::Report,
     source::{Program, ProgramState},
 };
-use conntrack::Entry;
+use conntrack::{Entry, Seen};
+use topology::model::{Address, Scope, Tuple};
 use turns::Turns;
 pub use wanted::SlotEnds;
 use wanted::{Findings, Wanted};
@@ -30,8 +31,11 @@ const REST: u32 = 30;
 /// But at least this long.
 const LEAST_REST: Duration = Duration::from_millis(200);
 
-/// At least this long, where the host's list could not be read, or not to its end: it is asked for again without a cause.
+/// At least this long, where the host's list could not be read: it is asked for again without a cause.
 const RETRY: Duration = Duration::from_secs(10);
+
+/// The same, where it was not read to its end: perhaps others had the processor.
+const RETRY_PART: Duration = Duration::from_secs(1);
 
 /// All lists of one look together take so long: nothing else is looked at meanwhile.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -39,8 +43,30 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// The host's list takes no more of it than this.
 const PATIENCE_HERE: Duration = Duration::from_millis(400);
 
+/// All connections that the aggregator asks about at once take so long.
+const PATIENCE_ANSWERING: Duration = Duration::from_millis(400);
+
 /// Network namespaces that are asked in besides the host's, in one look.
 const NAMESPACES: usize = 256;
+
+fn seen(tuple: &Tuple) -> Seen {
+    Seen {
+        client: tuple.client.ip,
+        client_port: tuple.client_port,
+        server: tuple.server.ip,
+        server_port: tuple.server_port,
+    }
+}
+
+fn tuple_of(seen: Seen) -> Tuple {
+    let address = |ip| Address { ip, scope: Scope::Global };
+    Tuple {
+        client: address(seen.client),
+        client_port: seen.client_port,
+        server: address(seen.server),
+        server_port: seen.server_port,
+    }
+}
 
 /// Shows the translated connections of the calling thread's network namespace, until the deadline.
 type List = dyn Fn(Instant, &mut dyn FnMut(Entry)) -> io::Result<Read> + Sync;
@@ -122,7 +148,7 @@ impl Nat {
                 report.looked_for_translations(now);
             } else {
                 report.want_translations();
-                least = RETRY;
+                least = if here.is_ok() { RETRY_PART } else { RETRY };
             }
         } else {
             self.turns.retain(&others);
@@ -157,6 +183,20 @@ impl Nat {
         // Of processor time: a busy host is not to make it wait for longer.
         let took = busy().saturating_sub(before);
         self.not_before = Some(Instant::now() + (took * REST).max(least));
+    }
+
+    /// What these connections were to their clients, as far as the host has translated them: in their order, and those
+    /// are missing that there was no time for.
+    pub fn originals(&mut self, tuples: &[Tuple]) -> Vec<Tuple> {
+        if self.state != State::Works || conntrack::tracked() == Some(0) {
+            return tuples.to_vec();
+        }
+        let deadline = Instant::now() + PATIENCE_ANSWERING;
+        let (read, found) = conntrack::originals(tuples.iter().map(seen), deadline)
+            .unwrap_or((Read::Part, Vec::new()));
+        self.misses.unread += u64::from(read == Read::Part);
+        let original = |(tuple, found): (&Tuple, Option<Seen>)| found.map_or(*tuple, tuple_of);
+        tuples.iter().zip(found).map(original).collect()
     }
 
     fn note(&mut self, read: &io::Result<Read>) {
@@ -252,9 +292,11 @@ mod tests {
         world.gain(0, 0, 80, 1);
         let fails: &List = &|_, _| Err(io::ErrorKind::PermissionDenied.into());
         let part: &List = &|_, _| Ok(Read::Part);
-        for (list, unread) in [(fails, 1), (fails, 1), (part, 2), (part, 3)] {
+        let lists =
+            [(fails, RETRY, 1), (fails, RETRY, 1), (part, RETRY_PART, 2), (part, RETRY_PART, 3)];
+        for (list, rest, unread) in lists {
             nat.look_by(list, &mut world.report, &addresses, world.now);
-            assert!(nat.not_before.unwrap() > Instant::now() + RETRY / 2);
+            assert!(nat.not_before.unwrap() > Instant::now() + rest / 2);
             assert_eq!(nat.misses.unread, unread);
             nat.look_by(list, &mut world.report, &addresses, world.now);
             assert_eq!(nat.misses.unread, unread, "it rests");
@@ -266,7 +308,7 @@ mod tests {
         };
         nat.look_by(all, &mut world.report, &addresses, world.now);
         assert!(!world.report.take_untranslated(), "found");
-        assert!(nat.not_before.unwrap() < Instant::now() + RETRY / 2);
+        assert!(nat.not_before.unwrap() < Instant::now() + RETRY_PART / 2);
         world.restart();
         world.deliver();
         assert_eq!(world.receiver.ends.values().map(|ends| ends.len()).sum::<usize>(), 1);

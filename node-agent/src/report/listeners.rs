@@ -3,7 +3,24 @@
 use std::collections::{HashSet, VecDeque};
 
 use proto::convert::ListenerChange;
-use topology::model::Listener;
+use topology::model::{Endpoint, Listener};
+
+use super::Report;
+
+impl Report {
+    /// The network namespaces and ports at which servers are reached so.
+    #[must_use]
+    pub fn ports_of(&self, endpoints: &[Endpoint]) -> HashSet<(u64, u16)> {
+        let wanted: HashSet<&Endpoint> = endpoints.iter().collect();
+        let is_wanted = |half: u32| {
+            let key = self.halves.get(half).map(|half| half.key)?;
+            let endpoint = Endpoint { address: key.local, port: key.server_port };
+            (!key.is_folded() && wanted.contains(&endpoint)).then_some(())
+        };
+        let servers = self.slots.servers().filter(|(_, half)| is_wanted(*half).is_some());
+        servers.map(|(key, _)| (key.netns_cookie, key.server_port)).collect()
+    }
+}
 
 /// The listeners of the node; their workloads by id, one reference held for each.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use common::kernel::{HalfKey, SLOTS};
+use common::kernel::{HalfKey, SLOTS, role};
 
 /// In the place of a half where there was no room for one.
 pub(super) const NOBODY: u32 = u32::MAX;
@@ -61,6 +61,12 @@ impl Slots {
     /// Owners that have a slot.
     pub(super) fn owners(&self) -> impl Iterator<Item = u64> {
         self.links.iter().flatten().map(|link| link.key.owner)
+    }
+
+    /// Keys of server halves, and the halves.
+    pub(super) fn servers(&self) -> impl Iterator<Item = (&HalfKey, u32)> {
+        let servers = self.links.iter().flatten().filter(|link| link.key.role == role::SERVER);
+        servers.map(|link| (&link.key, link.half))
     }
 
     /// All that count for something: their keys and halves, and whether anything uses them or has changed them after this

@@ -10,8 +10,8 @@ use std::{
 use proto::{
     tls,
     v1::{
-        Ack, Address, AgentMessage, AggregatorMessage, Hello, Resolve, Tuple, Welcome,
-        agent_message, aggregator_message,
+        Ack, Address, AgentMessage, AggregatorMessage, Endpoint, Hello, Resolve, Split, Tuple,
+        Welcome, agent_message, aggregator_message,
         ingest_server::{Ingest, IngestServer},
     },
 };
@@ -170,9 +170,9 @@ impl Ingest for Service {
                         agent_message::Body::Hello(_) => None,
                     });
                 // What a later version says in a way of its own arrives as nothing.
-                let unheard_of =
-                    (manner == Manner::Later).then_some(Ok(AggregatorMessage::default()));
-                let first = [welcome, say(question())].into_iter().chain(unheard_of);
+                let newer = [say(split()), Ok(AggregatorMessage::default())];
+                let newer = newer.into_iter().filter(move |_| manner == Manner::Later);
+                let first = [welcome, say(question())].into_iter().chain(newer);
                 Box::pin(tokio_stream::iter(first).chain(acks))
             }
         }))
@@ -186,4 +186,11 @@ fn question() -> aggregator_message::Body {
         Tuple { client: address(1), client_port: 4_000, server: address(2), server_port: 80 };
     let bad = Tuple { client: None, ..good.clone() };
     aggregator_message::Body::Resolve(Resolve { tuples: vec![bad, good] })
+}
+
+/// Two servers, of which one makes no sense.
+fn split() -> aggregator_message::Body {
+    let address = Some(Address { ip: vec![10, 0, 0, 2], scope: None });
+    let endpoints = vec![Endpoint { address: None, port: 80 }, Endpoint { address, port: 80 }];
+    aggregator_message::Body::Split(Split { endpoints })
 }

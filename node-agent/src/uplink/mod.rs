@@ -26,7 +26,7 @@ use tokio::{
 };
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Code, Streaming};
-use topology::model::Tuple;
+use topology::model::{Endpoint, Tuple};
 
 use crate::{config::AggregatorAddress, metrics::Metrics, queue::leftover::Leftover};
 use connect::ConnectError;
@@ -58,6 +58,8 @@ pub enum Event {
     Acked(u64),
     /// Whose were these connections?
     Asked(Vec<Tuple>),
+    /// Connections to these are to be told apart.
+    Split(Vec<Endpoint>),
     /// The stream ended.
     Down,
 }
@@ -321,6 +323,9 @@ impl Uplink {
                 Some(aggregator_message::Body::Resolve(resolve)) => {
                     self.tell(Event::Asked(tuples(resolve))).await?;
                 }
+                Some(aggregator_message::Body::Split(split)) => {
+                    self.tell(Event::Split(endpoints(split))).await?;
+                }
                 Some(aggregator_message::Body::Welcome(_)) => {
                     return Err(StreamError::Protocol("a second welcome"));
                 }
@@ -352,6 +357,12 @@ impl Uplink {
 fn tuples(resolve: v1::Resolve) -> Vec<Tuple> {
     let tuples = resolve.tuples.into_iter().take(proto::MAX_TUPLES);
     tuples.filter_map(|tuple| Tuple::try_from(tuple).ok()).collect()
+}
+
+/// Those that can be understood.
+fn endpoints(split: v1::Split) -> Vec<Endpoint> {
+    let endpoints = split.endpoints.into_iter().take(proto::MAX_ENDPOINTS);
+    endpoints.filter_map(|endpoint| Endpoint::try_from(endpoint).ok()).collect()
 }
 
 /// A number nobody can foresee; 0 when the system has none.

@@ -1,8 +1,8 @@
-//! Addresses and tuples.
+//! Addresses, endpoints and tuples.
 
 use std::net::IpAddr;
 
-use topology::model::{Address, Scope, Tuple};
+use topology::model::{Address, Endpoint, Scope, Tuple};
 
 use super::port;
 use crate::{ConvertError, v1};
@@ -41,6 +41,23 @@ impl From<Address> for v1::Address {
             Scope::Network(number) => Some(v1::address::Scope::Network(number)),
         };
         Self { ip, scope }
+    }
+}
+
+impl TryFrom<v1::Endpoint> for Endpoint {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::Endpoint) -> Result<Self, ConvertError> {
+        Ok(Self {
+            address: wire.address.ok_or(ConvertError::Missing("server address"))?.try_into()?,
+            port: port("server port", wire.port)?,
+        })
+    }
+}
+
+impl From<Endpoint> for v1::Endpoint {
+    fn from(endpoint: Endpoint) -> Self {
+        Self { address: Some(endpoint.address.into()), port: endpoint.port.into() }
     }
 }
 

@@ -1,7 +1,9 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use proptest::{collection, prelude::*};
-use topology::model::{Address, Ends, Listener, Role, Scope, Tuple, Workload, WorkloadKind};
+use topology::model::{
+    Address, Endpoint, Ends, Listener, Role, Scope, Tuple, Workload, WorkloadKind,
+};
 
 use super::*;
 use crate::v1;
@@ -49,6 +51,12 @@ proptest! {
     fn addresses_have_four_or_sixteen_bytes(ip: Vec<u8>) {
         let valid = ip.len() == 4 || ip.len() == 16;
         prop_assert_eq!(Address::try_from(v1::Address { ip, scope: None }).is_ok(), valid);
+    }
+
+    #[test]
+    fn endpoints_come_back(address in address(), port: u16) {
+        let endpoint = Endpoint { address, port };
+        prop_assert_eq!(Endpoint::try_from(v1::Endpoint::from(endpoint)), Ok(endpoint));
     }
 
     #[test]

@@ -166,6 +166,7 @@ impl<'a> Draw<'a> {
         for act in 0..self.acts {
             if act == 0 {
                 self.begin();
+                self.introduce();
             }
             for swap in self.swaps.clone().into_iter().filter(|swap| swap.act == act) {
                 self.swap(swap);

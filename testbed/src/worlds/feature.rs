@@ -45,15 +45,6 @@ impl Feature {
         Feature::Snat,
     ];
 
-    /// Those that the graph does not yet tell truly: worlds are without them unless one asks.
-    pub const OPEN: &[Feature] = &[Feature::Bridges, Feature::Dnat, Feature::Snat];
-
-    /// Those that every world has to come out with truly.
-    #[must_use]
-    pub fn held() -> Features {
-        Self::ALL.into_iter().filter(|feature| !Self::OPEN.contains(feature)).collect()
-    }
-
     /// Its name on a command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -100,6 +91,5 @@ mod tests {
             assert_eq!(feature.to_string().parse(), Ok(feature));
         }
         assert!("nat".parse::<Feature>().is_err());
-        assert_eq!(Feature::held().len() + Feature::OPEN.len(), Feature::ALL.len());
     }
 }

@@ -8,7 +8,7 @@ use crate::world::alone;
 fn the_graph_of_a_random_world_is_the_truth() {
     for seed in SEEDS {
         let Some(_alone) = alone() else { return };
-        let options = Options { features: Feature::held(), keep: None };
+        let options = Options { features: Feature::ALL.into(), keep: None };
         let outcome = run(seed, &options).unwrap();
         let wrong = &outcome.verdict.wrong;
         assert!(outcome.verdict.is_exact(), "cargo xtask truth --seed {seed}\n{outcome}\n{wrong}");

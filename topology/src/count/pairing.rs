@@ -225,8 +225,11 @@ impl Sides {
             // The parties are in order, so this is the same pairing whichever came first. Of a
             // client whose connections no server has reported yet, nothing is known.
             let first = cells().map(|cell| cell.server).min();
-            let only_failed = !self.asking && client.totals.get(Measure::Connections) == 0;
-            if first.is_none() && missing.is_zero() && !only_failed {
+            let connected = client.totals.get(Measure::Connections) > 0;
+            let only_failed = !self.asking && !connected;
+            let nothing = missing.is_zero() && !only_failed;
+            let unfounded = connected && missing.get(Measure::Connections) == 0;
+            if first.is_none() && (nothing || unfounded) {
                 continue;
             }
             if client.elsewhere && !missing.is_zero() {

@@ -46,12 +46,14 @@ impl Links {
     /// What the other side of a key may have in its place.
     pub(crate) fn counterparts(&self, key: &LinkKey) -> Vec<LinkKey> {
         let Some(far) = seen_from_afar(key) else { return Vec::new() };
-        let Some(scoped) = self.scoped.get(&far) else { return Vec::new() };
+        let scoped = self.scoped.get(&far).map(Vec::as_slice).unwrap_or_default();
+        // It need not be known of yet.
+        let new = (*key != far && !scoped.contains(key)).then_some(key);
         let mut found: Vec<LinkKey> = self.by_key.get(&far).map(|_| far).into_iter().collect();
         let sides: [fn(&LinkKey) -> bool; 2] =
             [|key| is_scoped(key.client), |key| is_scoped(key.server)];
         for is_own in sides {
-            let mut alike = scoped.iter().filter(|key| is_own(key));
+            let mut alike = scoped.iter().chain(new).filter(|key| is_own(key));
             match (alike.next(), alike.next()) {
                 (Some(only), None) => found.push(*only),
                 // Networks of several hosts have the address.

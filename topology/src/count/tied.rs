@@ -17,7 +17,7 @@ use super::{
     link::{Link, LinkIx, LinkKey, Links, Row},
     pairing::{Party, Sides},
 };
-use crate::{base::time::Timestamp, model::Role};
+use crate::{base::time::Timestamp, graph::apart::Asked, model::Role};
 
 /// Address pairs and ports of one link.
 const MOST_KEYS: usize = 1024;
@@ -34,6 +34,8 @@ pub(crate) struct Tied {
     told: BTreeMap<HalfIx, Vec<LinkKey>>,
     /// Since when more is known of who meets here than when it was last published.
     pub(crate) fresh: Option<Timestamp>,
+    /// Servers whose hosts were asked to tell their connections apart.
+    pub(crate) apart: Asked,
     /// Halves of which it was found that they are the two ends of the same connections, and those of nobody else.
     plain: Option<[HalfIx; 2]>,
 }
@@ -154,6 +156,7 @@ impl Link {
         if let Some(theirs) = other.tied {
             tied.keys.extend(theirs.keys);
             tied.told.extend(theirs.told);
+            tied.apart.extend(theirs.apart);
         }
         self.halves.append(&mut other.halves);
         self.rests.append(&mut other.rests);

@@ -115,10 +115,13 @@ impl Graph {
                 (local, LinkKey { client: peer, server: local, server_port: key.server_port })
             }
         };
-        let link = self.links.meet(link, now);
+        let meeting = link;
+        let link = self.links.meet(meeting, now);
         let alike = self.links.get(link).is_some_and(|link| {
             let mut halves = link.halves.iter().filter_map(|half| self.halves.get(*half));
-            halves.any(|half| half.role() == key.role && half.service == service)
+            halves.any(|half| {
+                half.role() == key.role && half.service == service && link.key_of(half) == meeting
+            })
         });
         let half = self.halves.insert(id, service, place, link, by, now);
         node.halves.push(half);

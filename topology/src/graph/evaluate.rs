@@ -174,7 +174,8 @@ impl Graph {
 
     fn evaluate(&mut self, link: &mut Link, now: Timestamp) -> Next {
         let mut sides = self.sides(link, now);
-        let next = Next { again: true, ask: sides.asking };
+        let apart = self.tell_apart(link, &sides, now);
+        let next = Next { again: true, ask: sides.asking || apart };
         if link.is_gathering(now) {
             return next;
         }

@@ -1,5 +1,6 @@
 //! The graph: everything tied together.
 
+pub(crate) mod apart;
 mod cluster;
 mod define;
 pub(crate) mod ends;

@@ -14,7 +14,7 @@ use crate::{
         half::{Half, HalfIx, Halves, Whose},
         link::{Link, LinkIx, LinkKey},
     },
-    model::{Role, Tuple},
+    model::{Endpoint, Role, Tuple},
     nodes::NodeIx,
     who::{place::Place, services::WorkloadIx},
 };
@@ -32,6 +32,8 @@ const WAITING: usize = 4096;
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Questions {
     waiting: HashMap<NodeIx, Vec<Tuple>>,
+    /// Endpoints whose connections nodes are to be asked to tell apart.
+    pub(super) apart: HashMap<NodeIx, BTreeSet<Endpoint>>,
     about: HashMap<(NodeIx, Tuple), HalfIx>,
 }
 
@@ -42,10 +44,10 @@ impl Questions {
 }
 
 impl Graph {
-    /// Whether there are questions for a node.
+    /// Whether there are questions for a node, or endpoints that it is to be asked for.
     #[must_use]
     pub fn has_questions(&self, node: NodeIx) -> bool {
-        self.questions.waiting.contains_key(&node)
+        self.questions.waiting.contains_key(&node) || self.questions.apart.contains_key(&node)
     }
 
     /// Takes the questions for a node: whose connections these were.

@@ -358,6 +358,29 @@ fn a_translation_leads_to_an_address_behind_a_bridge() {
 }
 
 #[test]
+fn a_client_behind_a_bridge_is_known_by_its_address_elsewhere() {
+    for reversed in [false, true] {
+        let mut world = World::new();
+        let (a, b) = (world.node("a", A), world.node("b", B));
+        let mut opened = None;
+        for server in [reversed, !reversed] {
+            if server {
+                let api = world.server(b, "api", global(B), global(POD), 8080);
+                world.exchange(api, 10, 100);
+            } else {
+                let web = world.client(a, "web", local(POD), global(VIP), 80);
+                world.exchange(web, 100, 10);
+                opened = Some(web);
+            }
+        }
+        let seen = Ends { client: local(POD), ..ends(POD, B, 8080) };
+        world.tell(opened.unwrap(), &[seen]);
+        world.pass(5);
+        assert_eq!(published(&world), [row("web", "api", 8080, 1, 100, 10)]);
+    }
+}
+
+#[test]
 fn what_a_client_counts_more_is_of_the_servers_behind_bridges() {
     for reversed in [false, true] {
         let mut world = World::new();

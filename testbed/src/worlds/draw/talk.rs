@@ -1,14 +1,19 @@
 //! Who talks to whom, and how.
 
+use std::collections::BTreeSet;
+
 use super::{Draw, Place};
 use crate::{
     traffic::{Dial, Ending, Exchange, Means},
     worlds::{
         feature::Feature,
         nat,
-        plan::{At, Call, Deed, Ear, On, Talk, Target},
+        plan::{At, Call, Deed, Ear, On, Step, Talk, Target},
     },
 };
+
+/// After so many milliseconds everybody who has to know of an address does.
+const INTRODUCED: u64 = 5_000;
 
 /// Nobody listens there.
 const CLOSED: u16 = 3;
@@ -59,9 +64,50 @@ impl Draw<'_> {
     }
 
     /// What a client that resets has not acknowledged, its kernel has taken, and only that knows: not which one of
-    /// several servers behind one port had sent it.
+    /// several servers behind one port or one address had sent it.
     fn may_reset(&self, server: usize) -> bool {
-        !self.open.iter().any(|(owner, ear)| *owner == server && ear.shared)
+        let place = self.world.workloads.get(server).map(|workload| workload.place);
+        let of_several = |ear: &Ear| {
+            let backend = |it: &(Place, u16)| Some(it.0) == place && it.1 == ear.port;
+            let mut virtuals = self.world.virtuals.iter();
+            ear.shared || virtuals.any(|it| it.backends.iter().any(backend))
+        };
+        !self.open.iter().any(|(owner, ear)| *owner == server && of_several(ear))
+    }
+
+    /// Each translated address is used by one alone, before others come: what several have done at an address of which
+    /// nobody could know yet that it leads to several servers, is in nobody's numbers.
+    pub(super) fn introduce(&mut self) {
+        let mut hosts = BTreeSet::new();
+        let mut firsts = self.lasting.clone();
+        firsts.retain(|first| match self.world.workloads.get(*first).map(|it| it.place) {
+            Some(Place::Host(host)) => {
+                self.world.hosts.get(host).is_some_and(|host| host.agent) && hosts.insert(host)
+            }
+            _ => false,
+        });
+        let mut talks: Vec<Talk> = Vec::new();
+        for (number, service) in self.world.virtuals.clone().into_iter().enumerate() {
+            let place = |at: usize| self.world.workloads.get(at).map(|workload| workload.place);
+            let apart =
+                |at: &&usize| service.backends.iter().all(|(there, _)| Some(*there) != place(**at));
+            let Some(client) = firsts.iter().find(apart).copied() else { continue };
+            let target = Target { at: At::Virtual(number), port: service.port };
+            let deed = Deed::Burst {
+                connections: 2 * service.backends.len() as u32,
+                threads: 1,
+                exchange: self.exchange(),
+                ending: Ending::ClientCloses,
+            };
+            let call = Call { target, dial: Dial::default(), deed };
+            match talks.iter_mut().find(|talk| talk.client == client) {
+                Some(talk) => talk.calls.push(call),
+                None => talks.push(Talk { client, calls: vec![call] }),
+            }
+        }
+        if !talks.is_empty() {
+            self.world.steps.extend([Step::Talk(talks), Step::Rest(INTRODUCED)]);
+        }
     }
 
     /// Connections that stay, between two who stay.

@@ -1,0 +1,105 @@
+//! Servers whose connections have to be told apart: an address leads to several of them, and several may have asked for it.
+//!
+//! What each client had with each of them is in nobody's numbers. So the servers' hosts are asked to count each connection
+//! as a half of its own, and then the client's host is asked whose it was, as where several share a port. That is asked
+//! for before there is a second client, where there may be one: of what was counted before, only the sums are known.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::Graph;
+use crate::{
+    base::time::Timestamp,
+    count::{half::Half, link::Link, pairing::Sides},
+    model::{Endpoint, Role},
+    nodes::NodeIx,
+    who::{evidence::Answer, place::Place},
+};
+
+/// A host is asked again after this time. An agent of ours remembers for longer.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// How many endpoints wait to be asked for of one node at most.
+const WAITING: usize = 1024;
+
+/// Endpoints of nodes, and when they were asked for.
+pub(crate) type Asked = BTreeMap<(NodeIx, Endpoint), Timestamp>;
+
+impl Graph {
+    /// Takes the endpoints whose connections a node is to tell apart.
+    pub fn take_endpoints(&mut self, node: NodeIx) -> Vec<Endpoint> {
+        let endpoints = self.questions.apart.remove(&node).unwrap_or_default();
+        endpoints.into_iter().collect()
+    }
+
+    /// Asks for what has to be told apart at a link; returns whether there is such a thing.
+    pub(super) fn tell_apart(&mut self, link: &mut Link, sides: &Sides, now: Timestamp) -> bool {
+        let Some(tied) = &link.tied else { return false };
+        if sides.servers.len() < 2 && tied.apart.is_empty() {
+            return false;
+        }
+        let mut asked = tied.apart.clone();
+        asked.retain(|_, at| now.since(*at) < AGAIN);
+        for (node, endpoint) in self.mixed(link, sides) {
+            asked.entry((node, endpoint)).or_insert_with(|| {
+                let waiting = self.questions.apart.entry(node).or_default();
+                if waiting.len() < WAITING {
+                    waiting.insert(endpoint);
+                }
+                now
+            });
+        }
+        let any = !asked.is_empty();
+        if let Some(tied) = &mut link.tied {
+            tied.apart = asked;
+        }
+        any
+    }
+
+    /// The servers of which it would not be known who had how much of what with them.
+    fn mixed(&self, link: &Link, sides: &Sides) -> BTreeSet<(NodeIx, Endpoint)> {
+        let mut mixed = BTreeSet::new();
+        for (ix, client) in self.live_halves(link, Role::Client) {
+            let reach = link.reach_of(ix, client);
+            let led: Vec<usize> = (0..)
+                .zip(&sides.servers)
+                .filter(|(_, server)| reach.iter().any(|key| server.reach.contains(key)))
+                .map(|(at, _)| at)
+                .collect();
+            let others = || {
+                let others = (0..).zip(&sides.clients);
+                let mut others = others.filter(|(_, other)| other.service != client.service);
+                others.any(|(other, _)| led.iter().any(|server| sides.reaches(other, *server)))
+            };
+            if led.len() > 1 && (reach.iter().any(|key| self.is_anybodys(key.client)) || others()) {
+                mixed.extend(led);
+            }
+        }
+        let is_mixed = |half: &Half| {
+            let ends = (half.service, half.id.2.server_port);
+            mixed.iter().any(|at| {
+                sides.servers.get(*at).is_some_and(|server| (server.service, server.port) == ends)
+            })
+        };
+        let endpoint =
+            |half: &Half| Endpoint { address: half.id.2.local, port: half.id.2.server_port };
+        let servers = self.live_halves(link, Role::Server).filter(|(_, half)| is_mixed(half));
+        servers.map(|(_, half)| (half.node(), endpoint(half))).collect()
+    }
+
+    fn live_halves<'a>(
+        &'a self,
+        link: &'a Link,
+        role: Role,
+    ) -> impl Iterator<Item = (crate::HalfIx, &'a Half)> {
+        let halves = link.halves.iter().filter_map(|ix| Some((*ix, self.halves.get(*ix)?)));
+        halves.filter(move |(_, half)| half.role() == role && half.ended.is_none())
+    }
+
+    /// Whether several services may connect from an address.
+    fn is_anybodys(&self, place: Place) -> bool {
+        !matches!(self.evidence.who(place, None).0, Answer::Service(_))
+    }
+}

@@ -1,0 +1,164 @@
+//! Servers behind one address, whose connections have to be told apart.
+
+use super::world::*;
+use crate::{
+    model::{Endpoint, Ends, Role},
+    *,
+};
+
+const A: &str = "10.0.0.1";
+const B: &str = "10.0.0.2";
+const D: &str = "10.0.0.3";
+const VIP: &str = "10.96.0.10";
+const POD: &str = "10.244.0.5";
+
+fn ends(client: &str, server: &str, server_port: u16) -> Ends {
+    Ends { client: global(client), server: global(server), server_port }
+}
+
+/// A service address that leads to two servers, and the nodes of the clients and of both.
+struct Virtual {
+    world: World,
+    nodes: [NodeIx; 3],
+}
+
+impl Virtual {
+    fn new() -> Self {
+        let mut world = World::new();
+        let nodes = [world.node("a", A), world.node("b", B), world.node("d", D)];
+        Virtual { world, nodes }
+    }
+
+    fn client(&mut self, name: &str, from: &str) -> HalfIx {
+        let world = &mut self.world;
+        let half = world.client(self.nodes[0], name, global(from), global(VIP), 80);
+        let told = [ends(from, B, 8080), ends(from, D, 8080)];
+        world.graph.add_translations(half, told, world.now);
+        half
+    }
+
+    fn servers(&mut self, names: [&str; 2], from: &str, client_port: u16) -> [HalfIx; 2] {
+        [(1, B), (2, D)].map(|(at, address)| {
+            let (name, address) = (names[at - 1], global(address));
+            let (role, peer, port) = (Role::Server, global(from), 8080);
+            self.world.half(self.nodes[at], name, role, address, peer, port, client_port)
+        })
+    }
+
+    fn asked(&mut self) -> Vec<Vec<Endpoint>> {
+        self.nodes.iter().map(|node| self.world.graph.take_endpoints(*node)).collect()
+    }
+}
+
+fn both() -> Vec<Vec<Endpoint>> {
+    let one = |address| vec![Endpoint { address: global(address), port: 8080 }];
+    vec![Vec::new(), one(B), one(D)]
+}
+
+fn nobody() -> Vec<Vec<Endpoint>> {
+    vec![Vec::new(); 3]
+}
+
+#[test]
+fn where_others_may_follow_it_is_asked_for_at_once_and_each_minute() {
+    let mut service = Virtual::new();
+    let web = service.client("web", A);
+    service.world.exchange(web, 100, 10);
+    service.servers(["one", "two"], A, 0);
+    service.world.pass(1);
+    assert!(service.world.graph.has_questions(service.nodes[1]));
+    assert_eq!(service.asked(), both());
+    assert!(!service.world.graph.has_questions(service.nodes[1]));
+    service.world.pass(30);
+    assert_eq!(service.asked(), nobody());
+    service.world.pass(30);
+    service.world.exchange(web, 1, 1);
+    service.world.pass(1);
+    assert_eq!(service.asked(), both());
+}
+
+#[test]
+fn an_address_of_one_client_alone_needs_nothing() {
+    let mut service = Virtual::new();
+    let web = service.client("web", POD);
+    service.world.exchange(web, 100, 10);
+    let servers = service.servers(["one", "two"], POD, 0);
+    servers.into_iter().for_each(|half| service.world.exchange(half, 10, 100));
+    service.world.pass(20);
+    assert_eq!(service.asked(), nobody());
+    service.client("job", POD);
+    service.world.pass(1);
+    assert_eq!(service.asked(), both());
+}
+
+#[test]
+fn servers_of_one_service_need_nothing() {
+    let mut service = Virtual::new();
+    for name in ["web", "job"] {
+        let half = service.client(name, A);
+        service.world.exchange(half, 100, 10);
+    }
+    let servers = service.servers(["api", "api"], A, 0);
+    servers.into_iter().for_each(|half| service.world.exchange(half, 10, 100));
+    service.world.pass(20);
+    assert_eq!(service.asked(), nobody());
+    let truth = [row("job", "api", 8080, 1, 100, 10), row("web", "api", 8080, 1, 100, 10)];
+    assert_eq!(published(&service.world), truth);
+}
+
+#[test]
+fn what_is_told_apart_is_whose_it_was_and_what_was_not_is_the_firsts() {
+    let mut service = Virtual::new();
+    let web = service.client("web", A);
+    let first = service.servers(["one", "two"], A, 0);
+    for (half, bytes) in first.into_iter().zip([1000, 7]) {
+        service.world.exchange(web, bytes, 2 * bytes);
+        service.world.exchange(half, 2 * bytes, bytes);
+    }
+    service.world.pass(2);
+    let job = service.client("job", A);
+    for (client, port, bytes) in [(web, 40_001, [30, 3]), (job, 40_002, [500, 50])] {
+        let servers = service.servers(["one", "two"], A, port);
+        for (half, bytes) in servers.into_iter().zip(bytes) {
+            service.world.exchange(client, bytes, 2 * bytes);
+            service.world.exchange(half, 2 * bytes, bytes);
+        }
+    }
+    let node = service.nodes[0];
+    for _ in 0..3 {
+        service.world.pass(1);
+        for question in service.world.graph.take_questions(node) {
+            assert!(question.server == global(B) || question.server == global(D));
+            let name = if question.client_port == 40_002 { "job" } else { "web" };
+            let owner = service.world.process(node, name);
+            service.world.graph.tuple_owner(node, question, Some(owner));
+        }
+    }
+    service.world.pass(10);
+    let truth = [
+        row("job", "one", 8080, 1, 500, 1000),
+        row("job", "two", 8080, 1, 50, 100),
+        row("web", "one", 8080, 2, 1030, 2060),
+        row("web", "two", 8080, 2, 10, 20),
+    ];
+    assert_eq!(
+        (published(&service.world), service.world.edges()),
+        (truth.to_vec(), truth.to_vec())
+    );
+}
+
+#[test]
+fn what_is_asked_for_survives_a_restart() {
+    let mut service = Virtual::new();
+    let web = service.client("web", A);
+    service.world.exchange(web, 100, 10);
+    service.servers(["one", "two"], A, 0);
+    service.world.pass(1);
+    let bytes = postcard::to_stdvec(&service.world.graph.snapshot()).unwrap();
+    let graph = Graph::resume(Config::default(), postcard::from_bytes(&bytes).unwrap());
+    service.world.graph = graph;
+    assert_eq!(service.asked(), both());
+    service.world.exchange(web, 1, 1);
+    service.world.pass(1);
+    assert_eq!(service.asked(), nobody());
+}
