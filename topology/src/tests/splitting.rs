@@ -177,17 +177,14 @@ proptest! {
     }
 }
 
+/// An exchange whose server's half is not of one connection alone.
+const fn whole(client: usize, server: usize) -> Exchange {
+    Exchange { client, server, single: false, to_server: 1_000, to_client: 2_000, bucket: 100 }
+}
+
 #[test]
 fn a_link_that_never_rests_is_published_all_the_same() {
     let mut play = Play::new();
-    let whole = |client, server| Exchange {
-        client,
-        server,
-        single: false,
-        to_server: 1_000,
-        to_client: 2_000,
-        bucket: 100,
-    };
     let (old, mut newcomers) = ([whole(0, 0), whole(1, 0)], 0);
     let both = |count: usize| -> Vec<Event> {
         (0..count)
@@ -214,14 +211,6 @@ fn a_link_that_never_rests_is_published_all_the_same() {
 #[test]
 fn what_comes_late_is_of_those_who_were_there() {
     let mut play = Play::new();
-    let whole = |client, server| Exchange {
-        client,
-        server,
-        single: false,
-        to_server: 1_000,
-        to_client: 2_000,
-        bucket: 100,
-    };
     let both = [Event::Of(0, Role::Client), Event::Of(0, Role::Server)];
     play.act(&[whole(0, 0)], &both);
     play.pass(20);
