@@ -43,6 +43,7 @@ pub const TARGETS: &[Target] = &[
     targets::hints::TARGET,
     targets::history::TARGET,
     targets::journal::TARGET,
+    targets::kubernetes::TARGET,
     targets::messages::TARGET,
     targets::processes::TARGET,
     targets::query::TARGET,

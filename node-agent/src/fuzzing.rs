@@ -75,6 +75,11 @@ pub fn engine(data: &[u8]) {
     runtimes::files(data.get(1..).unwrap_or_default());
 }
 
+/// What an API server answers of pods: a page of a list, and a watch that is cut somewhere.
+pub fn kubernetes(data: &[u8]) {
+    runtimes::kubernetes(data);
+}
+
 /// A file of settings. It is understood, or there is a line that says what is wrong.
 pub fn settings(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };

@@ -12,6 +12,7 @@ pub mod exposition;
 pub mod hints;
 pub mod history;
 pub mod journal;
+pub mod kubernetes;
 pub mod messages;
 pub mod processes;
 pub mod query;

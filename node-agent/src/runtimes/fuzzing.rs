@@ -1,12 +1,13 @@
 //! Answers of an engine, and files of runtimes, made of any bytes.
 
-use kubernetes::Lines;
+use ::kubernetes::Lines;
 use proto::{convert::ContainerName, v1};
 
 use super::{
     Labels, News,
     engine::answers::{Answers, LINE_BYTES},
     files::{read_bundle, read_storage},
+    kubernetes::{self, pod::Pod},
 };
 
 /// As a stream of events that comes in pieces, and as a list. Whatever is read of them is to the aggregator's liking.
@@ -29,6 +30,16 @@ pub(crate) fn engine(data: &[u8]) {
         }
     }
     answers.list(bytes).into_iter().flat_map(|(names, _)| names).for_each(told);
+}
+
+/// As pods that an API server tells of, in any order of coming, going and being asked for.
+pub(crate) fn kubernetes(data: &[u8]) {
+    let mut pods = Vec::new();
+    ::kubernetes::fuzzing::answers::<Pod>(data, |pod| pods.push(pod));
+    kubernetes::fuzzing(pods).into_iter().for_each(|news| match news {
+        News::Called(name) | News::Ended(name) => told(name),
+        News::Running(names) => names.into_iter().for_each(told),
+    });
 }
 
 /// As what containerd runs a container by, and as the list of a storage.

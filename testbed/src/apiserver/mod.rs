@@ -219,6 +219,14 @@ impl ApiServer {
         self.state().watching
     }
 
+    /// Waits until somebody watches.
+    ///
+    /// # Errors
+    /// As [`ApiServer::wait`].
+    pub fn wait_for_watch(&self, limit: Duration) -> Result<()> {
+        self.wait("a watch", limit, |state| state.watching > 0)
+    }
+
     /// Waits until something holds of it.
     ///
     /// # Errors

@@ -238,5 +238,25 @@ impl Listening {
     }
 }
 
+/// What follows from pods that come in this order, one of three of which goes; each is asked for before and after.
+pub(super) fn fuzzing(all: Vec<Pod>) -> Vec<super::News> {
+    let (mut pods, now) = (Pods::new(Labels::new(vec!["*".to_owned()])), Instant::now());
+    let mut news = Vec::new();
+    for (number, pod) in all.into_iter().enumerate() {
+        let (uid, container) = (pod.uid().to_owned(), format!("{number:012}"));
+        news.extend(pods.ask(container.clone(), uid.clone(), now));
+        news.extend(pods.take(
+            match number % 3 {
+                0 => Event::Applied(pod),
+                1 => Event::Restarted(vec![pod]),
+                _ => Event::Deleted(pod),
+            },
+            now,
+        ));
+        news.extend(pods.ask(container, uid, now));
+    }
+    news
+}
+
 #[cfg(test)]
 mod tests;

@@ -203,3 +203,13 @@ fn the_doctor_counts_pods_or_says_why_not() {
     assert!(error.contains("certificate"), "{error}");
     assert!(stranger.state().asked.is_empty());
 }
+
+#[test]
+fn what_is_recorded_goes_through_the_fuzz_target() {
+    let events = [recorded::JOB_ADDED, recorded::JOB_ENDED, recorded::WEB_DELETED];
+    for text in recorded::PODS.into_iter().chain([events.concat().as_str()]) {
+        for cut in [1, 7, 250] {
+            crate::fuzzing::kubernetes(&[&[cut], text.as_bytes()].concat());
+        }
+    }
+}
