@@ -15,7 +15,7 @@ use crate::{
     clock,
     config::{Config, ConfigError, HttpAccess},
     data_dir::{DataDir, DataDirError},
-    http, ingest, memory,
+    http, ingest, kubernetes, memory,
     metrics::Metrics,
     rules,
     state::Shared,
@@ -74,6 +74,7 @@ pub struct App {
     access: HttpAccess,
     trust_domain: Option<String>,
     rules: Option<PathBuf>,
+    kubernetes: Option<::kubernetes::Access>,
     shared: Arc<Shared>,
     _data_dir: DataDir,
 }
@@ -107,6 +108,9 @@ impl App {
             Store::open(&settings, clock::Host, metrics.store.clone(), metrics.history.clone());
         let (mut core, store, clock) = opened?;
         core.set_rules(rules, clock.now());
+        if config.kubernetes.is_none() {
+            core.forget_cluster(clock.now());
+        }
         let shared = Shared::new(core, store, clock, metrics, &config);
         shared.set_zones(zones);
         Ok(Self {
@@ -116,6 +120,7 @@ impl App {
             access: config.http,
             trust_domain: config.trust_domain,
             rules: config.rules,
+            kubernetes: config.kubernetes,
             shared: Arc::new(shared),
             _data_dir: data_dir,
         })
@@ -157,6 +162,8 @@ impl App {
         ));
         let keeping = tokio::spawn(self.tls.run(Arc::clone(&shared), stopping.clone()));
         let ruling = tokio::spawn(rules::keep(self.rules, Arc::clone(&shared), stopping.clone()));
+        let watching = kubernetes::run(self.kubernetes, Arc::clone(&shared), stopping.clone());
+        let watching = tokio::spawn(watching);
         let saving = tokio::spawn(store::keep_checkpoints(Arc::clone(&shared), stopping));
         tokio::select! {
             () = shutdown => {}
@@ -174,6 +181,7 @@ impl App {
             ticking.await?;
             reading.await?;
             ruling.await?;
+            watching.await?;
             saving.await?;
             keeping.await?;
             Ok(())

@@ -11,6 +11,7 @@ mod tests;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use kubernetes::Access;
 use thiserror::Error;
 
 pub(crate) use access::TokenEntry;
@@ -79,6 +80,8 @@ pub struct Config {
     pub max_external_peers: usize,
     /// File with the rules of services and networks.
     pub rules: Option<PathBuf>,
+    /// The API server of Kubernetes whose services and hosts are watched.
+    pub kubernetes: Option<Access>,
     /// How long an edge without connections and gains stays in `/metrics`.
     pub edge_idle_expiry: Duration,
     /// PEM files: the CA of the agents, and this side's certificate and key.
@@ -129,6 +132,7 @@ impl Config {
                 .get("rules")
                 .map(|raw| raw.parse_with(values::readable_file))
                 .transpose()?,
+            kubernetes: kubernetes(layers)?,
             edge_idle_expiry: layers
                 .get_or("edge-idle-expiry", "1h")
                 .parse_with(values::idle_expiry)?,
@@ -156,6 +160,18 @@ impl Config {
             log: layers.get_or("log", "info").parse_with(values::log_filter)?,
         })
     }
+}
+
+fn kubernetes(layers: &Layers) -> Result<Option<Access>, ConfigError> {
+    let file = |name| layers.get(name).map(|raw| raw.parse_with(values::path)).transpose();
+    let (ca, token) = (file("kubernetes-ca")?, file("kubernetes-token")?);
+    layers.get_or("kubernetes", "auto").parse_with(|text| match text {
+        "auto" => Ok(Access::in_cluster(|name| layers.variable(name))),
+        "none" => Ok(None),
+        url => Access::at(url, ca.as_deref(), token.as_deref())
+            .map(Some)
+            .map_err(|error| format!("{error}; or write auto or none")),
+    })
 }
 
 fn http_access(layers: &Layers) -> Result<HttpAccess, ConfigError> {

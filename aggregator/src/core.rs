@@ -5,10 +5,12 @@
 //!
 //! - `entry` is what the journal consists of,
 //! - `batch` reads a batch, `apply` adds it to the graph, `tables` knows its ids,
-//! - `questions` is what comes back.
+//! - `questions` is what comes back,
+//! - `cluster` takes in what Kubernetes says.
 
 mod apply;
 mod batch;
+mod cluster;
 mod entry;
 mod questions;
 mod tables;
@@ -65,6 +67,8 @@ struct Agent {
     applied: u64,
     /// The last batch of the stream, 0 before the first.
     seen: u64,
+    /// The stream has brought nothing yet but prefaces of numbers that were known.
+    beginning: bool,
     /// How long it waits between batches.
     interval: Duration,
     tables: Tables,
@@ -196,6 +200,7 @@ impl Core {
             Entry::Asked { node } => drop(self.take_questions(node, at)),
             Entry::Tick => self.tick(at),
             Entry::Rules(rules) => self.set_rules(rules, at),
+            Entry::Cluster(news) => self.cluster_news(news, at),
         }
         Ok(())
     }
@@ -233,6 +238,7 @@ impl Core {
         let agent = Arc::make_mut(&mut self.agents[index]);
         agent.switch(incarnation.session);
         (agent.seen, agent.interval, agent.tables) = (0, interval, Tables::default());
+        agent.beginning = true;
         Ok((connection, agent.applied))
     }
 
@@ -296,7 +302,8 @@ impl Core {
         let dated = batch.age > Duration::ZERO || !preface;
         let moment = self.graph.moment(node, batch.age, at);
         let late = if applied.replayed { None } else { self.graph.begin_late(moment, at) };
-        let known_up_to = agent.applied;
+        agent.beginning &= preface && applied.replayed;
+        let complete = agent.beginning && seq == agent.applied && agent.seen < seq && !more;
         let mut applier = Applier {
             graph: &mut self.graph,
             tables: &mut agent.tables,
@@ -307,7 +314,7 @@ impl Core {
             late,
         };
         applier.batch(batch, applied.replayed);
-        if preface && seq == known_up_to && agent.seen == 0 && !more {
+        if complete {
             // Nothing of what is known is still to come: what is open now stays so, though there may be nothing new to
             // tell for long.
             applier.open_replayed();

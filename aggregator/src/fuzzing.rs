@@ -2,10 +2,11 @@
 //! becomes of them against what must be true. They panic when it is not; nothing else here calls them.
 //!
 //! - `state` takes batches, journals and snapshots, `files` the history and settings,
-//! - `readers` asks over HTTP, `exposition` writes names into `/metrics`, `text` reads that.
+//! - `kubernetes` takes what an API server says, `readers` asks over HTTP, `exposition` writes names into `/metrics`, `text` reads that.
 
 mod exposition;
 mod files;
+mod kubernetes;
 mod readers;
 mod state;
 mod text;
@@ -20,6 +21,7 @@ use topology::{AgentFacts, Connection, Incarnation, Timestamp};
 
 pub use exposition::names;
 pub use files::{history, history_rows, settings};
+pub use kubernetes::objects;
 pub use readers::query;
 pub use state::{batches, journal, journal_files, snapshot, snapshots};
 

@@ -14,6 +14,7 @@ pub mod fuzzing;
 mod history;
 mod http;
 mod ingest;
+mod kubernetes;
 mod memory;
 mod metrics;
 pub mod pki;

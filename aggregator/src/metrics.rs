@@ -1,5 +1,6 @@
 //! The aggregator's own metrics. Handles are made once; hot paths only add.
 
+mod kubernetes;
 mod tls;
 
 use prometheus::{
@@ -8,6 +9,7 @@ use prometheus::{
 };
 use topology::Stats;
 
+pub use kubernetes::KubernetesMetrics;
 pub use tls::TlsMetrics;
 
 /// The aggregator's own metrics.
@@ -19,6 +21,8 @@ pub struct Metrics {
     pub streams_refused: IntCounterVec,
     /// Certificates.
     pub tls: TlsMetrics,
+    /// The watch of Kubernetes.
+    pub kubernetes: KubernetesMetrics,
     /// Batches taken over.
     pub batches: IntCounter,
     /// Batches that had been taken over before.
@@ -81,6 +85,7 @@ impl Metrics {
                 &["reason"],
             )?,
             tls: TlsMetrics::new(&made)?,
+            kubernetes: KubernetesMetrics::new(&made)?,
             batches: made.counter("batches_total", "Batches taken over.")?,
             batches_replayed: made.counter(
                 "batches_replayed_total",

@@ -37,7 +37,7 @@ pub struct Shared {
     pub(crate) streams: Streams,
     /// Whose turn it is to make an answer out of the whole graph.
     pub(crate) answers: Answers,
-    /// Which hosts are in which zones.
+    /// Which hosts are in which zones, as the rules say.
     zones: Mutex<Arc<Zones>>,
     /// Whether `/metrics` has the `traces_service_graph_…` series.
     pub service_graph_metrics: bool,
@@ -118,12 +118,14 @@ impl Shared {
         self.core().view_finer(asked, now)
     }
 
-    /// Which hosts are in which zones.
-    pub(crate) fn zones(&self) -> Arc<Zones> {
-        Arc::clone(&self.zones.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Which hosts are in which zones: as the rules say, else Kubernetes.
+    pub(crate) fn zones(&self) -> Zones {
+        let known = self.core().graph().cluster_zones();
+        let said = Arc::clone(&self.zones.lock().unwrap_or_else(PoisonError::into_inner));
+        Zones::clone(&said).or(known)
     }
 
-    /// Sets what [`zones`](Self::zones) says.
+    /// Sets what the rules say.
     pub(crate) fn set_zones(&self, zones: Zones) {
         *self.zones.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(zones);
     }

@@ -27,7 +27,11 @@ pub async fn run(shared: Arc<Shared>, mut shutdown: watch::Receiver<bool>) {
         }
         let timer = shared.metrics.tick_seconds.start_timer();
         let now = shared.now();
-        shared.core().tick(now);
+        {
+            let mut core = shared.core();
+            core.tick(now);
+            shared.metrics.kubernetes.set(core.graph(), now);
+        }
         timer.observe_duration();
         let ahead = shared.clock.ahead_seconds();
         shared.metrics.clock_ahead_seconds.set(ahead);

@@ -33,6 +33,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     targets::batches::TARGET,
     targets::btf::TARGET,
+    targets::cluster::TARGET,
     targets::columns::TARGET,
     targets::config_agent::TARGET,
     targets::config_aggregator::TARGET,
@@ -42,6 +43,8 @@ pub const TARGETS: &[Target] = &[
     targets::hints::TARGET,
     targets::history::TARGET,
     targets::journal::TARGET,
+    targets::kubernetes::TARGET,
+    targets::ledger::TARGET,
     targets::messages::TARGET,
     targets::processes::TARGET,
     targets::query::TARGET,

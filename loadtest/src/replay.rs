@@ -16,7 +16,7 @@ use proto::{
 use tokio::time::{sleep_until, timeout};
 
 use crate::{
-    agent::{Stream, WireBytes, open},
+    agent::{Ends, Stream, WireBytes, open},
     report::figures::Figures,
     run::{Place, Ready},
 };
@@ -148,7 +148,7 @@ async fn connect(
     let begin = Instant::now();
     loop {
         let bytes = Arc::new(WireBytes::default());
-        match open(address, Arc::clone(&tls), bytes, hello.clone(), PATIENCE).await {
+        match open(Ends::to(address), Arc::clone(&tls), bytes, hello.clone(), PATIENCE).await {
             Ok(stream) => return Ok(stream),
             Err(error) if begin.elapsed() > PATIENCE => return Err(error.into()),
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,

@@ -25,7 +25,7 @@ use crate::{
         Leftovers, Queue, Spool,
         leftover::{self, Leftover},
     },
-    runtimes::{NEWS_WAITING, Runtimes, Told, files::Files},
+    runtimes::{NEWS_WAITING, Runtimes, Told, files::Files, kubernetes::PodNames},
     source::{ProgramState, Source},
     uplink::{Credentials, EVENTS_WAITING, Event, Patience, Recorder, Uplink, random},
 };
@@ -67,7 +67,8 @@ where
     let stop_runtimes = Arc::new(Notify::new());
     let stopped = Arc::clone(&stop_runtimes);
     let unnamed = look_for_names(&config, &told)?;
-    let runtimes = Runtimes { engines: config.container_engines.clone() };
+    let (pods, kubernetes) = config.kubernetes.clone().map(|settings| settings.prepare()).unzip();
+    let runtimes = Runtimes { engines: config.container_engines.clone(), kubernetes };
     let runtimes = tokio::spawn(runtimes.run(told, metrics.clone(), async move {
         stopped.notified().await;
     }));
@@ -78,7 +79,7 @@ where
         &config,
         load,
         heard,
-        (news, unnamed),
+        (news, unnamed, pods),
         metrics.clone(),
         health.clone(),
         over,
@@ -142,6 +143,9 @@ where
     result
 }
 
+/// What containers are called: what is told, and who is asked.
+type Naming = (mpsc::Receiver<Told>, Option<SyncSender<String>>, Option<PodNames>);
+
 type Ended = oneshot::Receiver<anyhow::Result<()>>;
 
 /// What is known once the programs are loaded.
@@ -156,7 +160,7 @@ fn start_collector<S: Source>(
     config: &Config,
     load: impl FnOnce() -> anyhow::Result<S> + Send + 'static,
     events: mpsc::Receiver<Event>,
-    (runtimes, unnamed): (mpsc::Receiver<Told>, Option<SyncSender<String>>),
+    (runtimes, unnamed, pods): Naming,
     metrics: Metrics,
     health: Health,
     over: watch::Receiver<bool>,
@@ -192,6 +196,7 @@ fn start_collector<S: Source>(
             events,
             runtimes,
             unnamed,
+            pods,
             metrics,
             interval: config.interval,
             max_halves: config.max_halves,

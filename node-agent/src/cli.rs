@@ -60,10 +60,10 @@ fn examine<S: Source>(
     layers: &Layers,
     load: impl FnOnce(&CgroupFs, u32, Option<&Pinning>) -> anyhow::Result<S>,
 ) -> Result<ExitCode, ConfigError> {
-    let DoctorConfig { cgroup, pin_dir, container_engines } = DoctorConfig::resolve(layers)?;
+    let config = DoctorConfig::resolve(layers)?;
     // Beside what is pinned, which is only looked at.
-    let load = || load(&cgroup, DEFAULT_MAX_HALVES, None);
-    let diagnosis = doctor::examine(&cgroup, pin_dir.as_deref(), &container_engines, load);
+    let load = || load(&config.cgroup, DEFAULT_MAX_HALVES, None);
+    let diagnosis = doctor::examine(&config, load);
     let printed = print(&diagnosis.render());
     Ok(if diagnosis.is_able() { printed } else { ExitCode::FAILURE })
 }

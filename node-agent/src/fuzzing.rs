@@ -9,6 +9,7 @@ use crate::{
     addresses, cgroup_fs,
     config::{Config, Layers},
     kernel::{self, btf::KernelTypes},
+    ledger::fuzzing as left,
     nat::conntrack,
     netlink::{Message, messages},
     owners,
@@ -75,6 +76,11 @@ pub fn engine(data: &[u8]) {
     runtimes::files(data.get(1..).unwrap_or_default());
 }
 
+/// What an API server answers of pods: a page of a list, and a watch that is cut somewhere.
+pub fn kubernetes(data: &[u8]) {
+    runtimes::kubernetes(data);
+}
+
 /// A file of settings. It is understood, or there is a line that says what is wrong.
 pub fn settings(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -84,6 +90,17 @@ pub fn settings(data: &[u8]) {
         Ok(config) => assert!(!config.aggregators.is_empty(), "an agent without an aggregator"),
         Err(error) => assert!(!error.is_empty(), "an error without a word"),
     }
+}
+
+/// What an agent has left beside its pinned programs: whoever understands it can write it anew, and go on from it.
+pub fn ledger(data: &[u8]) {
+    left::any(data);
+}
+
+/// What [`ledger`] takes, of an agent that ended.
+#[must_use]
+pub fn ledgers() -> Vec<Vec<u8>> {
+    left::seeds()
 }
 
 /// A file of the spool: as it is, and one of these batches that is then cut off and changed in places. What is read of

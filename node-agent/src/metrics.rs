@@ -39,6 +39,14 @@ pub struct Metrics {
     pub engine_failures: IntCounterVec,
     /// Events and containers of which it is not clear what they say.
     pub engine_unreadable: IntCounter,
+    /// 1 while the API server of Kubernetes tells what happens to the node's pods.
+    pub kubernetes_connected: IntGauge,
+    /// Times that it could not be asked, or stopped to tell.
+    pub kubernetes_failures: IntCounter,
+    /// Pods and events of which it is not clear what they say, or for which there was no room.
+    pub kubernetes_unreadable: IntCounter,
+    /// Pods of the node.
+    pub kubernetes_pods: IntGauge,
     container_names: IntGauge,
     container_names_refused: IntCounter,
     /// Batches of earlier processes that were delivered from files.
@@ -125,6 +133,19 @@ impl Metrics {
             "container_engine_unreadable",
             "Events and containers of engines that could not be read.",
         )?;
+        let kubernetes_connected = gauge(
+            "kubernetes_connected",
+            "1 while the API server tells what happens to the pods of the node.",
+        )?;
+        let kubernetes_failures = counter(
+            "kubernetes_failures",
+            "Times that the API server could not be asked, or stopped to tell.",
+        )?;
+        let kubernetes_unreadable = counter(
+            "kubernetes_unreadable",
+            "Pods and events that could not be read, or that there was no room for.",
+        )?;
+        let kubernetes_pods = gauge("kubernetes_pods", "Pods of the node.")?;
         let container_names = gauge("container_names", "Containers whose names are known.")?;
         let container_names_refused = counter(
             "container_names_refused",
@@ -169,6 +190,10 @@ impl Metrics {
             engine_connected,
             engine_failures,
             engine_unreadable,
+            kubernetes_connected,
+            kubernetes_failures,
+            kubernetes_unreadable,
+            kubernetes_pods,
             container_names,
             container_names_refused,
             programs_attached,

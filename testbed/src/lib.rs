@@ -6,6 +6,7 @@
 //! lab is dropped. What a killed test left behind, the next lab removes.
 #![deny(unsafe_code)]
 
+pub mod apiserver;
 pub mod binaries;
 pub mod disk;
 pub mod environment;

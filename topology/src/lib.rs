@@ -64,6 +64,10 @@ pub use show::{
     view::{SeenBy, View, ViewEdge, ViewNode},
 };
 pub use who::basis::Basis;
+pub use who::cluster::facts::{
+    ClusterChange, ClusterEndpoint, ClusterKind, ClusterNews, ClusterNode, ClusterService,
+    ClusterSlice, ObjectName, ServicePort,
+};
 pub use who::rules::{Network, Rules, ServiceRule};
 pub use who::services::{WORKLOAD_BYTES, WorkloadIx};
 pub use who::zones::Zones;

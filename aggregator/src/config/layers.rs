@@ -55,6 +55,16 @@ pub struct Flags {
     /// File with the rules of services and networks; read again when it changes
     #[arg(long, value_name = "FILE")]
     pub rules: Option<String>,
+    /// API server of Kubernetes whose services and nodes to watch, as https://HOST:PORT, or http:// of a proxy on this
+    /// host; `auto` for the one of the cluster that the aggregator is a pod of, or `none` [default: auto]
+    #[arg(long, value_name = "URL")]
+    pub kubernetes: Option<String>,
+    /// CA that issued its certificate (PEM) [default: that of the aggregator's service account]
+    #[arg(long, value_name = "FILE")]
+    pub kubernetes_ca: Option<String>,
+    /// File with the token to show to it [default: that of the aggregator's service account]
+    #[arg(long, value_name = "FILE")]
+    pub kubernetes_token: Option<String>,
     /// How long an edge without connections and gains stays in /metrics, as 90s or 1h [default: 1h]
     #[arg(long, value_name = "TIME")]
     pub edge_idle_expiry: Option<String>,
@@ -185,6 +195,11 @@ impl Layers {
         flags.get(name).map(|text| Raw { text: Ok(text.to_owned()), origin: in_file(name, path) })
     }
 
+    /// A variable that others than the user set.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        (self.environment)(name)?.into_string().ok()
+    }
+
     pub(super) fn get_or(&self, name: &str, default: &str) -> Raw {
         let default = || Raw { text: Ok(default.to_owned()), origin: format!("--{name}") };
         self.get(name).unwrap_or_else(default)
@@ -243,6 +258,9 @@ impl Flags {
             "max-memory-bytes" => &self.max_memory_bytes,
             "stream-bytes-per-second" => &self.stream_bytes_per_second,
             "rules" => &self.rules,
+            "kubernetes" => &self.kubernetes,
+            "kubernetes-ca" => &self.kubernetes_ca,
+            "kubernetes-token" => &self.kubernetes_token,
             "edge-idle-expiry" => &self.edge_idle_expiry,
             "tls-cert" => &self.tls_cert,
             "tls-key" => &self.tls_key,

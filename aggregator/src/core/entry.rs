@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use topology::{AgentFacts, Connection, Incarnation, NodeIx, Rules, Timestamp};
+use topology::{AgentFacts, ClusterNews, Connection, Incarnation, NodeIx, Rules, Timestamp};
 
 /// The layout of an [`Entry`] and of what follows it: to be raised whenever one of them changes.
-pub(crate) const ENTRY_VERSION: u32 = 2;
+pub(crate) const ENTRY_VERSION: u32 = 3;
 
 /// One change of the state. The bytes of a batch stand behind its entry as they came.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,8 @@ pub(crate) enum Entry {
     Tick,
     /// The user's rules changed.
     Rules(Rules),
+    /// Kubernetes said something that was not known.
+    Cluster(ClusterNews),
 }
 
 /// Bytes that are no entry.

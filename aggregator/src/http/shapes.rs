@@ -71,7 +71,7 @@ pub(super) struct EdgeJson {
     /// Which sides reported it: `client`, `server` or `both`.
     pub(super) seen_by: &'static str,
     /// By what its ends are known, best first: `both_halves`, `listener`, `served`, `nat`, `workload_address`,
-    /// `host_address`, `cidr`, `address`, `folded`; `unknown` where that was not kept.
+    /// `kubernetes`, `host_address`, `cidr`, `address`, `folded`; `unknown` where that was not kept.
     pub(super) resolved_by: &'static str,
     pub(super) pending: bool,
     pub(super) bytes_to_server: u64,

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use proto::v1::{AgentMessage, AggregatorMessage, ingest_server::Ingest};
+use proto::v1::{AgentMessage, ingest_server::Ingest};
 use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{connection::Peer, stream::StreamTask};
+use super::{connection::Peer, replies::Replies, stream::StreamTask};
 use crate::state::Shared;
 
 /// Messages that wait to be sent to an agent. When it does not read them, its batches wait.
@@ -47,7 +46,7 @@ impl IngestService {
 
 #[tonic::async_trait]
 impl Ingest for IngestService {
-    type StreamStream = ReceiverStream<Result<AggregatorMessage, Status>>;
+    type StreamStream = Replies;
 
     async fn stream(
         &self,
@@ -68,10 +67,10 @@ impl Ingest for IngestService {
             outgoing,
             shutdown: self.shutdown.clone(),
         };
-        tokio::spawn(async move {
+        let work = async move {
             task.run().await;
             drop(in_use);
-        });
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        };
+        Ok(Response::new(Replies::new(work, receiver)))
     }
 }

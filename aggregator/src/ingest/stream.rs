@@ -1,7 +1,9 @@
-//! The task of one stream: hello, welcome, then batches and acknowledgements.
+//! One stream: hello, welcome, then batches and acknowledgements.
 
 use std::{
     collections::VecDeque,
+    net::SocketAddr,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -54,6 +56,7 @@ pub(super) struct StreamTask {
 struct Present {
     shared: Arc<Shared>,
     node: String,
+    address: SocketAddr,
     connection: Connection,
     replaced: Arc<Notify>,
 }
@@ -64,6 +67,7 @@ impl Drop for Present {
         self.shared.streams.end(&self.node, &self.replaced);
         let now = self.shared.now();
         self.shared.core().disconnect(self.connection, now);
+        tracing::info!(node = self.node, address = %self.address, "agent disconnected");
     }
 }
 
@@ -102,15 +106,11 @@ enum Next {
 
 impl StreamTask {
     pub(super) async fn run(mut self) {
-        let address = self.peer.address;
-        match self.serve().await {
-            Ok(()) => tracing::info!(node = self.node, %address, "agent disconnected"),
-            Err(status) => {
-                let (code, reason) = (status.code(), status.message().to_owned());
-                tracing::warn!(node = self.node, %address, ?code, reason, "agent's stream ended");
-                // The agent may be gone already.
-                let _ = self.outgoing.send(Err(status)).await;
-            }
+        if let Err(status) = self.serve().await {
+            let (address, code, reason) = (self.peer.address, status.code(), status.message());
+            tracing::warn!(node = self.node, %address, ?code, reason, "agent's stream ended");
+            // The agent may be gone already.
+            let _ = self.outgoing.send(Err(status)).await;
         }
     }
 
@@ -141,23 +141,23 @@ impl StreamTask {
         let mut told = (acked_seq, Instant::now());
         let mut ask = interval(ASK_EVERY);
         ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Waits once, not anew for each batch: all streams wait for the same.
+        let mut over = pin!(over(&present.replaced, self.shutdown.clone()));
         loop {
             let due = waiting.next();
             let next = tokio::select! {
-                // What came too fast has to wait before there is more.
-                message = async {
-                    sleep_until(limits.resume.into()).await;
-                    self.incoming.message().await
-                } => Next::Message(message?),
+                biased;
+                status = &mut over => return Err(status),
                 Ok(durable) = durable.wait_for(|at| due.is_some_and(|due| due <= *at)),
                     if due.is_some() => Next::Acknowledge(*durable),
+                // What came too fast has to wait before there is more.
+                message = async {
+                    if limits.resume > Instant::now() {
+                        sleep_until(limits.resume.into()).await;
+                    }
+                    self.incoming.message().await
+                } => Next::Message(message?),
                 _ = ask.tick() => Next::Ask,
-                () = present.replaced.notified() => {
-                    return Err(Status::aborted("a later stream of this agent took its place"));
-                }
-                _ = self.shutdown.wait_for(|stop| *stop) => {
-                    return Err(Status::unavailable("the aggregator is shutting down"));
-                }
             };
             let questions = match next {
                 Next::Message(None) => return Ok(()),
@@ -254,6 +254,7 @@ impl StreamTask {
         let present = Present {
             shared: Arc::clone(&self.shared),
             node: self.node.clone(),
+            address: self.peer.address,
             connection,
             replaced: self.shared.streams.begin(&self.node),
         };
@@ -315,6 +316,16 @@ impl StreamTask {
                 node,
                 "an agent reports more than its node has room for: the rest counts for `other`"
             );
+        }
+    }
+}
+
+/// Ends when the stream is to end, and says why.
+async fn over(replaced: &Notify, mut shutdown: watch::Receiver<bool>) -> Status {
+    tokio::select! {
+        () = replaced.notified() => Status::aborted("a later stream of this agent took its place"),
+        _ = shutdown.wait_for(|stop| *stop) => {
+            Status::unavailable("the aggregator is shutting down")
         }
     }
 }

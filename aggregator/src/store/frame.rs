@@ -11,7 +11,7 @@ use crate::core::Frozen;
 const MAGIC: [u8; 8] = *b"weftsnap";
 
 /// Layout of what is around the graph, and of the graph.
-const VERSION: u32 = 2 << 16 | SNAPSHOT_VERSION;
+const VERSION: u32 = 3 << 16 | SNAPSHOT_VERSION;
 
 /// Magic, version, checksum, length.
 const HEADER: usize = 8 + 4 + 4 + 8;

@@ -24,8 +24,9 @@ use super::{
 };
 use crate::metrics::StoreMetrics;
 
-/// How long an entry may wait for others to be written with.
-const GATHER: Duration = Duration::from_millis(50);
+/// How long an entry may wait for others to be written with. As long as there are some, a group is written once in
+/// that time: what a group costs is paid by the second, not by those who report.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// Bytes that do not wait for more.
 const ENOUGH: usize = 1 << 20;
@@ -57,8 +58,8 @@ struct Pending {
     mode: Mode,
     /// What is written next begins a file.
     new_file: bool,
-    /// When the first of the waiting entries came.
-    since: Option<Instant>,
+    /// Nothing has come for a while: the thread that writes has to be woken.
+    asleep: bool,
     /// Somebody waits for what there is.
     hurry: bool,
     /// Since when a group is being written.
@@ -109,7 +110,7 @@ impl Journal {
             end: position,
             mode: Mode::Writing,
             new_file: false,
-            since: None,
+            asleep: false,
             hurry: false,
             writing: None,
             stalled: false,
@@ -143,10 +144,7 @@ impl Journal {
             pending.bytes.clear();
         } else if after > MOST {
             self.fail(&mut pending, &io::Error::other("it takes in less than has to be written"));
-        } else if pending.since.is_none() {
-            pending.since = Some(Instant::now());
-            self.work.notify_one();
-        } else if before < ENOUGH && after >= ENOUGH {
+        } else if std::mem::take(&mut pending.asleep) || (before < ENOUGH && after >= ENOUGH) {
             self.work.notify_one();
         }
         pending.end
@@ -231,7 +229,6 @@ impl Journal {
             } else {
                 pending.mode = Mode::Failing;
                 pending.bytes.clear();
-                pending.since = None;
             }
         }
         if written {
@@ -254,7 +251,6 @@ impl Journal {
     fn fail(&self, pending: &mut Pending, error: &io::Error) {
         pending.mode = Mode::Failing;
         pending.bytes = Vec::new();
-        pending.since = None;
         self.metrics.journal_failing.set(1);
         self.metrics.journal_failures.inc();
         tracing::error!(
@@ -264,7 +260,8 @@ impl Journal {
 
     fn write_all(&self, mut file: File) {
         let mut length = 0;
-        while let Some(Group { bytes, from, new_file }) = self.next_group() {
+        let mut spare = Vec::new();
+        while let Some(Group { mut bytes, from, new_file }) = self.next_group(spare) {
             let timer = self.metrics.journal_write_seconds.start_timer();
             let written = (|| {
                 if new_file || length > FILE {
@@ -290,35 +287,46 @@ impl Journal {
                     }
                 }
             }
+            bytes.clear();
+            // Room for one that was large once is not kept for good.
+            bytes.shrink_to(ENOUGH);
+            spare = bytes;
         }
     }
 
-    /// Waits for something to write; `None` when there will be nothing more.
-    fn next_group(&self) -> Option<Group> {
+    /// Waits for something to write, and puts `spare` in its place; `None` when there will be nothing more.
+    fn next_group(&self, spare: Vec<u8>) -> Option<Group> {
         let mut pending = self.pending();
+        // Nobody has to wake this thread for what comes until then.
+        let mut due = Some(Instant::now() + GATHER);
         loop {
-            let waited = pending.since.map(|since| since.elapsed());
-            match waited {
-                Some(waited) if pending.mode == Mode::Writing => {
-                    let enough = pending.hurry || pending.closed || pending.bytes.len() >= ENOUGH;
-                    if enough || waited >= GATHER {
-                        break;
-                    }
-                    let wait = self.work.wait_timeout(pending, GATHER - waited);
+            let some = pending.mode == Mode::Writing && !pending.bytes.is_empty();
+            if some && (pending.hurry || pending.closed || pending.bytes.len() >= ENOUGH) {
+                break;
+            }
+            if pending.closed {
+                return None;
+            }
+            pending.hurry &= some;
+            match due.map(|due| due.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) if some => break,
+                Some(Duration::ZERO) => due = None,
+                Some(left) => {
+                    let wait = self.work.wait_timeout(pending, left);
                     pending = wait.unwrap_or_else(PoisonError::into_inner).0;
                 }
-                _ if pending.closed => return None,
-                _ => {
-                    pending.hurry = false;
+                None if some => due = Some(Instant::now() + GATHER),
+                None => {
+                    pending.asleep = true;
                     let wait = self.work.wait(pending);
                     pending = wait.unwrap_or_else(PoisonError::into_inner);
+                    pending.asleep = false;
                 }
             }
         }
-        pending.since = None;
         pending.hurry = false;
         pending.writing = Some(Instant::now());
-        let bytes = std::mem::take(&mut pending.bytes);
+        let bytes = std::mem::replace(&mut pending.bytes, spare);
         let from = pending.end - bytes.len() as u64;
         Some(Group { bytes, from, new_file: std::mem::take(&mut pending.new_file) })
     }

@@ -9,12 +9,17 @@ use proptest::prelude::*;
 use prost::Message;
 use proto::{columns::Encoder, v1};
 use topology::{
-    AgentFacts, Config, Connection, Incarnation, Timestamp,
+    AgentFacts, ClusterChange, ClusterKind, ClusterService, Config, Connection, Incarnation,
+    ObjectName, ServicePort, Timestamp,
     model::{Address, Role, Scope, Workload, WorkloadKind},
 };
 
 use super::*;
-use crate::{clock::tests::Hands, core::Prepared, metrics::Metrics};
+use crate::{
+    clock::tests::Hands,
+    core::{Applied, Prepared},
+    metrics::Metrics,
+};
 
 /// What can happen.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +28,8 @@ enum Event {
     /// The same, so many seconds after it happened.
     Late(usize, u64, u64),
     Reconnect(usize),
+    /// Kubernetes says whose the server's address is: of one of two Services, or of none.
+    Cluster(u8),
     Pass(u64),
     /// The aggregator's wall clock is set.
     Set(i64),
@@ -40,6 +47,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (0..2_usize, 1..9_u64, 0..150_u64)
             .prop_map(|(node, more, age)| Event::Late(node, more, age)),
         1 => (0..2_usize).prop_map(Event::Reconnect),
+        1 => (0..3_u8).prop_map(Event::Cluster),
         6 => (0..12_u64).prop_map(Event::Pass),
         1 => (30..200_u64).prop_map(Event::Pass),
         1 => prop::sample::select(vec![-3_600_i64, -7, 5, 3_600]).prop_map(Event::Set),
@@ -110,6 +118,17 @@ impl Run {
             Event::Report(node, more) => self.report(node, more, 0),
             Event::Late(node, more, age) => self.report(node, more, age),
             Event::Reconnect(node) => self.connect(node),
+            Event::Cluster(number) => {
+                let ports = vec![ServicePort { port: 80, ..ServicePort::default() }];
+                let addresses = vec![[10, 0, 0, 2].into()];
+                let service = ClusterService { addresses, fronts: Vec::new(), ports };
+                let name = ObjectName::new("shop", &format!("cart-{number}"));
+                let mut all = vec![ClusterChange::Service(name, Some(service))];
+                all.truncate(number.into());
+                let core = self.core.get_mut().unwrap();
+                core.cluster_listed(ClusterKind::Services, all, self.now);
+                core.cluster_watched(ClusterKind::Services, self.now);
+            }
             Event::Pass(seconds) => {
                 for _ in 0..seconds {
                     self.hands.pass(1);
@@ -226,6 +245,18 @@ impl Run {
     fn send(&mut self, node: usize, preface: bool, sections: Vec<v1::Section>, age_s: u64) {
         let seq = if preface { self.next[node] - 1 } else { self.next[node] };
         self.next[node] = seq + 1;
+        let applied = self.tell(node, seq, preface, sections, age_s);
+        assert_eq!((applied.seq, applied.replayed), (seq, preface));
+    }
+
+    fn tell(
+        &mut self,
+        node: usize,
+        seq: u64,
+        preface: bool,
+        sections: Vec<v1::Section>,
+        age_s: u64,
+    ) -> Applied {
         let age_ns = age_s * 1_000_000_000;
         let sent_unix_ns = self.now.unix_ns().saturating_add_signed(self.skew_s * 1_000_000_000);
         let batch =
@@ -233,8 +264,7 @@ impl Run {
         let bytes = batch.encode_to_vec();
         let (core, connection) = (self.core.get_mut().unwrap(), self.streams[node].unwrap());
         let prepared = Prepared::read(batch).unwrap();
-        let applied = core.batch(connection, prepared, &bytes, 0, self.now).unwrap();
-        assert_eq!((applied.seq, applied.replayed), (seq, preface));
+        core.batch(connection, prepared, &bytes, 0, self.now).unwrap()
     }
 }
 
@@ -361,15 +391,36 @@ fn sessions_that_take_turns_count_once() {
 
 #[test]
 fn who_is_back_and_has_nothing_to_tell_is_there() {
+    back_with_nothing_to_tell(|run| {
+        for node in 0..2 {
+            run.happen(Event::Reconnect(node));
+        }
+    });
+}
+
+/// Its preface has numbers of their own for halves that have ended.
+#[test]
+fn who_is_back_with_halves_that_have_ended_and_nothing_to_tell_is_there() {
+    back_with_nothing_to_tell(|run| {
+        run.happen(Event::Reconnect(0));
+        run.begin(1, 3);
+        let ended = v1::Definitions { retired_halves: vec![1], ..v1::Definitions::default() };
+        let ended = section(v1::SectionKind::Definitions, ended.encode_to_vec());
+        run.tell(1, 1, true, vec![definitions(1), ended], 0);
+        let told = run.tell(1, 2, true, vec![definitions(1)], 0);
+        assert_eq!((told.seq, told.replayed), (2, true));
+    });
+}
+
+fn back_with_nothing_to_tell(back: impl Fn(&mut Run)) {
     let mut run = Run::new();
     for node in 0..2 {
         run.happen(Event::Report(node, 1));
+        run.happen(Event::Report(node, 0));
     }
     run.happen(Event::Pass(30));
     run.happen(Event::Kill(false));
-    for node in 0..2 {
-        run.happen(Event::Reconnect(node));
-    }
+    back(&mut run);
     // Longer than anything is remembered that is not there.
     run.happen(Event::Pass(900));
     run.happen(Event::Report(1, 1));

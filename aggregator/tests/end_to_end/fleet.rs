@@ -46,6 +46,7 @@ pub fn config(pki: &Path, data_dir: PathBuf) -> Config {
         budget: Default::default(),
         max_external_peers: 100,
         rules: None,
+        kubernetes: None,
         edge_idle_expiry: std::time::Duration::from_secs(3_600),
         tls: proto::tls::Files {
             ca: pki.join("ca.crt"),

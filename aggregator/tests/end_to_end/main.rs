@@ -9,6 +9,7 @@ mod asking;
 mod attack;
 mod binary;
 mod certificates;
+mod cluster;
 mod described;
 mod disks;
 mod doors;

@@ -2,6 +2,7 @@
 
 pub mod batches;
 pub mod btf;
+pub mod cluster;
 pub mod columns;
 pub mod config_agent;
 pub mod config_aggregator;
@@ -11,6 +12,8 @@ pub mod exposition;
 pub mod hints;
 pub mod history;
 pub mod journal;
+pub mod kubernetes;
+pub mod ledger;
 pub mod messages;
 pub mod processes;
 pub mod query;

@@ -112,8 +112,7 @@ impl Book {
         self.retire(tick, &mut drafts)?;
         if std::mem::take(&mut self.state_changed) {
             let live = || self.live.iter().flatten();
-            let state =
-                [definitions::status(live()), definitions::listeners(&self.world, live())];
+            let state = [definitions::status(live()), definitions::listeners(&self.world, live())];
             if let Some(last) = drafts.last_mut() {
                 last.sections.extend(state);
             }

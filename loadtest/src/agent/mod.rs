@@ -34,7 +34,7 @@ use tonic::Streaming;
 
 pub use book::{Book, Ledger};
 pub use outbox::PrefaceError;
-pub use stream::{Stream, StreamError, open};
+pub use stream::{Ends, Stream, StreamError, open};
 pub use wire::WireBytes;
 
 use crate::{
@@ -243,6 +243,7 @@ impl Agent {
         let patience = self.backoff.patience(false);
         let hello = self.hello();
         let (shared, tls) = (Arc::clone(&self.shared), Arc::clone(&self.tls));
+        let ends = Ends::of_host(self.number, shared.address);
         Box::pin(async move {
             sleep(wait).await;
             // At the beginning the fleet comes one after the other, later as it happens.
@@ -252,7 +253,7 @@ impl Agent {
                 false => None,
             };
             let bytes = Arc::clone(&shared.stats.bytes);
-            let stream = open(shared.address, tls, bytes, hello, patience).await;
+            let stream = open(ends, tls, bytes, hello, patience).await;
             drop(turn);
             stream
         })

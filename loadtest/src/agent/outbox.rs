@@ -131,8 +131,7 @@ impl Outbox {
         if let Some(last) = self.preface.back_mut() {
             last.more = false;
             let all = || halves.iter().map(|(half, _)| *half);
-            let state =
-                [definitions::status(all()), definitions::listeners(book.world(), all())];
+            let state = [definitions::status(all()), definitions::listeners(book.world(), all())];
             last.sections.extend(state);
         }
         Ok(())

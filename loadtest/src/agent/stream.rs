@@ -1,6 +1,11 @@
 //! A stream to the aggregator, as an agent opens it.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper_util::rt::TokioIo;
 use proto::{
@@ -11,7 +16,11 @@ use proto::{
     },
 };
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::{net::TcpStream, sync::mpsc, time::timeout};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    sync::mpsc,
+    time::timeout,
+};
 use tokio_rustls::TlsConnector;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Endpoint};
@@ -46,20 +55,49 @@ impl From<tonic::Status> for StreamError {
     }
 }
 
+/// The two ends of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    /// The address of the agent's host, if it is to be told from others.
+    pub from: Option<Ipv4Addr>,
+    pub to: SocketAddr,
+}
+
+impl Ends {
+    /// To an aggregator, from wherever that goes out.
+    pub const fn to(to: SocketAddr) -> Self {
+        Self { from: None, to }
+    }
+
+    /// To an aggregator, from the host of this number: on the loopback device there are addresses for all of them, and
+    /// the aggregator does not take the fleet for one host that wants all to itself.
+    pub fn of_host(number: u32, to: SocketAddr) -> Self {
+        let from = Ipv4Addr::from_bits(Ipv4Addr::new(127, 1, 0, 1).to_bits() + number);
+        Self { from: (to.is_ipv4() && to.ip().is_loopback()).then_some(from), to }
+    }
+
+    async fn connect(self) -> io::Result<TcpStream> {
+        let Some(from) = self.from else { return TcpStream::connect(self.to).await };
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((from, 0).into())?;
+        socket.connect(self.to).await
+    }
+}
+
 /// Connects, says hello and waits for the welcome, as long as `patience` lasts once there is a connection.
 pub async fn open(
-    address: SocketAddr,
+    ends: Ends,
     tls: Arc<ClientConfig>,
     bytes: Arc<WireBytes>,
     hello: Hello,
     patience: Duration,
 ) -> Result<Stream, StreamError> {
-    let opened = timeout(CONNECT_TIME + patience, try_open(address, tls, bytes, hello)).await;
+    let opened = timeout(CONNECT_TIME + patience, try_open(ends, tls, bytes, hello)).await;
     opened.map_err(|_| StreamError::Silent(patience))?
 }
 
 async fn try_open(
-    address: SocketAddr,
+    ends: Ends,
     tls: Arc<ClientConfig>,
     bytes: Arc<WireBytes>,
     hello: Hello,
@@ -68,7 +106,7 @@ async fn try_open(
     let connect = move |_| {
         let (connector, bytes) = (connector.clone(), Arc::clone(&bytes));
         async move {
-            let stream = timeout(CONNECT_TIME, TcpStream::connect(address)).await??;
+            let stream = timeout(CONNECT_TIME, ends.connect()).await??;
             stream.set_nodelay(true)?;
             let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
             let stream = connector.connect(name, Counted { stream, bytes }).await?;

@@ -18,7 +18,7 @@ use proto::{
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
-    agent::{Stream, open},
+    agent::{Ends, Stream, open},
     check::fetch,
     fleet::Shared,
     pki::Authority,
@@ -94,7 +94,8 @@ impl Attack {
             };
             let (tls, bytes) = (authority.node(name)?, Arc::clone(&shared.stats.bytes));
             let patience = Backoff::default().patience(false);
-            let stream = open(server.addresses.agents, tls, bytes, hello, patience).await?;
+            let stream =
+                open(Ends::to(server.addresses.agents), tls, bytes, hello, patience).await?;
             attackers.push(Attacker { name, most, stream, seq: 0, acked: 0 });
         }
         Ok(Self { attackers })

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use crate::{
-    agent::{Stream, open},
+    agent::{Ends, Stream, open},
     check::fetch,
     fleet::Shared,
     pki::Authority,
@@ -83,7 +83,7 @@ impl Probe {
             let tls = authority.node(name)?;
             let bytes = Arc::clone(&shared.stats.bytes);
             let patience = Backoff::default().patience(false);
-            let stream = open(addresses.agents, tls, bytes, hello, patience).await?;
+            let stream = open(Ends::to(addresses.agents), tls, bytes, hello, patience).await?;
             send(&stream, 1, vec![define(name, role)]).await?;
             probe.ends.push(stream);
         }

@@ -75,6 +75,7 @@ impl Setup {
             pin_dir: None,
             container_engines,
             container_states: Vec::new(),
+            kubernetes: None,
             container_labels: Labels::default(),
             spool_max_bytes: 1 << 20,
             tls: proto::tls::Files {

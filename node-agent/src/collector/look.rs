@@ -164,6 +164,9 @@ impl<S: Source> Collector<S> {
     }
 
     pub(super) fn update_status(&mut self) {
+        if let Some(pods) = &self.pods {
+            self.status.pods(&pods.program());
+        }
         if let Some(status) = self.status.take() {
             self.report.set_status(status);
         }

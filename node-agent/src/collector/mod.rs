@@ -31,10 +31,10 @@ use crate::{
     ledger::Link,
     metrics::Metrics,
     nat::Nat,
-    owners::Owners,
+    owners::{NewContainer, Owners},
     queue::{Entry, Queue},
     report::Report,
-    runtimes::Told,
+    runtimes::{Told, kubernetes::PodNames},
     source::Source,
     uplink::Event,
 };
@@ -61,6 +61,8 @@ pub struct Parts<S> {
     pub runtimes: mpsc::Receiver<Told>,
     /// Takes names of containers that nobody has said anything of; `None` when nobody would know.
     pub unnamed: Option<SyncSender<String>>,
+    /// Knows pods.
+    pub pods: Option<PodNames>,
     /// Counted into.
     pub metrics: Metrics,
     /// Time between two looks at everything.
@@ -81,8 +83,9 @@ pub struct Collector<S> {
     /// `None` when nobody tells anything any more.
     runtimes: Option<mpsc::Receiver<Told>>,
     unnamed: Option<SyncSender<String>>,
+    pods: Option<PodNames>,
     /// Those that there was no room for.
-    unasked: Vec<String>,
+    unasked: Vec<NewContainer>,
     metrics: Metrics,
     interval: Duration,
     report: Report,
@@ -113,6 +116,7 @@ impl<S: Source> Collector<S> {
             events,
             runtimes,
             unnamed,
+            pods,
             metrics,
             interval,
             max_halves,
@@ -140,6 +144,7 @@ impl<S: Source> Collector<S> {
             events,
             runtimes: Some(runtimes),
             unnamed,
+            pods,
             unasked: Vec::new(),
             metrics,
             interval,

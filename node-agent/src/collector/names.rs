@@ -5,7 +5,11 @@ use std::sync::mpsc::TrySendError;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::Collector;
-use crate::{runtimes::Told, source::Source};
+use crate::{
+    owners::NewContainer,
+    runtimes::{Told, kubernetes::InPod},
+    source::Source,
+};
 
 /// Containers that wait to be asked for; a host runs a few hundred.
 const MOST_UNASKED: usize = 2_048;
@@ -22,18 +26,28 @@ impl<S: Source> Collector<S> {
         self.early.arm(now);
     }
 
-    /// Asks for the names of containers that are new, and of which no source has said anything by itself.
+    /// Asks for the names of containers that are new: whoever knows pods of all that are in one, since only it knows whose
+    /// that is, and whoever looks into files of those of which no source has said anything by itself.
     pub(super) fn ask_for_names(&mut self) {
-        let Some(unnamed) = &self.unnamed else { return };
+        if self.unnamed.is_none() && self.pods.is_none() {
+            return;
+        }
         let names = self.report.container_names();
         let mut unasked = std::mem::take(&mut self.unasked);
         unasked.extend(self.owners.take_containers());
-        // When whoever looks is busy, at the next look.
-        let is_full = |container: &String| {
-            let sent = unnamed.try_send(container.clone());
-            matches!(sent, Err(TrySendError::Full(_)))
-        };
-        unasked.retain(|container| !names.knows(container) && is_full(container));
+        // When whoever is asked is busy, at the next look.
+        unasked.retain_mut(|NewContainer { name, pod }| {
+            let is_answered = |pod: &mut String| {
+                let asked = InPod { container: name.clone(), pod: pod.clone() };
+                self.pods.as_ref().is_none_or(|pods| pods.ask(asked))
+            };
+            pod.take_if(is_answered);
+            let is_full = self.unnamed.as_ref().is_some_and(|unnamed| {
+                let sent = (!names.knows(name)).then(|| unnamed.try_send(name.clone()));
+                matches!(sent, Some(Err(TrySendError::Full(_))))
+            });
+            pod.is_some() || is_full
+        });
         unasked.truncate(MOST_UNASKED);
         self.unasked = unasked;
     }

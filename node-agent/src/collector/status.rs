@@ -14,6 +14,8 @@ pub(super) struct Status {
     losses: Vec<(&'static str, u64)>,
     /// Whether translated addresses can be seen through.
     translations: Option<v1::Program>,
+    /// Whether pods are known by their names.
+    pods: Option<v1::Program>,
     addresses: Vec<OwnAddress>,
     host_namespace: Option<u64>,
     certificate_expires_unix_s: i64,
@@ -42,6 +44,12 @@ impl Status {
         self.translations = told;
     }
 
+    pub(super) fn pods(&mut self, program: &Program) {
+        let told = Some(wire(program));
+        self.changed |= self.pods != told;
+        self.pods = told;
+    }
+
     pub(super) fn certificate_expires(&mut self, unix_s: i64) {
         self.changed |= self.certificate_expires_unix_s != unix_s;
         self.certificate_expires_unix_s = unix_s;
@@ -54,8 +62,9 @@ impl Status {
         }
         let losses = self.losses.iter().map(|(cause, total)| ((*cause).to_owned(), *total));
         let addresses = self.addresses.iter().map(own);
+        let programs = self.programs.iter().chain(&self.translations).chain(&self.pods);
         Some(v1::NodeStatus {
-            programs: self.programs.iter().chain(&self.translations).cloned().collect(),
+            programs: programs.cloned().collect(),
             losses: losses.collect(),
             addresses: addresses.collect(),
             certificate_expires_unix_s: self.certificate_expires_unix_s,

@@ -14,7 +14,7 @@ use topology::model::{Address, Endpoint, Scope, Tuple, Workload, WorkloadKind};
 use super::*;
 use crate::{
     cgroup_fs::CgroupFs,
-    ledger::LEAST,
+    ledger::{LEAST, Link},
     owners::ProcFs,
     runtimes::{News, Source},
     source::PortSharing,
@@ -74,6 +74,7 @@ impl Setup {
             events: heard,
             runtimes: news,
             unnamed: None,
+            pods: None,
             metrics: metrics.clone(),
             interval,
             max_halves: 65_536,
@@ -302,6 +303,36 @@ async fn what_the_ledger_has_no_room_for_is_folded() {
     setup.stop().await;
     let past = shared.open().past().unwrap();
     assert!(past.links.len() <= 1 && past.live.len() <= apart + 1, "{}", past.live.len());
+}
+
+/// A slot that an agent has not told of comes before one that it has, of the same half.
+#[tokio::test]
+async fn a_slot_more_is_part_of_the_half_that_an_agent_before_told() {
+    let (shared, begun) = ledger::begun(1 << 20);
+    let Some(mut setup) = Setup::with(OFTEN, FakeSource::with_ledger(begun)) else { return };
+    let key = client_key(OWNER, "10.0.0.2", 80);
+    setup.kernel.count(7, key, Counter::BytesSent, 100);
+    setup.connect().await;
+    setup.until("the first bytes", |receiver| sum(receiver, BYTES) == 100).await;
+    let receiver = setup.receiver.clone();
+    setup.stop().await;
+    let link = |slot: u32| shared.open().past().unwrap().links.remove(&slot).unwrap();
+    let told = link(7);
+
+    let Some(mut setup) = Setup::with(OFTEN, FakeSource::with_ledger(shared.open())) else {
+        return;
+    };
+    setup.receiver = receiver;
+    // Another process of the same workload, in a slot with a lower number.
+    let same = setup.kernel.kernel().owners[&OWNER];
+    setup.kernel.kernel().owners.insert(OWNER + 1, same);
+    setup.kernel.count(3, HalfKey { owner: OWNER + 1, ..key }, Counter::BytesSent, 5);
+    setup.kernel.count(7, key, Counter::BytesSent, 100);
+    setup.connect().await;
+    setup.until("the other bytes", |receiver| sum(receiver, BYTES) >= 105).await;
+    setup.stop().await;
+    let one_more = Link { owner: OWNER + 1, ..told.clone() };
+    assert_eq!((link(3), link(7)), (one_more, told), "they are not the half that was told");
 }
 
 #[tokio::test]

@@ -58,6 +58,19 @@ pub struct Layer {
     #[arg(long, global = true, value_name = "KEY")]
     #[serde(deserialize_with = "one_or_several")]
     pub container_label: Vec<String>,
+    /// API server of Kubernetes, to name the pods of this node, as https://HOST:PORT, or http:// of a proxy on this host;
+    /// `auto` for the one of the cluster that the agent is a pod of, or `none` [default: auto]
+    #[arg(long, global = true, value_name = "URL")]
+    pub kubernetes: Option<String>,
+    /// What this node is called there [default: as --node]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub kubernetes_node: Option<String>,
+    /// CA that issued its certificate (PEM) [default: that of the agent's service account]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubernetes_ca: Option<String>,
+    /// File with the token to show to it [default: that of the agent's service account]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubernetes_token: Option<String>,
     /// CA that issued the aggregator's certificate (PEM)
     #[arg(long, global = true, value_name = "FILE")]
     pub tls_ca: Option<String>,
@@ -83,7 +96,7 @@ pub struct Layer {
 }
 
 /// Names of all settings, as flags and keys of the file have them.
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 23] = [
     "aggregator",
     "node",
     "cgroup",
@@ -96,6 +109,10 @@ const NAMES: [&str; 19] = [
     "container-engine",
     "container-state",
     "container-label",
+    "kubernetes",
+    "kubernetes-node",
+    "kubernetes-ca",
+    "kubernetes-token",
     "tls-ca",
     "tls-cert",
     "tls-key",
@@ -122,6 +139,10 @@ impl Layer {
             "spool-dir" => &self.spool_dir,
             "spool-max-bytes" => &self.spool_max_bytes,
             "pin-dir" => &self.pin_dir,
+            "kubernetes" => &self.kubernetes,
+            "kubernetes-node" => &self.kubernetes_node,
+            "kubernetes-ca" => &self.kubernetes_ca,
+            "kubernetes-token" => &self.kubernetes_token,
             "tls-ca" => &self.tls_ca,
             "tls-cert" => &self.tls_cert,
             "tls-key" => &self.tls_key,
@@ -234,7 +255,9 @@ impl Layers {
     /// The text of a file and nothing else; files that it names are taken to be empty ones.
     pub(crate) fn of_text(text: &str) -> Result<Self, String> {
         let mut layer: Layer = toml::from_str(text).map_err(|error| error.message().to_owned())?;
-        for file in [&mut layer.tls_ca, &mut layer.tls_cert, &mut layer.tls_key] {
+        let kubernetes = [&mut layer.kubernetes_ca, &mut layer.kubernetes_token];
+        let tls = [&mut layer.tls_ca, &mut layer.tls_cert, &mut layer.tls_key];
+        for file in tls.into_iter().chain(kubernetes) {
             *file = file.take().map(|_| "/proc/self/limits".to_owned());
         }
         // Looking for it asks the system.

@@ -5,6 +5,7 @@ mod values;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use kubernetes::Access;
 use proto::{
     identity::Identity,
     tls::{self, TlsError},
@@ -19,7 +20,7 @@ pub use values::{
 use crate::{
     cgroup_fs::{self, CgroupFs},
     kernel::pins,
-    runtimes::{Labels, engine::Engine},
+    runtimes::{Labels, engine::Engine, kubernetes::Kubernetes},
 };
 
 /// Exit code of a wrong setting (`EX_USAGE`).
@@ -101,6 +102,8 @@ pub struct Config {
     pub container_states: Vec<PathBuf>,
     /// Labels of containers that are told.
     pub container_labels: Labels,
+    /// Who is asked for pods.
+    pub kubernetes: Option<Kubernetes>,
     /// PEM files.
     pub tls: tls::Files,
     /// Address of `/metrics` and `/healthz`.
@@ -120,6 +123,8 @@ pub struct DoctorConfig {
     pub pin_dir: Option<PathBuf>,
     /// As in [`Config`].
     pub container_engines: Vec<Engine>,
+    /// As in [`Config`].
+    pub kubernetes: Option<Kubernetes>,
 }
 
 /// What `weft-agent detach` needs.
@@ -137,11 +142,7 @@ impl Config {
     pub fn resolve(layers: &Layers) -> Result<Self, ConfigError> {
         let required = |name| layers.get(name).ok_or(ConfigError::Missing(name));
         let aggregators = required("aggregator")?.parse_with(values::aggregators)?;
-        let node = match layers.get("node") {
-            Some(value) => value.parse_with(values::node_name)?,
-            None => values::host_name()
-                .map_err(|reason| ConfigError::NoDefault { setting: "node", reason })?,
-        };
+        let node = node(layers)?;
         let interval = match layers.get("interval") {
             Some(value) => value.parse_with(values::interval)?,
             None => DEFAULT_INTERVAL,
@@ -172,6 +173,7 @@ impl Config {
             tls::Files { ca: file("tls-ca")?, cert: file("tls-cert")?, key: file("tls-key")? };
         Ok(Self {
             aggregators,
+            kubernetes: kubernetes(layers, || Ok(node.clone()))?,
             node,
             cgroup: cgroup(layers)?,
             interval,
@@ -219,6 +221,7 @@ impl DoctorConfig {
             cgroup: cgroup(layers)?,
             pin_dir: pin_dir(layers)?,
             container_engines: container_engines(layers)?,
+            kubernetes: kubernetes(layers, || node(layers))?,
         })
     }
 }
@@ -261,6 +264,35 @@ fn container_labels(layers: &Layers) -> Result<Labels, ConfigError> {
     let keys = layers.get("container-label");
     let keys = keys.map(|value| value.parse_with(values::labels)).transpose()?;
     Ok(Labels::new(keys.unwrap_or_default()))
+}
+
+fn kubernetes(
+    layers: &Layers,
+    node: impl FnOnce() -> Result<String, ConfigError>,
+) -> Result<Option<Kubernetes>, ConfigError> {
+    let file =
+        |name| layers.get(name).map(|value| value.parse_with(values::readable_file)).transpose();
+    let (ca, token) = (file("kubernetes-ca")?, file("kubernetes-token")?);
+    let server = layers.get("kubernetes").map(|value| value.parse_with(values::server));
+    let access = match server.transpose()?.unwrap_or(values::Server::OwnCluster) {
+        values::Server::None => None,
+        values::Server::OwnCluster => Access::in_cluster(|name| std::env::var(name).ok()),
+        values::Server::At(url) => Access::at(&url, ca.as_deref(), token.as_deref()).ok(),
+    };
+    let set = layers.get("kubernetes-node").map(|value| value.parse_with(values::node_name));
+    let (set, labels) = (set.transpose()?, container_labels(layers)?);
+    let Some(access) = access else { return Ok(None) };
+    let node = set.map_or_else(node, Ok)?;
+    Ok(Some(Kubernetes { access, node, labels }))
+}
+
+fn node(layers: &Layers) -> Result<String, ConfigError> {
+    match layers.get("node") {
+        Some(value) => value.parse_with(values::node_name),
+        None => {
+            values::host_name().map_err(|reason| ConfigError::NoDefault { setting: "node", reason })
+        }
+    }
 }
 
 fn cgroup(layers: &Layers) -> Result<CgroupFs, ConfigError> {

@@ -116,6 +116,36 @@ fn container_engines_are_those_of_this_host_unless_it_is_said_otherwise() {
 }
 
 #[test]
+fn pods_are_asked_for_where_it_is_said() {
+    let resolved = |setup: &Setup, flags: &[&str]| {
+        let flags = [&["--aggregator", "https://a", "--node", "n1"], flags].concat();
+        setup.resolve(&flags).map(|config| config.kubernetes)
+    };
+    let setup = Setup::new();
+    assert_eq!(resolved(&setup, &["--kubernetes", "none"]).unwrap(), None);
+    let (ca, token) = (setup.path("ca.crt"), setup.path("n.key"));
+    let flags =
+        ["--kubernetes", "https://k:6443", "--kubernetes-ca", &ca, "--kubernetes-token", &token];
+    let found = resolved(&setup, &flags).unwrap().unwrap();
+    assert_eq!((found.access.to_string(), found.node.as_str()), ("https://k:6443".into(), "n1"));
+    let files: Vec<_> = found.access.files().map(|file| file.to_str().unwrap()).collect();
+    assert_eq!(files, [ca, token]);
+    let proxy = Setup::new()
+        .file("kubernetes = 'http://127.0.0.1:8001'\nkubernetes-node = 'other'")
+        .env("WEFT_CONTAINER_LABEL", "team");
+    let found = resolved(&proxy, &[]).unwrap().unwrap();
+    let labels = Labels::new(vec!["team".to_owned()]);
+    assert_eq!((found.node.as_str(), &found.labels), ("other", &labels));
+    assert_eq!(found.access.files().count(), 0);
+    for wrong in ["", "off", "http://10.0.0.1", "https://a/b"] {
+        let error = resolved(&setup, &["--kubernetes", wrong]).unwrap_err().to_string();
+        assert!(error.starts_with("--kubernetes: `"), "{error}");
+        assert!(error.ends_with("write https://HOST:PORT, auto or none"), "{error}");
+    }
+    assert!(resolved(&setup, &["--kubernetes-ca", "/no/such"]).is_err());
+}
+
+#[test]
 fn sizes() {
     assert_eq!(bytes("20000"), Ok(20_000));
     assert_eq!(bytes("16KiB"), Ok(16 << 10));

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use kubernetes::Access;
+
 /// Time between two reports unless set.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -172,6 +174,28 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
 pub(super) fn engines(text: &str) -> Result<Vec<PathBuf>, String> {
     let path = |one: &str| PathBuf::from(one.strip_prefix("unix://").unwrap_or(one));
     absolute(text, path, "the path of a socket; write /var/run/docker.sock, or none")
+}
+
+/// What is said of an API server of Kubernetes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Server {
+    /// That of the cluster, if this is a pod of one.
+    OwnCluster,
+    /// None.
+    None,
+    /// The one at this URL.
+    At(String),
+}
+
+pub(super) fn server(text: &str) -> Result<Server, String> {
+    match text {
+        "auto" => Ok(Server::OwnCluster),
+        "none" => Ok(Server::None),
+        url => match Access::at(url, None, None) {
+            Ok(_) => Ok(Server::At(url.to_owned())),
+            Err(error) => Err(format!("{error}; write https://HOST:PORT, auto or none")),
+        },
+    }
 }
 
 /// Folders of container runtimes; none for `none`.

@@ -1,14 +1,17 @@
 //! What this host offers.
 
-use std::{io, path::Path};
+use std::{io, path::Path, time::Duration};
 
 use caps::Capability;
 
 use crate::{
-    cgroup_fs::CgroupFs,
+    config::DoctorConfig,
     kernel::pins,
     privileges,
-    runtimes::engine::{Engine, is_absent},
+    runtimes::{
+        engine::{Engine, is_absent},
+        kubernetes::Kubernetes,
+    },
 };
 
 /// One thing that matters, and what to do about it if it is not as it should be.
@@ -28,7 +31,11 @@ const OLDEST_KERNEL: (u32, u32) = (5, 10);
 /// From here on the RTT callback carries the sample.
 const RAW_RTT_KERNEL: (u32, u32) = (6, 10);
 
-pub(super) fn all(cgroup: &CgroupFs, pin_dir: Option<&Path>, engines: &[Engine]) -> Vec<Fact> {
+/// For an API server to answer.
+const SERVER_TIME: Duration = Duration::from_secs(10);
+
+pub(super) fn all(config: &DoctorConfig) -> Vec<Fact> {
+    let DoctorConfig { cgroup, pin_dir, container_engines: engines, kubernetes } = config;
     let mut facts = vec![
         kernel(&crate::app::kernel_release()),
         rtt(&crate::app::kernel_release()),
@@ -41,17 +48,46 @@ pub(super) fn all(cgroup: &CgroupFs, pin_dir: Option<&Path>, engines: &[Engine])
         facts.push(Fact { name: "pinned", value, advice: None });
     }
     facts.extend(engines.iter().filter_map(|engine| container_engine(engine, &reach(engine))));
+    facts.push(match kubernetes {
+        Some(settings) => pods(settings, unprivileged(|| settings.count(SERVER_TIME))),
+        None => Fact { name: "kubernetes", value: "not asked".to_owned(), advice: None },
+    });
     facts
 }
 
-/// As the thread reaches it that will: without any capability.
 fn reach(engine: &Engine) -> io::Result<()> {
-    let connect = || {
+    unprivileged(|| Engine::reach(&engine.socket).map_err(anyhow::Error::from))
+        .map_err(|error| error.downcast().unwrap_or_else(io::Error::other))
+}
+
+/// As the thread does it that will: without any capability.
+fn unprivileged<T: Send>(work: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+    let work = || {
         privileges::keep_only(&[]);
-        Engine::reach(&engine.socket)
+        work()
     };
-    std::thread::scope(|scope| scope.spawn(connect).join())
-        .unwrap_or_else(|_| Err(io::Error::other("cannot be tried")))
+    std::thread::scope(|scope| scope.spawn(work).join())
+        .unwrap_or_else(|_| Err(anyhow::anyhow!("cannot be tried")))
+}
+
+fn pods(settings: &Kubernetes, counted: anyhow::Result<usize>) -> Fact {
+    let Kubernetes { access, node, .. } = settings;
+    let (value, advice) = match counted {
+        Ok(0) => (
+            format!("{access}: no pods of node `{node}`"),
+            Some("set --kubernetes-node to what `kubectl get nodes` calls this one".to_owned()),
+        ),
+        Ok(pods) => (format!("{access}: {pods} pods of node `{node}`"), None),
+        Err(error) => (
+            format!("{access}: {error:#}").replace('\n', " "),
+            Some(
+                "let the agent's account list and watch pods (deploy/kubernetes/agent.yaml), or set \
+                 --kubernetes=none: pods go by what else is known of them"
+                    .to_owned(),
+            ),
+        ),
+    };
+    Fact { name: "kubernetes", value, advice }
 }
 
 /// Nothing is said of an engine that is not there and that nobody has named.

@@ -2,11 +2,10 @@
 
 mod facts;
 
-use std::{fmt::Write as _, path::Path};
+use std::fmt::Write as _;
 
 use crate::{
-    cgroup_fs::CgroupFs,
-    runtimes::engine::Engine,
+    config::DoctorConfig,
     source::{Program, ProgramState, Source},
 };
 use facts::Fact;
@@ -22,9 +21,7 @@ pub struct Diagnosis {
 /// Looks at the host, and loads, attaches and removes every program.
 #[must_use]
 pub fn examine<S: Source>(
-    cgroup: &CgroupFs,
-    pin_dir: Option<&Path>,
-    engines: &[Engine],
+    config: &DoctorConfig,
     load: impl FnOnce() -> anyhow::Result<S>,
 ) -> Diagnosis {
     let programs = load().map(|source| {
@@ -33,7 +30,7 @@ pub fn examine<S: Source>(
         programs
     });
     let programs = programs.map_err(|error| format!("{error:#}").replace('\n', " "));
-    Diagnosis { facts: facts::all(cgroup, pin_dir, engines), programs }
+    Diagnosis { facts: facts::all(config), programs }
 }
 
 impl Diagnosis {

@@ -96,8 +96,8 @@ impl Slots {
             highest(maps.slots.len(), &|index| maps.slots.role(index) != 0),
             highest(maps.chunks.len(), &|index| maps.chunks.samples(index) != 0),
         );
-        slots.slots_end = slots.slots_end.max(used.0).max(ends.0);
-        slots.chunks_end = used.1.max(ends.1);
+        slots.slots_end = slots.slots_end.max(used.0).max(ends.0.min(maps.slots.len()));
+        slots.chunks_end = used.1.max(ends.1.min(maps.chunks.len()));
         for slot in slots.used_slots() {
             // One whose key leads elsewhere was about to be given back; nobody's key leads to those that all share.
             if slot >= SHARED_SLOTS && !slots.leads_to(slot) {

@@ -15,6 +15,7 @@
 //! folded halves, which take little, and for what slots had counted that are given back. A slot that cannot even be noted then is
 //! not reported (`report_full`).
 
+pub(crate) mod fuzzing;
 mod notes;
 mod past;
 mod record;
@@ -26,7 +27,7 @@ use std::{
     sync::Arc,
 };
 
-use common::{COUNTERS, HistogramKind};
+use common::{COUNTERS, HistogramKind, kernel::SLOTS};
 use topology::model::{HalfKey, Workload};
 
 use past::Replay;
@@ -53,6 +54,11 @@ const FEW: usize = 64;
 /// As many as there is room for whenever the ledger is not tight: how tight it is is seen from one look to the next.
 const MANY: usize = 2_048;
 
+/// Beyond every number of a batch, and of processes that had one session: with one more each second, of the latter after
+/// forty-eight days.
+const MOST_BATCHES: u64 = 1 << 56;
+const MOST_PROCESSES: u64 = 1 << 22;
+
 /// A half of the report.
 pub type Key = HalfKey<Arc<Workload>>;
 
@@ -62,6 +68,9 @@ pub enum LedgerError {
     /// The agent that began it did not come to the end of its start.
     #[error("it was not finished")]
     Unfinished,
+    /// No agent comes so far as its head says.
+    #[error("its ledger begins with numbers that make no sense")]
+    Absurd,
     /// Another version of the agent wrote it.
     #[error("its ledger is of version {0}, not {LEDGER_VERSION}")]
     Version(u64),
@@ -185,6 +194,10 @@ impl Ledger {
         Self::identity_of(&*store)?;
         if store.get(Word::Broken) != 0 {
             return Err(LedgerError::Incomplete);
+        }
+        let batches = store.get(Word::LastSeq).max(store.get(Word::Acked));
+        if batches > MOST_BATCHES || store.get(Word::Processes) > MOST_PROCESSES {
+            return Err(LedgerError::Absurd);
         }
         let replay = Replay::read(&*store)?;
         let mut ledger = Self::over(store, replay, true);
@@ -339,7 +352,7 @@ impl Ledger {
         if self.store.get(Word::Cleared) == self.active {
             return None;
         }
-        Replay::last_folded(&*self.store)
+        Replay::last_folded(&*self.store).filter(|slot| *slot < SLOTS)
     }
 
     /// The batch with this number is about to be sent, and retires these halves.

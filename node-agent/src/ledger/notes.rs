@@ -66,13 +66,13 @@ impl Ledger {
         let (start, size) =
             (store::area_start(&*self.store, other), store::area_bytes(&*self.store));
         let mut len = 0;
-        let mut first: HashMap<&Key, u32> = HashMap::new();
+        let mut first: HashMap<(&Key, u64), u32> = HashMap::new();
         // Low numbers take less room.
         let mut links: Vec<_> = self.links.iter().collect();
         links.sort_unstable_by_key(|(slot, _)| **slot);
         let links = links.into_iter().map(|(slot, link)| {
             let (slot, owner, birth) = (*slot, link.owner, link.birth);
-            match first.entry(&link.half) {
+            match first.entry((&link.half, birth)) {
                 Entry::Occupied(first) => Record::Alike { slot, owner, like: *first.get() },
                 Entry::Vacant(first) => {
                     first.insert(slot);

@@ -50,14 +50,21 @@ impl Ledger {
         self.store.get(Word::Settings)
     }
 
-    /// Adds to the agent's own losses what the processes before counted, and remembers the sum.
-    pub fn carry(&mut self, losses: &mut Vec<(&'static str, u64)>) {
-        for ((cause, word), carried) in CARRIED.into_iter().zip(self.carried) {
+    /// Adds to the agent's own losses what the processes before counted.
+    pub fn add_carried(&self, losses: &mut Vec<(&'static str, u64)>) {
+        for ((cause, _), carried) in CARRIED.into_iter().zip(self.carried) {
             match losses.iter_mut().find(|(known, _)| *known == cause) {
                 Some((_, count)) => *count = count.saturating_add(carried),
                 None if carried > 0 => losses.push((cause, carried)),
                 None => {}
             }
+        }
+    }
+
+    /// The same, and remembers the sum.
+    pub fn carry(&mut self, losses: &mut Vec<(&'static str, u64)>) {
+        self.add_carried(losses);
+        for (cause, word) in CARRIED {
             let sum = losses.iter().find(|(known, _)| *known == cause).map_or(0, |(_, sum)| *sum);
             self.store.set(word, sum);
         }

@@ -14,6 +14,8 @@ const PROGRAMS: [&str; 6] =
 /// What a process with these files is called: by its cgroup, its command line and its thread.
 pub(crate) fn workloads(dir: &Path, cgroup: &str, stat: &[u8], command: &[u8]) -> Vec<Workload> {
     let mut named: Vec<_> = leaf::workload_of(cgroup).into_iter().collect();
+    let pod = leaf::pod_of(cgroup);
+    assert!(pod.is_none_or(|pod| pod.len() <= 36), "no id of a pod");
     let process = dir.join("1");
     let files = [("stat", stat), ("cgroup", cgroup.as_bytes()), ("cmdline", command)];
     let written = std::fs::create_dir_all(&process).and_then(|()| {

@@ -18,7 +18,7 @@ struct Rules {
     long_names: &'static [&'static str],
     /// Words between the interpreter and the script (`deno run`).
     verbs: &'static [&'static str],
-    /// Whether `@file` stands for options in a file.
+    /// Whether `@file` stands for options in a file, and perhaps for what is run, too: what follows may be arguments of that.
     option_files: bool,
 }
 
@@ -163,6 +163,7 @@ fn program_of(title: &str) -> Option<&str> {
 fn script<'a>(rules: &Rules, arguments: &[&'a str]) -> Option<&'a str> {
     let mut rest = arguments.iter().copied();
     let mut verbs = rules.verbs;
+    let mut may_be_run = false;
     while let Some(argument) = rest.next() {
         if argument == "--" {
             return rest.next();
@@ -188,12 +189,25 @@ fn script<'a>(rules: &Rules, arguments: &[&'a str]) -> Option<&'a str> {
         } else if verbs.contains(&argument) {
             verbs = &[];
         } else if rules.option_files && argument.starts_with('@') {
-            continue;
+            may_be_run = true;
         } else if !argument.is_empty() {
-            return Some(argument);
+            return (!may_be_run || is_class(argument)).then_some(argument);
         }
     }
     None
+}
+
+/// Whether it is a class in a package, as an argument of a program hardly is: `com.shop.Main`.
+fn is_class(argument: &str) -> bool {
+    let is_name = |part: &str| {
+        let mut letters = part.chars();
+        let begins = letters.next().is_some_and(|c| c.is_alphabetic() || c == '_' || c == '$');
+        begins && letters.all(|c| c.is_alphanumeric() || c == '_' || c == '$')
+    };
+    // The last part is the class itself, which begins with a capital.
+    let capital =
+        argument.rsplit('.').next().is_some_and(|class| class.starts_with(char::is_uppercase));
+    argument.contains('.') && capital && argument.split('.').all(is_name)
 }
 
 enum Opt<'a> {
@@ -292,6 +306,11 @@ mod tests {
                 "com.example.Main",
             ),
             ("/usr/lib/jvm/bin/java", "java @/etc/jvm.options -jar shop.jar", "shop.jar"),
+            ("/usr/lib/jvm/bin/java", "java @/etc/jvm.options com.shop.Main 80", "com.shop.Main"),
+            // What is run may be in the file.
+            ("/usr/lib/jvm/bin/java", "java @/etc/shop.args 8080", "java"),
+            ("/usr/lib/jvm/bin/java", "java @/etc/shop.args serve shop.properties", "java"),
+            ("/usr/lib/jvm/bin/java", "java @/etc/shop.args shop.properties", "java"),
             ("/usr/bin/ruby3.1", "ruby -S bundle exec", "bundle"),
             ("/usr/bin/dotnet", "dotnet /app/Shop.dll", "Shop.dll"),
             ("/usr/bin/dotnet", "dotnet exec --depsfile d Shop.dll", "Shop.dll"),

@@ -11,7 +11,12 @@ const ID_DIGITS: usize = 64;
 const LXC: &str = "lxc.payload.";
 
 /// What a cgroup's path says of its processes; `None` when it says nothing. Whatever is below a container's directory,
-/// units of a system that runs in it say, is the container's; below a unit's, the unit's.
+/// units of a system that runs in it say, or containers of an engine in it, is the container's; below a unit's, the unit's.
+///
+/// Of containers within one another the outermost is the one that a runtime of this host has made and can name. What is
+/// below it is called as whoever is inside likes, where a container may write to its cgroups: as another container, say. No
+/// path tells that from an engine in a container; an agent beside that engine, whose root is the container, tells its
+/// containers apart.
 #[must_use]
 pub fn workload_of(cgroup: &str) -> Option<(WorkloadKind, String)> {
     let parts = || cgroup.rsplit('/').filter(|part| !part.is_empty());
@@ -26,7 +31,7 @@ pub fn workload_of(cgroup: &str) -> Option<(WorkloadKind, String)> {
         let is_one = is_unit && (depth == 0 || !part.starts_with("user@"));
         is_one.then(|| (WorkloadKind::Systemd, part.to_owned()))
     };
-    parts().find_map(container).or_else(|| parts().enumerate().find_map(unit))
+    parts().rev().find_map(container).or_else(|| parts().enumerate().find_map(unit))
 }
 
 /// The id in a part of a path: alone, or as runtimes write it. With the driver for systemd that is `docker-ID.scope`,
@@ -42,15 +47,35 @@ pub fn container_id(part: &str) -> Option<&str> {
     (is_id && !runtime.ends_with("conmon")).then_some(id)
 }
 
+/// The id of the pod that a cgroup is in. With the driver for systemd it is in `kubepods-burstable-podID.slice`, with `_` for
+/// `-`; without it in `kubepods/burstable/podID`; and in `kubepods-podID.slice:cri-containerd:…` where the two sides disagree.
+#[must_use]
+pub fn pod_of(cgroup: &str) -> Option<String> {
+    cgroup.rsplit('/').find_map(|part| {
+        let part = part.split(':').next().unwrap_or(part);
+        let id = match part.strip_suffix(".slice") {
+            Some(slice) => slice.strip_prefix("kubepods").and_then(|rest| rest.split_once("-pod")),
+            None => part.split_once("pod").filter(|(before, _)| before.is_empty()),
+        };
+        let id = id?.1.replace('_', "-");
+        // What a kubelet has from a file has no dashes.
+        let is_id = [32, 36].contains(&id.len());
+        let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte) || byte == b'-';
+        (is_id && id.bytes().all(hex)).then_some(id)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const POD: &str = "5e6f7a80-91a2-4b3c-8d4e-5f60718293a4";
+
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
     fn named(path: &str) -> Option<(WorkloadKind, String)> {
-        workload_of(&path.replace("ID", ID))
+        workload_of(&path.replace("ID", ID).replace("OTHER", &"f".repeat(ID_DIGITS)))
     }
 
     #[test]
@@ -79,13 +104,42 @@ mod tests {
             "/docker/ID/init",
             "/docker/ID/system.slice/nginx.service",
             "/system.slice/docker-ID.scope/init.scope",
-            "/docker/ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff/docker/ID",
+            // Or containers, real ones or not.
+            "/docker/ID/docker/OTHER",
+            "/docker/ID/kubelet.slice/kubelet-kubepods.slice/cri-containerd-OTHER.scope",
+            "/kubepods/burstable/pod1/ID/kubepods/pod2/OTHER",
+            "/system.slice/docker-ID.scope/docker-OTHER.scope",
+            "/docker/ID/OTHER",
+            "/docker/ID/lxc.payload.other",
         ] {
             let expected = (WorkloadKind::Container, "0123456789ab".to_owned());
             assert_eq!(named(path), Some(expected), "{path}");
         }
         let lxc = (WorkloadKind::Container, "web".to_owned());
-        assert_eq!(named("/lxc.payload.web/system.slice/nginx.service"), Some(lxc));
+        assert_eq!(named("/lxc.payload.web/system.slice/nginx.service"), Some(lxc.clone()));
+        assert_eq!(named("/lxc.payload.web/docker/ID"), Some(lxc));
+    }
+
+    #[test]
+    fn pods_of_both_drivers() {
+        for path in [
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID.slice/cri-containerd-ID.scope",
+            "/kubepods.slice/kubepods-podUID.slice/crio-ID.scope/container",
+            "/kubelet.slice/kubelet-kubepods.slice/kubepods-besteffort-podUID.slice/docker-ID.scope",
+            "/system.slice/containerd.service/kubepods-besteffort-podUID.slice:cri-containerd:ID",
+        ] {
+            let path = path.replace("UID", &POD.replace('-', "_")).replace("ID", ID);
+            assert_eq!(pod_of(&path).as_deref(), Some(POD), "{path}");
+        }
+        let path = format!("/kubepods/burstable/pod{POD}/{ID}");
+        assert_eq!(pod_of(&path).as_deref(), Some(POD));
+        let of_a_file = "0123456789abcdef0123456789abcdef";
+        let path =
+            format!("/kubepods.slice/kubepods-pod{of_a_file}.slice/cri-containerd-{ID}.scope");
+        assert_eq!(pod_of(&path).as_deref(), Some(of_a_file));
+        for path in ["", "/docker/x", "/kubepods/podx/y", "/podman", "/kubepods-pod.slice"] {
+            assert_eq!(pod_of(path), None, "{path}");
+        }
     }
 
     #[test]
@@ -129,6 +183,7 @@ mod tests {
             if let Some((_, name)) = workload_of(&path) {
                 prop_assert!(!name.is_empty());
             }
+            let _ = pod_of(&path);
         }
     }
 }

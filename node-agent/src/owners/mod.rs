@@ -48,6 +48,15 @@ pub struct NamespaceMember {
     pub tgid: u32,
 }
 
+/// A container that was not known before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewContainer {
+    /// Its name: digits of its id.
+    pub name: String,
+    /// Id of the pod that it is in, if its cgroup's path has one.
+    pub pod: Option<String>,
+}
+
 struct Remembered {
     workload: Arc<Workload>,
     asked: Instant,
@@ -66,7 +75,7 @@ pub struct Owners {
     /// One instance of each workload, however many owners have it.
     instances: HashSet<Arc<Workload>>,
     members: Vec<NamespaceMember>,
-    containers: Vec<String>,
+    containers: Vec<NewContainer>,
 }
 
 impl Owners {
@@ -107,8 +116,8 @@ impl Owners {
         // Not remembered: the kernel may know it the next time.
         let Some(owner) = lookup(id) else { return Arc::clone(&self.host) };
         self.note_member(&owner);
-        let named = self.name(&owner, now);
-        let workload = self.instance(named);
+        let (named, pod) = self.name(&owner, now).unzip();
+        let workload = self.instance(named, pod.flatten());
         let remembered =
             Remembered { workload: Arc::clone(&workload), asked: now, in_kernel: Some(owner) };
         self.remember(id, remembered, now);
@@ -127,7 +136,7 @@ impl Owners {
             return;
         }
         known.iter().for_each(|owner| self.note_member(owner));
-        let workload = self.instance(Some(Workload::clone(workload)));
+        let workload = self.instance(Some(Workload::clone(workload)), None);
         self.remember(id, Remembered { workload, asked: now, in_kernel: known }, now);
     }
 
@@ -165,18 +174,19 @@ impl Owners {
         std::mem::take(&mut self.members)
     }
 
-    /// Names of containers that were new since the last call.
-    pub fn take_containers(&mut self) -> Vec<String> {
+    /// Containers that were new since the last call.
+    pub fn take_containers(&mut self) -> Vec<NewContainer> {
         std::mem::take(&mut self.containers)
     }
 
-    fn name(&mut self, owner: &Owner, now: Instant) -> Option<Workload> {
+    /// What an owner is called, and the id of the pod that it is in.
+    fn name(&mut self, owner: &Owner, now: Instant) -> Option<(Workload, Option<String>)> {
         let lives = owner.tgid != 0 && self.procfs.lives(owner);
         let hint = if lives { self.procfs.cgroup(owner.tgid) } else { None };
         let directory = self.cgroups.directory(owner.cgroup_id, hint.as_deref(), now);
-        let leaf = directory.as_deref().and_then(Path::to_str).and_then(leaf::workload_of);
-        if let Some((kind, name)) = leaf {
-            return Some(workload(kind, &name));
+        let path = directory.as_deref().and_then(Path::to_str);
+        if let Some((kind, name)) = path.and_then(leaf::workload_of) {
+            return Some((workload(kind, &name), path.and_then(leaf::pod_of)));
         }
         let process = if lives {
             self.procfs.name(owner.tgid)
@@ -186,16 +196,16 @@ impl Owners {
             None
         };
         let name = process.or_else(|| comm(&owner.comm))?;
-        Some(workload(WorkloadKind::Process, &name))
+        Some((workload(WorkloadKind::Process, &name), None))
     }
 
-    fn instance(&mut self, named: Option<Workload>) -> Arc<Workload> {
+    fn instance(&mut self, named: Option<Workload>, pod: Option<String>) -> Arc<Workload> {
         let Some(named) = named else { return Arc::clone(&self.host) };
         if let Some(known) = self.instances.get(&named) {
             return Arc::clone(known);
         }
         if named.kind == WorkloadKind::Container && self.containers.len() < CONTAINERS_NOTED {
-            self.containers.push(named.name.clone());
+            self.containers.push(NewContainer { name: named.name.clone(), pod });
         }
         let instance = Arc::new(named);
         self.instances.insert(Arc::clone(&instance));

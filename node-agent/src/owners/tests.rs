@@ -74,7 +74,8 @@ fn each_container_is_noted_once() {
     owners.recall(9, &container, None, now);
     owners.recall(10, &container, None, now);
     owners.recall(11, &Arc::new(workload(WorkloadKind::Process, "app")), None, now);
-    assert_eq!(owners.take_containers(), ["0123456789ab"]);
+    let noted = NewContainer { name: "0123456789ab".to_owned(), pod: None };
+    assert_eq!(owners.take_containers(), [noted]);
     owners.recall(12, &container, None, now);
     assert!(owners.take_containers().is_empty());
 }

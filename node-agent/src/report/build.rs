@@ -1,16 +1,13 @@
 //! Writing batches.
 
-use std::sync::Arc;
-
 use prost::Message as _;
 use proto::{
     columns::Encoder,
-    convert::{ContainerName, HalfDefinition, TupleAnswer, WorkloadDefinition},
+    convert::{ContainerName, TupleAnswer},
     v1::{self, SectionKind},
 };
-use topology::model::{Address, Workload};
 
-use super::{Report, half::Half, intern::Interner};
+use super::{Report, definitions::Definitions};
 
 /// Halves in one batch.
 pub(super) const HALVES_PER_BATCH: usize = 2_048;
@@ -23,6 +20,10 @@ pub(super) const NAMES_PER_BATCH: usize = 256;
 
 /// Listener changes in one batch.
 pub(super) const LISTENERS_PER_BATCH: usize = 4_096;
+
+/// Names and translations, which come to 1.8 MB at most, are left for the next batch when what else there is takes more
+/// than so many bytes: a message has 4 MiB.
+const CROWDED_BYTES: usize = 1 << 20;
 
 impl Report {
     /// Whether there is nothing to send.
@@ -45,10 +46,10 @@ impl Report {
         }
         let seq = self.next_seq;
         self.next_seq += 1;
-        let mut definitions = v1::Definitions::default();
+        let mut definitions = Definitions::default();
         self.put_halves(seq, &mut definitions);
-        definitions.retired_halves = self.halves.retire(seq);
-        let ended = self.ended_totals(&definitions.retired_halves);
+        definitions.wire.retired_halves = self.halves.retire(seq);
+        let ended = self.ended_totals(&definitions.wire.retired_halves);
         let mut borrowed = Vec::new();
         let listeners = self.put_listeners(&mut definitions, &mut borrowed);
         let answers = self.put_answers(&mut definitions, &mut borrowed);
@@ -56,12 +57,16 @@ impl Report {
             self.workloads.release(workload, seq);
         }
 
+        let columns = self.totals.estimated_bytes() + self.increments.estimated_bytes();
+        let definitions = definitions.wire.encode_to_vec();
+        let crowded = columns + definitions.len() + ended.len() > CROWDED_BYTES;
+
         let mut sections = Vec::new();
         if std::mem::take(&mut self.status.due) {
             put(&mut sections, SectionKind::NodeStatus, self.status.value.encode_to_vec());
         }
-        put(&mut sections, SectionKind::Definitions, definitions.encode_to_vec());
-        let names = self.names.take_untold(NAMES_PER_BATCH);
+        put(&mut sections, SectionKind::Definitions, definitions);
+        let names = self.names.take_untold(if crowded { 0 } else { NAMES_PER_BATCH });
         put(&mut sections, SectionKind::ContainerNames, container_names(names));
         for (kind, encoder) in [
             (SectionKind::Totals, &mut self.totals),
@@ -70,8 +75,10 @@ impl Report {
             put_columns(&mut sections, kind, encoder);
         }
         put(&mut sections, SectionKind::EndedTotals, ended);
-        let translations = self.put_translations();
-        put(&mut sections, SectionKind::Translations, translations.encode_to_vec());
+        if !crowded {
+            let translations = self.put_translations();
+            put(&mut sections, SectionKind::Translations, translations.encode_to_vec());
+        }
         if let Some(listeners) = listeners {
             // "None at all" is an empty message, and has to be said.
             sections.push(section(SectionKind::Listeners, listeners.encode_to_vec()));
@@ -83,12 +90,13 @@ impl Report {
         Some(v1::Batch { seq, sections, ..v1::Batch::default() })
     }
 
-    fn put_halves(&mut self, seq: u64, definitions: &mut v1::Definitions) {
+    fn put_halves(&mut self, seq: u64, definitions: &mut Definitions) {
         let dirty = self.halves.take_dirty();
         let mut written = 0;
         for id in &dirty {
             let bytes = self.totals.estimated_bytes() + self.increments.estimated_bytes();
-            if written == HALVES_PER_BATCH || bytes > COLUMN_BYTES_PER_BATCH {
+            let full = written == HALVES_PER_BATCH || bytes > COLUMN_BYTES_PER_BATCH;
+            if full || !definitions.has_room() {
                 break;
             }
             written += 1;
@@ -99,7 +107,7 @@ impl Report {
                 tracing::error!(%error, half = id, "cannot write the values of a half");
             }
             if new {
-                define_half(*id, half, definitions, &mut self.workloads, &mut self.addresses);
+                definitions.half(*id, half, &mut self.workloads, &mut self.addresses);
             }
             half.sent(seq);
         }
@@ -128,80 +136,42 @@ impl Report {
 
     fn put_listeners(
         &mut self,
-        definitions: &mut v1::Definitions,
+        definitions: &mut Definitions,
         borrowed: &mut Vec<u32>,
     ) -> Option<v1::Listeners> {
-        if self.listeners.is_clean() {
-            return None;
+        let complete = self.listeners.take_complete();
+        let mut listeners = Vec::new();
+        while listeners.len() < LISTENERS_PER_BATCH
+            && definitions.has_room()
+            && let Some(change) = self.listeners.take_untold()
+        {
+            definitions.workload(change.listener.workload, &mut self.workloads);
+            if change.closed {
+                borrowed.push(change.listener.workload);
+            }
+            listeners.push(change.into());
         }
-        let (complete, changes) = self.listeners.take(LISTENERS_PER_BATCH);
-        for change in &changes {
-            define_workload(change.listener.workload, definitions, &mut self.workloads);
-        }
-        let closed = changes.iter().filter(|change| change.closed);
-        borrowed.extend(closed.map(|change| change.listener.workload));
-        let listeners = changes.into_iter().map(Into::into).collect();
-        Some(v1::Listeners { complete, listeners })
+        (complete || !listeners.is_empty()).then_some(v1::Listeners { complete, listeners })
     }
 
     fn put_answers(
         &mut self,
-        definitions: &mut v1::Definitions,
+        definitions: &mut Definitions,
         borrowed: &mut Vec<u32>,
     ) -> v1::TupleOwners {
         let mut owners = Vec::new();
-        for (tuple, workload) in std::mem::take(&mut self.answers) {
+        while definitions.has_room()
+            && let Some((tuple, workload)) = self.answers.pop_front()
+        {
             let workload = workload.map(|workload| {
                 let id = self.workloads.acquire(&workload);
                 borrowed.push(id);
-                define_workload(id, definitions, &mut self.workloads);
+                definitions.workload(id, &mut self.workloads);
                 id
             });
             owners.push(TupleAnswer { tuple, workload }.into());
         }
         v1::TupleOwners { owners }
-    }
-}
-
-fn define_half(
-    id: u32,
-    half: &Half,
-    definitions: &mut v1::Definitions,
-    workloads: &mut Interner<Arc<Workload>>,
-    addresses: &mut Interner<Address>,
-) {
-    define_workload(half.key.workload, definitions, workloads);
-    for address in [half.local, half.peer] {
-        if let Some(value) = addresses.define(address) {
-            let value = Some((*value).into());
-            definitions.addresses.push(v1::AddressDefinition { id: address, address: value });
-        }
-    }
-    definitions.halves.push(definition(id, half));
-}
-
-pub(super) fn definition(id: u32, half: &Half) -> v1::HalfDefinition {
-    let definition = HalfDefinition {
-        id,
-        workload: half.key.workload,
-        local: half.local,
-        peer: half.peer,
-        server_port: half.key.server_port,
-        client_port: half.key.client_port,
-        role: half.key.role,
-        birth: half.birth,
-    };
-    definition.into()
-}
-
-fn define_workload(
-    id: u32,
-    definitions: &mut v1::Definitions,
-    workloads: &mut Interner<Arc<Workload>>,
-) {
-    if let Some(workload) = workloads.define(id) {
-        let workload = Workload::clone(workload);
-        definitions.workloads.push(WorkloadDefinition { id, workload }.into());
     }
 }
 

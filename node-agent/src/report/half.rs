@@ -123,6 +123,11 @@ impl Half {
         &self.unsent
     }
 
+    /// More than its totals take in columns.
+    pub(super) fn most_bytes(&self) -> usize {
+        COUNTERS * 10 + self.buckets.len() * 12
+    }
+
     /// A batch holds it all.
     pub(super) fn sent(&mut self, seq: u64) {
         if self.defined == 0 {

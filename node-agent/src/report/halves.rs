@@ -21,6 +21,9 @@ const IDLE_WHEN_SCARCE: Duration = Duration::from_secs(2);
 /// Halves that one batch retires: it tells the totals of each.
 const RETIRED_PER_BATCH: usize = 4_096;
 
+/// Bytes that these totals may come to, exceeded by at most one half's.
+const RETIRED_BYTES_PER_BATCH: usize = 1 << 20;
+
 /// Halves that one process begins at most: a million each second for twelve days.
 const BIRTHS: u64 = 1 << 40;
 
@@ -175,11 +178,22 @@ impl Halves {
         }
     }
 
+    /// How many of these, the first of them, one batch can retire.
+    pub(super) fn retirable(&self, ids: impl Iterator<Item = u32>) -> usize {
+        let mut bytes = 0;
+        let fits = |id: &u32| {
+            let fits = bytes < RETIRED_BYTES_PER_BATCH;
+            bytes += self.get(*id).map_or(0, Half::most_bytes);
+            fits
+        };
+        ids.take(RETIRED_PER_BATCH).take_while(fits).count()
+    }
+
     /// Halves to be retired in the batch with this number. A half that changes from now on is
     /// a new one, with another id.
     pub(super) fn retire(&mut self, seq: u64) -> Vec<u32> {
         let mut ended = Vec::new();
-        let rest = self.ending.split_off(self.ending.len().min(RETIRED_PER_BATCH));
+        let rest = self.ending.split_off(self.retirable(self.ending.iter().copied()));
         for id in std::mem::replace(&mut self.ending, rest) {
             let Some(half) = self.entries.get_mut(id as usize).and_then(Option::as_mut) else {
                 continue;

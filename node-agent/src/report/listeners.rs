@@ -61,10 +61,14 @@ impl Listeners {
         self.untold.is_empty() && !self.complete
     }
 
-    /// What to tell next: whether it is all there is, and at most so many changes.
-    pub(super) fn take(&mut self, most: usize) -> (bool, Vec<ListenerChange>) {
-        let count = self.untold.len().min(most);
-        (std::mem::take(&mut self.complete), self.untold.drain(..count).collect())
+    /// Whether what is told next is all there is.
+    pub(super) fn take_complete(&mut self) -> bool {
+        std::mem::take(&mut self.complete)
+    }
+
+    /// What to tell next.
+    pub(super) fn take_untold(&mut self) -> Option<ListenerChange> {
+        self.untold.pop_front()
     }
 
     /// All there are now.

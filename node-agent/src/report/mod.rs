@@ -15,6 +15,7 @@
 //! Pure: no I/O and no clock.
 
 mod build;
+mod definitions;
 mod half;
 mod halves;
 mod intern;

@@ -15,9 +15,10 @@ use topology::model::Workload;
 use super::{
     Report,
     build::{
-        HALVES_PER_BATCH, LISTENERS_PER_BATCH, NAMES_PER_BATCH, container_names, definition, put,
-        put_columns, section,
+        HALVES_PER_BATCH, LISTENERS_PER_BATCH, NAMES_PER_BATCH, container_names, put, put_columns,
+        section,
     },
+    definitions::definition,
     half::Told,
     translations::ENDS_PER_BATCH,
 };
@@ -60,13 +61,13 @@ impl Report {
                 parts.push((number, sections));
                 rest = rest.get(written..).unwrap_or_default();
             }
-            if retired > 0 {
-                for ended in stage.chunks(HALVES_PER_BATCH) {
-                    let ids: Vec<u32> = ended.iter().map(|(_, id)| *id).collect();
-                    let mut sections = Vec::new();
-                    put(&mut sections, SectionKind::EndedTotals, self.ended_totals(&ids));
-                    parts.push((number, sections));
-                }
+            let mut ended: Vec<u32> = stage.iter().map(|(_, id)| *id).collect();
+            while retired > 0 && !ended.is_empty() {
+                let later = ended.split_off(self.halves.retirable(ended.iter().copied()));
+                let mut sections = Vec::new();
+                put(&mut sections, SectionKind::EndedTotals, self.ended_totals(&ended));
+                parts.push((number, sections));
+                ended = later;
             }
             // With the last batch of the number: until it is taken over, all may come again.
             let ended = (retired > 0).then(|| retire(stage));

@@ -101,6 +101,91 @@ fn many_halves_go_out_in_several_batches_and_prefaces() {
     world.assert_true();
 }
 
+/// Halves, listeners and answers that each need a workload of its own with as much text as there may be.
+#[test]
+fn workloads_with_all_labels_there_may_be_fit_into_messages() {
+    let mut report = Report::new(MOST_HALVES);
+    let (now, mut receiver) = (Instant::now(), Receiver::default());
+    let large = |number: usize| {
+        let text = |prefix: &str| format!("{prefix}-{number}-{}", "x".repeat(240));
+        let labels = (0..proto::MAX_LABELS).map(|label| (text(&format!("{label}")), text("value")));
+        let mut workload = Workload::clone(&workload(&text("name")));
+        workload.labels = labels.collect();
+        Arc::new(workload)
+    };
+    let mut counters = [0; COUNTERS];
+    counters[Counter::Connections.index()] = 1;
+    report.start();
+    for number in 0..300 {
+        let key = client_key(number as u64, "10.0.0.2", 80);
+        let slot = number as u32;
+        let change = SlotChange { slot, key: &key, counters: &counters, users: 0, buckets: &[] };
+        report.absorb_as(&change, &large(number), now);
+    }
+    let address = Address { ip: "10.0.0.1".parse().unwrap(), scope: Scope::Global };
+    let listeners: Vec<_> =
+        (300..600).map(|number| (large(number), address, 1, number as u16)).collect();
+    report.set_listeners(&listeners);
+    for number in 600..900 {
+        let (client, server) = (address, address);
+        let tuple = Tuple { client, client_port: number as u16, server, server_port: 80 };
+        report.answer(tuple, Some(large(number)));
+    }
+    receiver.restart();
+    // Each as large as a message at most, which the receiver checks.
+    let mut count = 0;
+    while let Some(batch) = report.build() {
+        receiver.apply(&batch);
+        count += 1;
+    }
+    assert!((20..40).contains(&count), "{count} batches");
+    assert_eq!((receiver.counted.len(), receiver.listeners.len()), (300, 300));
+    assert_eq!(receiver.answers.iter().filter(|(_, workload)| workload.is_some()).count(), 300);
+    let seq = report.last_seq();
+    receiver.restart();
+    for batch in report.preface(seq, std::iter::empty()) {
+        receiver.apply(&batch);
+    }
+    assert_eq!(receiver.listeners.len(), 300);
+}
+
+/// Halves with a sample in nearly every bucket that end at the same time.
+#[test]
+fn halves_with_very_many_samples_end_in_several_batches() {
+    let mut report = Report::new(MOST_HALVES);
+    let (now, counters) = (Instant::now(), [1 << 40; COUNTERS]);
+    let all = HistogramKind::ALL.into_iter();
+    let buckets: Vec<_> = all
+        .flat_map(|kind| (0..common::BUCKETS as u16).map(move |bucket| (kind, bucket, 1 << 20)))
+        .collect();
+    for slot in 0..1_100 {
+        let key = client_key(0, "10.0.0.2", slot as u16 + 1);
+        let change =
+            SlotChange { slot, key: &key, counters: &counters, users: 0, buckets: &buckets };
+        report.absorb_as(&change, &workload("web"), now);
+    }
+    // How many halves end in each of these batches, none of which may be too large for a message.
+    let ended = |batches: Vec<v1::Batch>| -> Vec<usize> {
+        let ends = batches.into_iter().map(|batch| {
+            assert!(batch.encoded_len() < proto::MAX_MESSAGE_BYTES, "{}", batch.encoded_len());
+            let kind = SectionKind::Definitions as u32;
+            let definitions = batch.sections.into_iter().filter(|section| section.kind == kind);
+            let definitions = definitions.map(|section| v1::Definitions::decode(section.payload));
+            definitions.map(|definitions| definitions.unwrap().retired_halves.len()).sum()
+        });
+        ends.filter(|ended| *ended > 0).collect()
+    };
+    let built = |report: &mut Report| std::iter::from_fn(|| report.build()).collect();
+    assert!(ended(built(&mut report)).is_empty());
+    (0..1_100).for_each(|slot| report.slot_freed(slot));
+    report.expire(now + IDLE, usize::MAX);
+    let batches = ended(built(&mut report));
+    assert!(batches.len() > 3 && batches.iter().sum::<usize>() == 1_100, "{batches:?}");
+    // What is not acknowledged is told again, in the name of the same batches.
+    let seq = report.last_seq();
+    assert_eq!(ended(report.preface(seq, std::iter::empty())), batches);
+}
+
 #[test]
 fn more_halves_than_there_is_room_for_are_counted_together() {
     let mut world = World::with_room(8);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proto::{MAX_LABELS, MAX_STRING_BYTES};
 use topology::model::{Workload, WorkloadKind};
 
+use super::kubernetes::Owner;
 use crate::owners::clean;
 
 /// Bytes of the user's own labels that are told of one container: with those below it stays within what an aggregator
@@ -17,10 +18,26 @@ const SERVICE: &str = "com.docker.compose.service";
 const STACK: &str = "com.docker.stack.namespace";
 const STACK_SERVICE: &str = "com.docker.swarm.service.name";
 
+/// Labels that are told of one container. Room is left for its name and its image, which a pod has in many.
+const MOST_TOLD: usize = MAX_LABELS - 2;
+
+/// What labels are called that tell whose a pod is: of a Deployment and the like.
+const OWNER: &str = "owner";
+const OWNER_KIND: &str = "owner.kind";
+
 /// Labels by which a kubelet tells whose a container is.
 pub(super) const POD: &str = "io.kubernetes.pod.name";
 pub(super) const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
 pub(super) const POD_CONTAINER: &str = "io.kubernetes.container.name";
+
+/// Labels of a pod that its authors have made for the like of us. They are told by themselves.
+const RECOMMENDED: [&str; 5] = [
+    "app.kubernetes.io/component",
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/name",
+    "app.kubernetes.io/part-of",
+    "app.kubernetes.io/version",
+];
 
 /// Which labels of containers are told, besides image, project and service. None are by themselves: some hold what is
 /// nobody's business, the password of a proxy for one.
@@ -71,18 +88,51 @@ impl Labels {
             }
             (WorkloadKind::Container, name, project)
         };
-        let mut room = OWN_BYTES;
-        for (key, value) in labels.iter().filter(|(key, _)| self.has(key)) {
-            let (key, value) = (clean(key), clean(value));
-            let takes = key.len() + value.len();
-            if takes <= room && told.len() < MAX_LABELS && !key.is_empty() {
-                room -= takes;
-                // What a user calls a label does not change what ours say.
-                told.entry(key).or_insert(value);
-            }
-        }
+        add_own(&mut told, labels, |key| self.has(key));
         let (name, namespace) = (clean(name), clean(namespace.unwrap_or_default()));
         (!name.is_empty()).then_some(Workload { kind, name, namespace, labels: told })
+    }
+
+    /// What a pod is called, without what its containers add; `None` when nothing is left of its name.
+    pub(super) fn of_pod(
+        &self,
+        name: &str,
+        namespace: &str,
+        owner: &Owner,
+        labels: Option<&BTreeMap<String, String>>,
+    ) -> Option<Workload> {
+        let (name, namespace) = (clean(name), clean(namespace));
+        let mut told: BTreeMap<_, _> = [(OWNER, &owner.name), (OWNER_KIND, &owner.kind)]
+            .map(|(key, value)| (key.to_owned(), clean(value)))
+            .into();
+        if let Some(labels) = labels {
+            let is_told = |key: &str| RECOMMENDED.contains(&key) || self.has(key);
+            add_own(&mut told, labels, is_told);
+        }
+        (!name.is_empty()).then_some(Workload {
+            kind: WorkloadKind::Pod,
+            name,
+            namespace,
+            labels: told,
+        })
+    }
+}
+
+/// Adds labels of the user's, as far as there is room.
+fn add_own(
+    told: &mut BTreeMap<String, String>,
+    labels: &BTreeMap<String, String>,
+    is_told: impl Fn(&str) -> bool,
+) {
+    let mut room = OWN_BYTES;
+    for (key, value) in labels.iter().filter(|(key, _)| is_told(key)) {
+        let (key, value) = (clean(key), clean(value));
+        let takes = key.len() + value.len();
+        if takes <= room && told.len() < MOST_TOLD && !key.is_empty() {
+            room -= takes;
+            // What a user calls a label does not change what ours say.
+            told.entry(key).or_insert(value);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod called;
 pub mod engine;
 pub mod files;
 pub(crate) mod fuzzing;
+pub mod kubernetes;
 mod names;
 
 use proto::convert::ContainerName;
@@ -32,6 +33,8 @@ pub enum Source {
     Files,
     /// An engine that answers as Docker does, by its place among those that are asked.
     Engine(usize),
+    /// The API server of Kubernetes, which alone knows whose a pod is.
+    Kubernetes,
 }
 
 /// What a source has learned.
@@ -59,6 +62,8 @@ pub struct Told {
 pub struct Runtimes {
     /// Engines to ask.
     pub engines: Vec<Engine>,
+    /// The API server to listen to.
+    pub kubernetes: Option<kubernetes::Listening>,
 }
 
 impl Runtimes {
@@ -75,6 +80,9 @@ impl Runtimes {
             sources.spawn(async move {
                 engine.listen(Source::Engine(number), told, metrics).await;
             });
+        }
+        if let Some(kubernetes) = self.kubernetes {
+            sources.spawn(kubernetes.listen(told.clone(), metrics));
         }
         // Theirs alone keep the channel open, so that a node without any is not listened to.
         drop(told);

@@ -26,7 +26,8 @@ impl Setup {
         let metrics = Metrics::new().unwrap();
         let engines = vec![Engine { socket, expected: true, labels: Labels::default() }];
         let never = std::future::pending();
-        let listening = tokio::spawn(Runtimes { engines }.run(told, metrics.clone(), never));
+        let listening =
+            tokio::spawn(Runtimes { engines, kubernetes: None }.run(told, metrics.clone(), never));
         let (names, heard) = (Names::default(), Vec::new());
         Self { dir, engine, news, metrics, names, heard, listening }
     }
@@ -170,7 +171,7 @@ async fn an_engine_that_nobody_has_named_may_be_absent() {
         let enough = tokio::time::sleep(Duration::from_millis(300));
         let name = socket.display().to_string();
         async move {
-            Runtimes { engines }.run(told, metrics.clone(), enough).await;
+            Runtimes { engines, kubernetes: None }.run(told, metrics.clone(), enough).await;
             metrics.engine_failures.with_label_values(&[&name]).get()
         }
     };

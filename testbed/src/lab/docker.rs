@@ -20,8 +20,11 @@ use crate::{
     traffic::{Answer, Command as Order, Peer},
 };
 
-/// How long the daemon may take to answer, or to end.
+/// How long the daemon may take to answer, or to end, and a command of its client.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// What `timeout` ends with when it had to end the command.
+const TIMED_OUT: i32 = 124;
 
 /// The image, and the program in it.
 const IMAGE: &str = "traffic:1";
@@ -188,8 +191,10 @@ impl Docker {
     }
 
     fn command(&self) -> Result<Command> {
-        let mut command = Command::new(program("docker")?);
+        let mut command = Command::new("timeout");
         command
+            .args(["--kill-after=5", &LIMIT.as_secs().to_string()])
+            .arg(program("docker")?)
             .args(self.options())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -280,6 +285,9 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 fn done(command: &str, output: &std::process::Output) -> Result<String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    if output.status.code() == Some(TIMED_OUT) {
+        return Err(Error::Timeout { what: format!("end of `{command}`"), limit: LIMIT });
     }
     let output = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     Err(Error::Tool { command: command.to_owned(), output })

@@ -60,7 +60,7 @@ fn composed<'a>(
 }
 
 /// What all have counted, under the names that the graph must give them, once both ends agree.
-fn agreed(peers: &mut [(&str, &mut Peer)], gone: &[(String, Report)]) -> Truth {
+pub fn agreed(peers: &mut [(&str, &mut Peer)], gone: &[(String, Report)]) -> Truth {
     let deadline = Instant::now() + AGREED;
     loop {
         let reports =
@@ -75,7 +75,7 @@ fn agreed(peers: &mut [(&str, &mut Peer)], gone: &[(String, Report)]) -> Truth {
 }
 
 /// The node of this namespace and name in a document.
-fn node<'a>(document: &'a Value, namespace: &str, name: &str) -> &'a Value {
+pub fn node<'a>(document: &'a Value, namespace: &str, name: &str) -> &'a Value {
     let is = |node: &&Value| node["namespace"] == namespace && node["name"] == name;
     document["nodes"].as_array().unwrap().iter().find(is).unwrap_or_else(|| panic!("{document}"))
 }

@@ -17,6 +17,7 @@ mod flood;
 mod handover;
 mod hints;
 mod interfaces;
+mod kubernetes;
 mod nat;
 mod older;
 mod payload;

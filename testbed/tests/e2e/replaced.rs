@@ -1,13 +1,13 @@
 //! Pins that the next agent cannot go on with.
 
-use std::{fs, process::Command as Program};
+use std::{fs, net::SocketAddr, process::Command as Program};
 
-use testbed::lab::Host;
+use testbed::{lab::Host, traffic::Peer};
 
 use crate::{
     pinned::{Bpffs, Talk, kill_agents, log, start_agents, world},
     support::{burst, exchange},
-    world::{SETTLED, unstarted},
+    world::{SETTLED, World, unstarted},
 };
 
 /// Sets a 64-bit word of the ledger that is pinned for a host.
@@ -116,16 +116,22 @@ fn set_aside(pins: &Bpffs, host: &Host) -> usize {
     entries.filter(|entry| entry.file_type().unwrap().is_dir()).count()
 }
 
+/// Two hosts' peers that have talked five times, and where.
+fn talking(world: &World) -> (Peer, Peer, SocketAddr) {
+    let (mut web, mut db) =
+        (world.hosts[0].peer("web").unwrap(), world.hosts[1].peer("db").unwrap());
+    let target = db.listen(world.hosts[1].ipv4(), 5_432).unwrap();
+    web.burst(burst(target, 5, exchange(1, 100, 100))).unwrap();
+    (web, db, target)
+}
+
 /// What somebody has detached counts no more, whatever fits otherwise.
 #[test]
 fn what_is_detached_is_replaced() {
     let Some(unstarted) = unstarted() else { return };
     let pins = Bpffs::mount();
     let mut world = world(unstarted, &pins);
-    let (mut web, mut db) =
-        (world.hosts[0].peer("web").unwrap(), world.hosts[1].peer("db").unwrap());
-    let target = db.listen(world.hosts[1].ipv4(), 5_432).unwrap();
-    web.burst(burst(target, 5, exchange(1, 100, 100))).unwrap();
+    let (mut web, mut db, target) = talking(&world);
     kill_agents(&mut world);
     // Nobody has told of these yet.
     web.burst(burst(target, 5, exchange(1, 100, 100))).unwrap();
@@ -146,10 +152,7 @@ fn what_is_half_made_or_unreadable_is_replaced() {
     let Some(unstarted) = unstarted() else { return };
     let pins = Bpffs::mount();
     let mut world = world(unstarted, &pins);
-    let (mut web, mut db) =
-        (world.hosts[0].peer("web").unwrap(), world.hosts[1].peer("db").unwrap());
-    let target = db.listen(world.hosts[1].ipv4(), 5_432).unwrap();
-    web.burst(burst(target, 5, exchange(1, 100, 100))).unwrap();
+    let (mut web, mut db, target) = talking(&world);
     world.must_show(&mut [&mut web, &mut db]);
     // One agent was killed before its programs were all pinned, the other is of a version that nobody knows.
     for (host, word, value) in [(0, MAGIC, 0), (1, 1, 99)] {

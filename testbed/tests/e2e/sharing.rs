@@ -128,12 +128,14 @@ fn units_and_containers_are_named_after_their_cgroup() {
 
 /// The report of a server once all its connections are closed.
 fn settled(peer: &mut testbed::traffic::Peer, closed: usize) -> testbed::traffic::Report {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     loop {
         let report = peer.report().unwrap();
         let done = |end: &&testbed::traffic::Connection| end.end == testbed::traffic::End::Closed;
         if report.connections.iter().filter(done).count() == closed {
             return report;
         }
+        assert!(std::time::Instant::now() < deadline, "{report:?}");
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
 }

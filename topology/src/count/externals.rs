@@ -22,8 +22,9 @@ fn pair(
     client: &Service,
     server: &Service,
 ) -> Option<(ServiceIx, ServiceIx)> {
-    let is_peer =
-        |end: &Service| end.kind == WorkloadKind::External && end.name.as_ref() != EXTERNAL;
+    let is_peer = |end: &Service| {
+        end.kind == WorkloadKind::External && end.rank() != (WorkloadKind::External, "", EXTERNAL)
+    };
     match (is_peer(client), is_peer(server)) {
         (_, true) => Some(key),
         (true, false) => Some((key.1, key.0)),

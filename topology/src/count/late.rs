@@ -189,6 +189,12 @@ impl Late {
         }
     }
 
+    /// The first step of which something is noted.
+    pub(crate) fn first_step(&self) -> Option<Timestamp> {
+        let numbers = self.notes.iter().flat_map(|notes| &notes.numbers);
+        numbers.map(|number| number.step).min()
+    }
+
     /// Whether there is nothing.
     pub(crate) fn is_empty(&self) -> bool {
         self.notes.iter().all(|notes| notes.numbers.is_empty())

@@ -239,6 +239,11 @@ impl Links {
         self.by_key.get(key).and_then(|ix| self.get(*ix))
     }
 
+    /// Which link is at these addresses and this port.
+    pub(crate) fn at(&self, key: &LinkKey) -> Option<LinkIx> {
+        self.by_key.get(key).copied()
+    }
+
     /// What the other ends of a half see, as far as that was told.
     pub(crate) fn told(&self, ix: LinkIx, half: HalfIx) -> &[LinkKey] {
         let tied = self.get(ix).and_then(|link| link.tied.as_ref());

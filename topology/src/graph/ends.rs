@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::Graph;
+use super::{Graph, cluster::Asking};
 use crate::{
     count::{
         edges::{EdgeKey, Seen},
@@ -59,14 +59,14 @@ impl Graph {
         )
     }
 
-    /// The edge of a pairing of a link that has these rows, and who has told of it; a side without a half is found by
-    /// its address.
+    /// The edge of a pairing of a link, and who has told of it; a side without a half is found by its address.
     pub(crate) fn edge_of(
         &mut self,
-        (folded, rows): (u8, &[Row]),
+        asking: &Asking<'_>,
         sides: &Sides,
         pairing: &Pairing,
     ) -> (EdgeKey, Seen) {
+        let folded = asking.folded;
         let (client, server) = sides.ends(pairing);
         let seen = |by| Seen { client: client.is_some(), server: server.is_some(), by };
         if folded > 0 {
@@ -85,11 +85,12 @@ impl Graph {
             }
             (Some(client), None) => {
                 let LinkKey { server, server_port: port, .. } = client.away;
-                let (server, by) = self.service_at(server, Some(port), client.service, rows);
+                let (server, by) = self.service_at(server, Some(port), client.service, asking);
                 ((client.service, server, port), seen(client.found_by(by)))
             }
             (None, Some(server)) => {
-                let (client, by) = self.service_at(server.away.client, None, server.service, rows);
+                let (client, by) =
+                    self.service_at(server.away.client, None, server.service, asking);
                 ((client, server.service, server.port), seen(server.found_by(by)))
             }
             (None, None) => {
@@ -105,9 +106,15 @@ impl Graph {
         place: Place,
         server_port: Option<u16>,
         of: ServiceIx,
-        rows: &[Row],
+        asking: &Asking<'_>,
     ) -> (ServiceIx, Basis) {
         let (answer, basis) = self.evidence.who(place, server_port);
+        if basis > Basis::Kubernetes
+            && let Some(service) = self.in_cluster(place, server_port, basis, asking.span)
+        {
+            return (service, Basis::Kubernetes);
+        }
+        let rows = asking.rows;
         let service = match answer {
             Answer::Service(service) => service,
             Answer::Host(node) => match self.nodes.get(node) {

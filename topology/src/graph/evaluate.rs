@@ -123,6 +123,7 @@ impl Graph {
         self.put_late();
         if self.end_step(now) {
             self.expire(now);
+            self.turn_cluster(now);
         }
     }
 
@@ -131,6 +132,7 @@ impl Graph {
         if let Some(again) = self.evaluate_pair(ix, now) {
             return Next { again, ask: false };
         }
+        self.meet_behind(ix, now);
         // Out of its place while it is evaluated: the rest of the graph is needed, too.
         let Some(mut link) = self.links.take(ix) else { return Next { again: false, ask: false } };
         let next = self.evaluate(&mut link, now);
@@ -369,10 +371,11 @@ impl Graph {
             ends: None,
         };
         let known = self.known_ends(link);
+        let asking = self.asking(link);
         let edges = link.rows.iter().filter_map(|row| self.edges.get(row.edge));
         let mut targets: Vec<_> = edges.map(|edge| target(edge.key)).collect();
         for pairing in found {
-            let (key, seen) = self.edge_of((link.folded, &link.rows), sides, &pairing);
+            let (key, seen) = self.edge_of(&asking, sides, &pairing);
             let at = match targets.iter().position(|target| target.key == key) {
                 Some(at) => at,
                 None if pairing.totals.is_zero() && pairing.open == 0 => continue,

@@ -71,7 +71,9 @@ impl Graph {
             }
         }
         let changed = self.changed_links(now);
+        self.telling_of = Some(batch.step);
         self.look_at_all(changed, now);
+        self.telling_of = None;
     }
 
     /// Links of halves that have changed, which then count as looked at.

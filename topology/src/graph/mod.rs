@@ -1,6 +1,7 @@
 //! The graph: everything tied together.
 
 pub(crate) mod apart;
+mod cluster;
 mod define;
 pub(crate) mod ends;
 mod evaluate;
@@ -14,6 +15,8 @@ mod sides;
 mod signals;
 pub mod snapshot;
 mod translate;
+
+use std::sync::Arc;
 
 use common::{Counter, HistogramKind};
 
@@ -31,7 +34,7 @@ use crate::{
     model::{HostSignal, NodeAddress, Program},
     nodes::{ADDRESSES, AgentFacts, Connection, Incarnation, Node, NodeIx, Nodes, told::Stretch},
     show::step::Given,
-    who::{evidence::Evidence, services::Services},
+    who::{cluster::Cluster, evidence::Evidence, services::Services},
 };
 
 /// The topology of a fleet.
@@ -44,6 +47,10 @@ pub struct Graph {
     pub(crate) nodes: Nodes,
     pub(crate) services: Services,
     pub(crate) evidence: Evidence,
+    /// What Kubernetes says of addresses. Shared with a stored copy until it is written to.
+    pub(crate) cluster: Arc<Cluster>,
+    /// The step that a late batch tells of, while it is evaluated.
+    pub(crate) telling_of: Option<Timestamp>,
     pub(crate) halves: Halves,
     pub(crate) links: Links,
     pub(crate) edges: Edges,
@@ -71,6 +78,8 @@ impl Graph {
             clock: Timestamp::default(),
             nodes: Nodes::default(),
             evidence: Evidence::default(),
+            cluster: Arc::default(),
+            telling_of: None,
             links: Links::default(),
             halves_folded: 0,
             ended: Vec::new(),

@@ -3,6 +3,8 @@
 //! All that later numbers depend on is in it: halves and their totals, links, what was published, who
 //! is who, the running step of the history. Steps that are over are not.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Graph, expire::Forgetting, questions::Questions, signals::Signals};
@@ -13,13 +15,14 @@ use crate::{
     model::Role,
     nodes::Nodes,
     who::{
+        cluster::Cluster,
         evidence::{Change, Evidence},
         services::Services,
     },
 };
 
 /// The layout of a [`Snapshot`]: to be raised whenever a stored type changes.
-pub const SNAPSHOT_VERSION: u32 = 8;
+pub const SNAPSHOT_VERSION: u32 = 9;
 
 /// A graph as of one moment. What is large in it is shared with the graph until that changes, so that
 /// making it costs next to nothing and writing it needs no graph.
@@ -28,6 +31,7 @@ pub struct Snapshot {
     clock: Timestamp,
     nodes: Nodes,
     services: Services,
+    cluster: Arc<Cluster>,
     halves: Halves,
     links: Links,
     edges: Edges,
@@ -46,6 +50,7 @@ impl Graph {
             clock: self.clock,
             nodes: self.nodes.stored(),
             services: self.services.stored(),
+            cluster: Arc::clone(&self.cluster),
             halves: self.halves.stored(),
             links: self.links.stored(),
             edges: self.edges.stored(),
@@ -64,6 +69,7 @@ impl Graph {
             clock: stored.clock,
             nodes: stored.nodes,
             services: stored.services,
+            cluster: stored.cluster,
             halves: stored.halves,
             links: stored.links,
             edges: stored.edges,
@@ -76,6 +82,7 @@ impl Graph {
         graph.history.resume(stored.history);
         graph.nodes.resume();
         graph.services.resume(graph.config.max_series);
+        Arc::make_mut(&mut graph.cluster).resume();
         graph.halves.resume(graph.config.max_halves);
         graph.links.resume();
         graph.count_translations();
@@ -94,6 +101,9 @@ impl Graph {
             self.links.set_back(now);
             self.halves.set_back(now);
             self.history.set_back(now);
+        }
+        if !self.cluster.is_empty() {
+            Arc::make_mut(&mut self.cluster).unheard_since(self.clock);
         }
         let now = self.see(now);
         self.nodes.end_streams(now);

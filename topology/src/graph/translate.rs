@@ -60,7 +60,7 @@ impl Graph {
         }
     }
 
-    fn tie(&mut self, ix: HalfIx, mut told: Vec<LinkKey>, now: Timestamp) {
+    pub(super) fn tie(&mut self, ix: HalfIx, mut told: Vec<LinkKey>, now: Timestamp) {
         let Some(half) = self.halves.get(ix) else { return };
         let (node, mut link) = (half.node(), half.link);
         told.sort_unstable();

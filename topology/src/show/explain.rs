@@ -234,8 +234,9 @@ impl Graph {
         });
         let mut told: Option<(EdgeKey, Seen, u64)> = None;
         let (mut clients, mut servers) = (BTreeSet::new(), BTreeSet::new());
+        let asking = self.asking(link);
         for pairing in sides.pair(&Lead::UNLIMITED).pairings {
-            let (key, seen) = self.edge_of((link.folded, &link.rows), &sides, &pairing);
+            let (key, seen) = self.edge_of(&asking, &sides, &pairing);
             if self.id_of(key) == Some(id) {
                 let (_, known, bytes) = told.get_or_insert((key, seen, 0));
                 known.merge(seen);

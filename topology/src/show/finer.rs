@@ -116,12 +116,13 @@ impl Graph {
                 }
                 continue;
             }
-            let (folded, mut sides) = (link.folded, self.sides(link, now));
+            let asking = self.asking_anew(link);
+            let mut sides = self.sides(link, now);
             let known = self.known_ends(link);
             sides.divide();
             for pairing in sides.pair(&Lead::UNLIMITED).pairings {
                 let ends = self.ends_of(&known, &sides, &pairing);
-                let (key, seen) = self.edge_of((folded, &[]), &sides, &pairing);
+                let (key, seen) = self.edge_of(&asking, &sides, &pairing);
                 put(key, ends, &pairing.totals, seen, pairing.open);
             }
         }

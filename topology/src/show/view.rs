@@ -207,10 +207,11 @@ impl Graph {
                 }
                 continue;
             }
-            let (folded, mut sides) = (link.folded, self.sides(link, now));
+            let asking = self.asking_anew(link);
+            let mut sides = self.sides(link, now);
             sides.divide();
             for pairing in sides.pair(&Lead::UNLIMITED).pairings {
-                let (key, seen) = self.edge_of((folded, &[]), &sides, &pairing);
+                let (key, seen) = self.edge_of(&asking, &sides, &pairing);
                 let sum = add(sums, &mut by_key, key, &pairing.totals, seen);
                 sum.open = sum.open.saturating_add(pairing.open);
             }

@@ -18,6 +18,8 @@ pub enum Basis {
     Nat,
     /// Only one service was seen to use the address.
     WorkloadAddress,
+    /// Kubernetes told whose address it was then.
+    Kubernetes,
     /// A host announced the address as its own.
     HostAddress,
     /// The address is in a network that the user has named.
@@ -33,12 +35,13 @@ pub enum Basis {
 
 impl Basis {
     /// Every one, best first.
-    pub const ALL: [Basis; 10] = [
+    pub const ALL: [Basis; 11] = [
         Basis::BothHalves,
         Basis::Listener,
         Basis::Served,
         Basis::Nat,
         Basis::WorkloadAddress,
+        Basis::Kubernetes,
         Basis::HostAddress,
         Basis::Cidr,
         Basis::Address,
@@ -55,6 +58,7 @@ impl Basis {
             Basis::Served => "served",
             Basis::Nat => "nat",
             Basis::WorkloadAddress => "workload_address",
+            Basis::Kubernetes => "kubernetes",
             Basis::HostAddress => "host_address",
             Basis::Cidr => "cidr",
             Basis::Address => "address",
@@ -63,18 +67,27 @@ impl Basis {
         }
     }
 
-    /// Its number where it is stored: 0 when it is not known.
-    pub(crate) fn number(self) -> u64 {
+    /// Its number where it is stored, which stays whatever becomes known: 0 when it is not known.
+    pub(crate) const fn number(self) -> u64 {
         match self {
             Basis::Unknown => 0,
-            known => known as u64 + 1,
+            Basis::BothHalves => 1,
+            Basis::Listener => 2,
+            Basis::Served => 3,
+            Basis::Nat => 4,
+            Basis::WorkloadAddress => 5,
+            Basis::HostAddress => 6,
+            Basis::Cidr => 7,
+            Basis::Address => 8,
+            Basis::Folded => 9,
+            Basis::Kubernetes => 10,
         }
     }
 
     /// What a number stands for.
     pub(crate) fn of_number(number: u64) -> Self {
-        let at = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
-        at.and_then(|at| Basis::ALL.get(at)).copied().unwrap_or_default()
+        let known = Basis::ALL.into_iter().find(|known| known.number() == number);
+        known.unwrap_or_default()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who is who: services, places, and the evidence that leads from one to the other.
 
 pub mod basis;
+pub mod cluster;
 pub(crate) mod evidence;
 pub(crate) mod names;
 pub(crate) mod place;

@@ -12,6 +12,9 @@ const COMPOSE_SERVICE: &str = "compose.service";
 /// The label with a compose project.
 const COMPOSE_PROJECT: &str = "compose.project";
 
+/// The label with whose a pod is.
+const OWNER: &str = "owner";
+
 /// What the user says of services and addresses. What nothing is said of goes by the defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rules {
@@ -88,12 +91,17 @@ impl Rules {
     }
 }
 
-/// A compose service is one, in its project; so are the instances of a systemd template. Anything else goes by its own
-/// name.
+/// A compose service is one, in its project; so are the pods of one owner in its namespace, and the instances of a systemd
+/// template. Anything else goes by its own name.
 fn by_default(workload: &Workload) -> (Cow<'_, str>, Cow<'_, str>) {
     if let Some(service) = workload.labels.get(COMPOSE_SERVICE) {
         let project = workload.labels.get(COMPOSE_PROJECT).map_or("", String::as_str);
         return (project.into(), service.into());
+    }
+    if workload.kind == WorkloadKind::Pod
+        && let Some(owner) = workload.labels.get(OWNER).filter(|owner| !owner.is_empty())
+    {
+        return (Cow::Borrowed(&workload.namespace), owner.into());
     }
     let name = match (workload.kind, workload.name.split_once('@')) {
         (WorkloadKind::Systemd, Some((template, instance))) => {
@@ -202,12 +210,18 @@ mod tests {
     }
 
     #[test]
-    fn by_default_compose_services_and_templates_are_one() {
+    fn by_default_compose_services_pods_of_an_owner_and_templates_are_one() {
         let rules = Rules::default();
         let told = |kind, name, labels: &[_]| service(&rules, &workload(kind, name, labels));
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
         let labels = [("compose.project", "shop"), ("compose.service", "web")];
         assert_eq!(told(WorkloadKind::Container, "shop-web-1", &labels), pair("shop", "web"));
+        assert_eq!(
+            told(WorkloadKind::Pod, "web-7d4b9c-x7", &[("owner", "web")]),
+            pair("ns", "web")
+        );
+        assert_eq!(told(WorkloadKind::Pod, "web-7d4b9c-x7", &[]), pair("ns", "web-7d4b9c-x7"));
+        assert_eq!(told(WorkloadKind::Container, "a", &[("owner", "me")]), pair("ns", "a"));
         assert_eq!(told(WorkloadKind::Container, "redis", &[]), pair("ns", "redis"));
         assert_eq!(told(WorkloadKind::Systemd, "job@7.service", &[]), pair("ns", "job@.service"));
         assert_eq!(told(WorkloadKind::Systemd, "a@b.c.scope", &[]), pair("ns", "a@.scope"));

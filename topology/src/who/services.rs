@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{names::Names, rules::Rules};
+use super::{cluster::facts::ObjectName, names::Names, rules::Rules};
 use crate::{
     base::{
         arena::{Arena, Key},
@@ -223,6 +223,11 @@ impl Services {
         self.service(WorkloadKind::External, "", &name, None)
     }
 
+    /// The service that stands for one of Kubernetes, as far as no agent tells who is behind it.
+    pub(crate) fn in_cluster(&mut self, name: &ObjectName) -> ServiceIx {
+        self.service(WorkloadKind::External, &name.namespace, &name.name, None)
+    }
+
     /// The service that stands for a peer without a name, if there is one.
     pub(crate) fn known_external(&self, ip: IpAddr) -> Option<ServiceIx> {
         self.by_key.get(&(WorkloadKind::External, "".into(), ip.to_string().into())).copied()
@@ -236,9 +241,7 @@ impl Services {
     /// Whether a service is that.
     pub(crate) fn is_external_rest(&self, ix: ServiceIx) -> bool {
         let service = self.services.get(ix);
-        service.is_some_and(|service| {
-            service.kind == WorkloadKind::External && service.name.as_ref() == EXTERNAL
-        })
+        service.is_some_and(|service| service.rank() == (WorkloadKind::External, "", EXTERNAL))
     }
 
     /// The service that stands for all that there was no room for.

@@ -78,7 +78,7 @@ fn called(node: &ViewNode) -> String {
 }
 
 fn is_rest(node: &ViewNode) -> bool {
-    node.kind == WorkloadKind::External && node.name == "external"
+    node.kind == WorkloadKind::External && node.name == "external" && node.namespace.is_empty()
 }
 
 /// By what its ends are known.
@@ -108,6 +108,9 @@ fn evidence(edge: &ViewEdge, [client, server]: [&ViewNode; 2]) -> Vec<String> {
         Basis::WorkloadAddress => {
             format!("{name} is known{role} because it alone was seen to use that address.")
         }
+        Basis::Kubernetes => format!(
+            "{name} is known{role} because Kubernetes told that the address, or the port of a host, was its at that time."
+        ),
         Basis::HostAddress => format!(
             "{name} is known{role} because that host announced the address as its own; which of its workloads it \
              was, nothing tells."

@@ -11,6 +11,12 @@ use super::super::{Labels, News, short};
 /// Bytes of the list that are read: a thousand containers, each with many labels and networks.
 pub(super) const LIST_BYTES: usize = 16 << 20;
 
+/// The longest event that is read, in bytes: one has the labels of its container, of some hundred bytes each.
+pub(crate) const LINE_BYTES: usize = 256 << 10;
+
+/// What marks the begin of a record in a sequence of JSON texts (RFC 7464), which an engine may write as well.
+const RECORD: u8 = 0x1e;
+
 /// What happens to a container after which it is there under a name.
 const LIVING: [&str; 5] = ["create", "start", "restart", "rename", "update"];
 
@@ -75,6 +81,10 @@ impl Answers {
 
     /// What an event says; `None` when it says nothing of a name.
     pub(crate) fn event(&self, line: &[u8]) -> Result<Option<Heard>, Unreadable> {
+        let line = match line.strip_prefix(&[RECORD]) {
+            Some([]) => return Ok(None),
+            record => record.unwrap_or(line),
+        };
         let event: Event = serde_json::from_slice(line).map_err(|_| Unreadable)?;
         let ends = ENDING.contains(&event.action.as_str());
         let is_container = event.r#type.is_none_or(|kind| kind == "container");

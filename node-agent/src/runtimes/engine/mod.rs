@@ -5,7 +5,6 @@
 //! short it lived: every event carries name, image and labels.
 
 pub(crate) mod answers;
-pub(crate) mod lines;
 mod request;
 
 use std::{
@@ -17,6 +16,7 @@ use std::{
 
 use http_body_util::BodyExt as _;
 use hyper::body::{Bytes, Incoming};
+use kubernetes::Lines;
 use prometheus::IntGauge;
 use proto::reconnect::Backoff;
 use tokio::{
@@ -26,8 +26,7 @@ use tokio::{
 
 use super::{Labels, News, Source, Told};
 use crate::{metrics::Metrics, uplink::random};
-use answers::Answers;
-use lines::Lines;
+use answers::{Answers, LINE_BYTES};
 pub use request::RequestError;
 
 /// What happened so long ago is asked for at first: containers that have ended, and that the kernel's counts still tell
@@ -173,7 +172,7 @@ impl Listening {
         let mut lists = interval(LIST_EVERY);
         // The first is over at once.
         lists.tick().await;
-        let mut lines = Lines::default();
+        let mut lines = Lines::new(LINE_BYTES);
         loop {
             tokio::select! {
                 _ = lists.tick() => self.list().await?,

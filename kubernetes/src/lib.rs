@@ -1,0 +1,20 @@
+//! What an API server of Kubernetes has of one kind of object, and how it changes: a list in pages, then a watch that
+//! goes on where it broke off. Only what is asked of the objects is read; nothing here knows what they are.
+//!
+//! - `access` is where the server is and who asks, `request` one request to a connection,
+//! - `answers` reads pages and events, `lines` takes a stream apart,
+//! - `watch` puts them together.
+#![forbid(unsafe_code)]
+
+mod access;
+mod answers;
+#[doc(hidden)]
+pub mod fuzzing;
+mod lines;
+mod request;
+mod watch;
+
+pub use access::{Access, AccessError};
+pub use lines::Lines;
+pub use request::RequestError;
+pub use watch::{Collection, Event, Watch, WatchError};

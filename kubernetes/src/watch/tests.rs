@@ -1,0 +1,236 @@
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+use serde::Deserialize;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{TcpListener, TcpStream},
+};
+
+use super::*;
+
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+struct Named {
+    metadata: Name,
+}
+
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+struct Name {
+    name: String,
+}
+
+/// One answer of a server.
+#[derive(Clone, Debug)]
+enum Answer {
+    /// Whole, with this status.
+    Body(u16, String),
+    /// In chunks, with or without an end.
+    Stream(String, bool),
+}
+
+type Asked = Arc<Mutex<Vec<String>>>;
+
+/// A server with these answers, one after the other, and a watch of it.
+async fn setup(answers: Vec<Answer>) -> (Watch<Named>, Asked) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Asked::default();
+    let noted = Arc::clone(&asked);
+    tokio::spawn(async move {
+        let mut answers = VecDeque::from(answers);
+        while let Some(answer) = answers.pop_front() {
+            let (stream, _) = listener.accept().await.unwrap();
+            serve(stream, answer, &noted).await;
+        }
+        std::future::pending::<()>().await;
+    });
+    let access = Access::at(&url, None, None).unwrap();
+    let collection = Collection {
+        field_selector: Some("spec.nodeName=a".to_owned()),
+        page: 2,
+        ..Collection::all("/api/v1/pods")
+    };
+    (Watch::new(access, collection), asked)
+}
+
+async fn serve(mut stream: TcpStream, answer: Answer, asked: &Asked) {
+    let mut lines = BufReader::new(&mut stream).lines();
+    let request = lines.next_line().await.unwrap().unwrap();
+    while lines.next_line().await.unwrap().is_some_and(|line| !line.is_empty()) {}
+    asked.lock().unwrap().push(request.split(' ').nth(1).unwrap().to_owned());
+    let text = match answer {
+        Answer::Body(status, body) => {
+            format!(
+                "HTTP/1.1 {status} x\r\nRetry-After: 1\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
+        }
+        Answer::Stream(body, ends) => {
+            let end = if ends { "0\r\n\r\n" } else { "" };
+            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            format!("{head}{:x}\r\n{body}\r\n{end}", body.len())
+        }
+    };
+    stream.write_all(text.as_bytes()).await.unwrap();
+}
+
+fn page(names: &[&str], next: &str, version: u64) -> Answer {
+    let items: Vec<_> =
+        names.iter().map(|name| format!(r#"{{"metadata":{{"name":"{name}"}}}}"#)).collect();
+    let items = items.join(",");
+    Answer::Body(
+        200,
+        format!(
+            r#"{{"metadata":{{"resourceVersion":"{version}","continue":"{next}"}},"items":[{items}]}}"#
+        ),
+    )
+}
+
+fn event(kind: &str, name: &str, version: u64) -> String {
+    format!(
+        "{{\"type\":\"{kind}\",\"object\":{{\"metadata\":{{\"name\":\"{name}\",\"resourceVersion\":\"{version}\"}}}}}}\n"
+    )
+}
+
+fn gone() -> String {
+    "{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"code\":410,\"reason\":\"Expired\",\"message\":\"too old\"}}\n".to_owned()
+}
+
+fn named(name: &str) -> Named {
+    Named { metadata: Name { name: name.to_owned() } }
+}
+
+/// What is next, in words.
+async fn next(watch: &mut Watch<Named>) -> String {
+    match timeout(Duration::from_secs(30), watch.next()).await.unwrap() {
+        Ok(Event::Restarted(all)) => {
+            let names: Vec<_> = all.into_iter().map(|one| one.metadata.name).collect();
+            format!("all {}", names.join(" "))
+        }
+        Ok(Event::Applied(one)) => format!("+{}", one.metadata.name),
+        Ok(Event::Deleted(one)) => format!("-{}", one.metadata.name),
+        Ok(Event::Watching) => "watching".to_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
+async fn must_say(watch: &mut Watch<Named>, expected: &[&str]) {
+    for expected in expected {
+        let said = next(watch).await;
+        assert!(said.starts_with(expected), "{said} instead of {expected}");
+    }
+}
+
+fn query(asked: &Asked, number: usize) -> String {
+    asked.lock().unwrap()[number].clone()
+}
+
+#[tokio::test]
+async fn a_list_in_pages_then_a_watch_that_goes_on_where_it_ended() {
+    let first = event("ADDED", "d", 11) + &event("BOOKMARK", "", 15) + &event("DELETED", "a", 14);
+    let (mut watch, asked) = setup(vec![
+        page(&["a", "b"], "p=2", 10),
+        page(&["c"], "", 10),
+        Answer::Stream(first.replace("\"14\"", "\"16\""), true),
+        Answer::Stream(event("MODIFIED", "c", 17), true),
+    ])
+    .await;
+    must_say(&mut watch, &["all a b c", "watching", "+d", "-a", "watching", "+c"]).await;
+    let list = "/api/v1/pods?fieldSelector=spec.nodeName%3Da&limit=2";
+    assert_eq!(query(&asked, 0), format!("{list}&resourceVersion=0"));
+    assert_eq!(query(&asked, 1), format!("{list}&continue=p%3D2"));
+    let begin = "/api/v1/pods?fieldSelector=spec.nodeName%3Da&watch=true&allowWatchBookmarks=true";
+    let from = |version| format!("{begin}&resourceVersion={version}&timeoutSeconds=");
+    assert!(query(&asked, 2).starts_with(&from(10)), "{}", query(&asked, 2));
+    assert!(query(&asked, 3).starts_with(&from(16)), "{}", query(&asked, 3));
+}
+
+#[tokio::test]
+async fn bookmarks_count_when_it_broke_off() {
+    let cut = event("BOOKMARK", "", 30) + &event("ADDED", "b", 31)[..20];
+    let (mut watch, asked) = setup(vec![
+        page(&["a"], "", 10),
+        Answer::Stream(cut.clone(), false),
+        Answer::Stream(cut, true),
+        Answer::Stream(event("ADDED", "b", 31), true),
+    ])
+    .await;
+    must_say(&mut watch, &["all a", "watching", "http: ", "watching", "it broke off"]).await;
+    must_say(&mut watch, &["watching", "+b"]).await;
+    assert!(query(&asked, 3).contains("&resourceVersion=30&"), "{}", query(&asked, 3));
+}
+
+#[tokio::test]
+async fn what_is_forgotten_is_listed_anew() {
+    let expired = || Answer::Body(410, "{\"code\":410}".to_owned());
+    let (mut watch, asked) = setup(vec![
+        page(&["a"], "more", 10),
+        expired(),
+        page(&["a"], "", 11),
+        Answer::Stream(event("ADDED", "b", 12) + &gone() + &event("ADDED", "never", 13), true),
+        page(&["b"], "", 20),
+        expired(),
+        page(&["c"], "", 30),
+        Answer::Stream(event("ADDED", "d", 31), true),
+    ])
+    .await;
+    must_say(&mut watch, &["it does not remember", "all a", "watching", "+b"]).await;
+    // In the watch, and instead of one.
+    must_say(&mut watch, &["it does not remember", "all b", "it does not remember", "all c"]).await;
+    must_say(&mut watch, &["watching", "+d"]).await;
+    let of_now = "/api/v1/pods?fieldSelector=spec.nodeName%3Da&limit=2";
+    for number in [2, 4, 6] {
+        assert_eq!(query(&asked, number), of_now);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_will_not_is_asked_again_after_a_while() {
+    let body = |status, text: &str| Answer::Body(status, text.to_owned());
+    let (mut watch, asked) = setup(vec![
+        body(403, r#"{"code":403,"message":"pods is forbidden"}"#),
+        body(401, "Unauthorized"),
+        page(&[], "", 10),
+        body(503, "no"),
+        body(403, "{}"),
+        Answer::Stream("7\n{}\n".to_owned() + &event("ADDED", "a", 11), true),
+    ])
+    .await;
+    must_say(&mut watch, &["it may not be asked (403): pods is forbidden"]).await;
+    must_say(&mut watch, &["it does not know the token", "all "]).await;
+    let began = Instant::now();
+    must_say(&mut watch, &["it answers with 503: ", "it may not", "watching", "+a"]).await;
+    assert!(began.elapsed() >= Duration::from_secs(1), "as long as it wants to be left in peace");
+    must_say(&mut watch, &["2 of the objects"]).await;
+    // Trouble is no reason to list everything.
+    assert!(query(&asked, 5).contains("&resourceVersion=10&"), "{}", query(&asked, 5));
+}
+
+#[tokio::test]
+async fn what_is_too_much_is_said() {
+    let (mut watch, asked) = setup(vec![page(&["a", "b"], "more", 10), page(&["c"], "", 10)]).await;
+    watch.collection.most = 1;
+    must_say(&mut watch, &["all a", "1 of the objects"]).await;
+    assert_eq!(asked.lock().unwrap().len(), 1);
+    assert_eq!(watch.version.as_deref(), Some("10"));
+    let (mut watch, _) = setup(vec![Answer::Body(200, "{}".to_owned())]).await;
+    must_say(&mut watch, &["what it answers is not a list"]).await;
+}
+
+#[tokio::test]
+async fn waiting_may_be_given_up_at_any_time() {
+    let (mut watch, _) = setup(vec![
+        page(&["a"], "", 10),
+        Answer::Stream(event("ADDED", "b", 11) + &event("ADDED", "c", 12), true),
+    ])
+    .await;
+    let mut said = Vec::new();
+    while said.len() < 4 {
+        if let Ok(next) = timeout(Duration::from_micros(200), watch.next()).await {
+            said.push(format!("{next:?}"));
+        }
+    }
+    assert_eq!(said[2], format!("{:?}", Ok::<_, WatchError>(Event::Applied(named("b")))));
+}
