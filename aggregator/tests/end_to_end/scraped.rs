@@ -1,7 +1,6 @@
 //! A real Prometheus scrapes the aggregator, and is asked what stock dashboards ask.
 
 use std::{
-    net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -48,19 +47,27 @@ impl Prometheus {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("prometheus.yml");
         std::fs::write(&config, CONFIG.replace("TARGET", &format!("\"{target}\""))).unwrap();
-        // Nobody else takes the port in the meantime: they are given out in turn.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let log_path = folder.path().join("log");
+        let log = std::fs::File::create(&log_path).unwrap();
         let process = Command::new(program)
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
-            .arg(format!("--web.listen-address={address}"))
+            .arg("--web.listen-address=127.0.0.1:0")
             .arg("--enable-feature=native-histograms")
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .unwrap();
-        let prometheus = Self { process, address, _folder: folder };
+        // Dropped, it ends, whatever becomes of it until then.
+        let mut prometheus = Self { process, address: target, _folder: folder };
+        prometheus.address = eventually(async || {
+            // It says which port it was given.
+            let log = std::fs::read_to_string(&log_path).unwrap();
+            let line = log.lines().find(|line| line.contains("Listening on"))?;
+            line.rsplit_once("address=")?.1.parse().ok()
+        })
+        .await;
+        let address = prometheus.address;
         eventually(async || {
             tokio::net::TcpStream::connect(address).await.ok()?;
             let ready = request(address, Method::GET, "/-/ready", &[]).await;
