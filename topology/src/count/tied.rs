@@ -7,7 +7,10 @@
 //! Not everybody at such a link can have talked to everybody: a half has to do with those alone that it has an address
 //! pair and port in common with, by its own account or by what translations make of it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +35,8 @@ pub(crate) struct Tied {
     keys: Vec<LinkKey>,
     /// What the other ends of each half see.
     told: BTreeMap<HalfIx, Vec<LinkKey>>,
+    /// Halves of which their own hosts have told that.
+    told_by_host: BTreeSet<HalfIx>,
     /// Since when more is known of who meets here than when it was last published.
     pub(crate) fresh: Option<Timestamp>,
     /// Servers whose hosts were asked to tell their connections apart.
@@ -113,6 +118,13 @@ impl Link {
         };
     }
 
+    /// Others may have to do with it now.
+    pub(crate) fn forget_plain(&mut self) {
+        if let Some(tied) = &mut self.tied {
+            tied.plain = None;
+        }
+    }
+
     /// More is known of who meets here, if translations have to do with it.
     pub(crate) fn freshen(&mut self, now: Timestamp) {
         if let Some(tied) = &mut self.tied {
@@ -124,8 +136,21 @@ impl Link {
     pub(super) fn forget_told(&mut self, half: HalfIx) {
         if let Some(tied) = &mut self.tied {
             tied.told.remove(&half);
+            tied.told_by_host.remove(&half);
             tied.plain = None;
         }
+    }
+
+    /// A half's own host has told what the other ends of its connections see.
+    pub(crate) fn note_told_by_host(&mut self, half: HalfIx) {
+        if let Some(tied) = self.tied.as_mut().filter(|tied| tied.told.contains_key(&half)) {
+            tied.told_by_host.insert(half);
+        }
+    }
+
+    /// Whether it has.
+    pub(crate) fn is_told_by_host(&self, half: HalfIx) -> bool {
+        self.tied.as_ref().is_some_and(|tied| tied.told_by_host.contains(&half))
     }
 
     fn tied_mut(&mut self) -> &mut Tied {
@@ -156,6 +181,7 @@ impl Link {
         if let Some(theirs) = other.tied {
             tied.keys.extend(theirs.keys);
             tied.told.extend(theirs.told);
+            tied.told_by_host.extend(theirs.told_by_host);
             tied.apart.extend(theirs.apart);
         }
         self.halves.append(&mut other.halves);

@@ -15,7 +15,6 @@ use crate::{
     },
     model::Role,
     who::{
-        basis::Basis,
         cluster::{
             facts::{ClusterChange, ClusterKind, ClusterNews, ObjectName},
             held::{Sort, Span, Spot},
@@ -97,7 +96,12 @@ impl Graph {
             keys.any(|key| is_changed(key.client, 0) || is_changed(key.server, key.server_port))
         });
         let concerned: Vec<LinkIx> = concerned.map(|(ix, _)| ix).collect();
-        concerned.into_iter().for_each(|ix| self.links.enqueue(ix));
+        for ix in concerned {
+            if let Some(link) = self.links.get_mut(ix) {
+                link.forget_plain();
+            }
+            self.links.enqueue(ix);
+        }
     }
 
     /// What is asked of a link about who was at its ends.
@@ -112,12 +116,17 @@ impl Graph {
 
     /// When that may have been which a link has counted and not published.
     pub(crate) fn span_of(&self, link: &Link) -> Span {
-        if let Some(step) = self.telling_of {
-            return Span { from: step, to: step.plus(self.config.step) };
-        }
-        let recent = self.clock.minus(LAG).max(link.first_seen);
-        let late = link.late.as_ref().and_then(|late| late.first_step());
-        Span { from: late.map_or(recent, |late| late.min(recent)), to: self.clock }
+        let (from, to) = match self.telling_of {
+            // It may have been held back for long: all that it has counted is still to come.
+            _ if link.rows.is_empty() => {
+                let step = self.telling_of.unwrap_or(link.first_seen);
+                (link.first_seen.min(step), self.clock)
+            }
+            Some(step) => (step, step.plus(self.config.step)),
+            None => (self.clock.minus(LAG).max(link.first_seen), self.clock),
+        };
+        let noted = link.late.as_ref().and_then(|late| late.first_step());
+        Span { from: noted.map_or(from, |noted| noted.min(from)), to }
     }
 
     /// The service whose address it was, by what Kubernetes says. Where all pods that stand behind it are known to be of
@@ -126,11 +135,10 @@ impl Graph {
         &mut self,
         place: Place,
         server_port: Option<u16>,
-        known: Basis,
         span: Span,
     ) -> Option<ServiceIx> {
         let Place::Global(ip) = place else { return None };
-        let is_host = known == Basis::HostAddress;
+        let is_host = self.evidence.is_own_of_host(place);
         let (name, sort) = self.cluster.who(ip, server_port, is_host, span)?;
         if sort == Sort::Service
             && let Some(port) = server_port
@@ -220,10 +228,9 @@ impl Graph {
                 let who = self.evidence.who(key.server, Some(key.server_port)).0;
                 matches!(who, Answer::External(_))
             };
-            // Some of it is theirs, as far as is known.
-            let with_uncovered = told.is_empty() || told.iter().any(uncovered);
-            let is_meant =
-                |key: &LinkKey| self.has_server(key) || (with_uncovered && uncovered(key));
+            // Some of it is theirs, unless its host has told to whom it leads.
+            let untold = !link.is_told_by_host(*half_ix);
+            let is_meant = |key: &LinkKey| self.has_server(key) || (untold && uncovered(key));
             meetings.push((*half_ix, keys.into_iter().filter(is_meant).collect()));
         }
         for (half, told) in meetings {

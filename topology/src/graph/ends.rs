@@ -110,7 +110,7 @@ impl Graph {
     ) -> (ServiceIx, Basis) {
         let (answer, basis) = self.evidence.who(place, server_port);
         if basis > Basis::Kubernetes
-            && let Some(service) = self.in_cluster(place, server_port, basis, asking.span)
+            && let Some(service) = self.in_cluster(place, server_port, asking.span)
         {
             return (service, Basis::Kubernetes);
         }

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The layout of a [`Snapshot`]: to be raised whenever a stored type changes.
-pub const SNAPSHOT_VERSION: u32 = 10;
+pub const SNAPSHOT_VERSION: u32 = 11;
 
 /// A graph as of one moment. What is large in it is shared with the graph until that changes, so that
 /// making it costs next to nothing and writing it needs no graph.
@@ -101,6 +101,9 @@ impl Graph {
             self.links.set_back(now);
             self.halves.set_back(now);
             self.history.set_back(now);
+            if !self.cluster.is_empty() {
+                Arc::make_mut(&mut self.cluster).set_back(now);
+            }
         }
         if !self.cluster.is_empty() {
             Arc::make_mut(&mut self.cluster).unheard_since(self.clock);

@@ -47,7 +47,12 @@ impl Graph {
             told.iter().flat_map(|key| self.links.counterparts(key)).collect();
         told.extend(other_scopes);
         told.retain(|key| Some(*key) != own);
+        let by_host = !told.is_empty();
         self.tie(ix, told, now);
+        let link = self.halves.get(ix).filter(|_| by_host).map(|half| half.link);
+        if let Some(link) = link.and_then(|link| self.links.get_mut(link)) {
+            link.note_told_by_host(ix);
+        }
     }
 
     /// A half meets those to whom an address that its host takes for its own, or does not, has another scope.

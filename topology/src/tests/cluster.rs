@@ -12,11 +12,11 @@ use crate::{
 
 const CLUSTER_IP: &str = "10.96.0.7";
 
-fn shop(name: &str) -> ObjectName {
+pub(super) fn shop(name: &str) -> ObjectName {
     ObjectName::new("shop", name)
 }
 
-fn service(name: &str, address: &str, node_port: u16) -> ClusterChange {
+pub(super) fn service(name: &str, address: &str, node_port: u16) -> ClusterChange {
     let ports = vec![ServicePort { name: "http".to_owned(), port: 80, node_port }];
     let addresses = vec![ip(address)];
     ClusterChange::Service(
@@ -26,7 +26,7 @@ fn service(name: &str, address: &str, node_port: u16) -> ClusterChange {
 }
 
 /// The pods of a service, each with its address, at port 8080.
-fn slice(service: &str, pods: &[(&str, &str)]) -> ClusterChange {
+pub(super) fn slice(service: &str, pods: &[(&str, &str)]) -> ClusterChange {
     let endpoint = |(pod, address): &(&str, &str)| ClusterEndpoint {
         addresses: vec![ip(address)],
         ready: true,
@@ -38,19 +38,19 @@ fn slice(service: &str, pods: &[(&str, &str)]) -> ClusterChange {
     ClusterChange::Slice(shop(&format!("{service}-x")), Some(slice))
 }
 
-fn node(name: &str, zone: &str, address: &str) -> ClusterChange {
+pub(super) fn node(name: &str, zone: &str, address: &str) -> ClusterChange {
     let node = ClusterNode { zone: zone.to_owned(), addresses: vec![ip(address)] };
     ClusterChange::Node(ObjectName::new("", name), Some(node))
 }
 
 impl World {
-    fn told(&mut self, changes: impl Into<Vec<ClusterChange>>) {
+    pub(super) fn told(&mut self, changes: impl Into<Vec<ClusterChange>>) {
         let news = ClusterNews::Changed(changes.into());
         self.graph.take_cluster_news(news, self.now);
     }
 
     /// By port: who is at the other end, and by what that is known.
-    fn ends(&mut self) -> Vec<(u16, String, Basis)> {
+    pub(super) fn ends(&mut self) -> Vec<(u16, String, Basis)> {
         let view = self.view();
         let name = |id| {
             let node = view.nodes.iter().find(|node| node.id == id).unwrap();
@@ -63,13 +63,13 @@ impl World {
     }
 }
 
-fn world() -> (World, NodeIx) {
+pub(super) fn world() -> (World, NodeIx) {
     let mut world = World::new();
     let a = world.node("a", "10.0.0.1");
     (world, a)
 }
 
-fn end(port: u16, name: &str, basis: Basis) -> (u16, String, Basis) {
+pub(super) fn end(port: u16, name: &str, basis: Basis) -> (u16, String, Basis) {
     (port, name.to_owned(), basis)
 }
 
@@ -249,7 +249,7 @@ fn a_link_that_settles_later_goes_to_whose_address_it_was_at_first_or_to_nobody(
 #[test]
 fn what_happened_while_nobody_listened_is_nobodys() {
     let (mut world, a) = world();
-    world.told([slice("old", &[("old-1", "10.1.0.4")])]);
+    world.told([node("far", "east", "10.0.0.9"), slice("old", &[("old-1", "10.1.0.4")])]);
     world.pass(30);
     // The aggregator is not there for a minute, and told what has changed when it is back.
     let stored = world.graph.snapshot();

@@ -244,6 +244,18 @@ impl Evidence {
         }
     }
 
+    /// Whether a place is on a covered host's own network, as far as that is known: not a pod's or a container's.
+    pub(crate) fn is_own_of_host(&self, place: Place) -> bool {
+        let place = self.locate(place);
+        match (place, self.host(place)) {
+            (Place::Unchosen { .. }, _) => true,
+            (Place::Namespace { node, cookie, .. }, _) | (_, Some((node, cookie))) => {
+                self.is_own(node, cookie)
+            }
+            (_, None) => false,
+        }
+    }
+
     /// An address that nobody has as one of the fleet's is that of the only host's network that has it.
     fn locate(&self, place: Place) -> Place {
         let Place::Global(ip) = place else { return place };

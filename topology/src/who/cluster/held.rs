@@ -76,6 +76,21 @@ impl Holding {
         self.sort == sort && *self.holder == *holder
     }
 
+    /// Whether it is of no other Services than these, at whatever ports.
+    fn is_of(&self, roles: &Roles) -> bool {
+        let services = |roles: &Roles| -> BTreeSet<Arc<ObjectName>> {
+            roles.iter().map(|(service, _)| Arc::clone(service)).collect()
+        };
+        services(&self.roles) == services(roles)
+    }
+
+    /// Whether two had it at the same time.
+    fn overlaps(&self, other: &Holding) -> bool {
+        let before =
+            |one: &Holding, other: &Holding| one.until.is_some_and(|until| until <= other.from);
+        !before(self, other) && !before(other, self)
+    }
+
     /// Whether it may be meant: with a port as a server, without one as a client. What has others beside it at the same
     /// address (`shared`) is meant at its own ports only.
     fn is_meant(&self, port: Option<u16>, shared: bool) -> bool {
@@ -96,26 +111,41 @@ impl Holding {
 }
 
 impl Held {
-    /// Somebody has something from now on, or for other Services than before.
+    /// Somebody has something from now on, or for other Services than before, which was over at `until`.
     pub(super) fn holds(
         &mut self,
         spot: Spot,
         (sort, holder): (Sort, &Arc<ObjectName>),
         roles: Roles,
+        until: Timestamp,
         at: Timestamp,
     ) {
         let holdings = self.spots.entry(spot).or_default();
-        // Who lost it a moment ago has been there all the time: it moved from one object to another.
-        let goes_on = |holding: &&mut Holding| {
-            holding.is(sort, holder) && holding.until.is_none_or(|until| until.plus(APART) >= at)
-        };
-        match holdings.iter_mut().find(goes_on) {
-            Some(holding) => (holding.roles, holding.until) = (roles, None),
-            None => {
-                let holder = Arc::clone(holder);
-                holdings.push(Holding { sort, holder, roles, from: at, until: None });
+        let live = |holding: &&mut Holding| holding.until.is_none() && holding.is(sort, holder);
+        let known = match holdings.iter_mut().find(live) {
+            Some(holding) if holding.from == at || holding.is_of(&roles) => Some(holding),
+            Some(_) => {
+                // What was counted before stays with those whose it was then.
+                self.ends(spot, (sort, holder), until, at);
+                None
             }
+            None => {
+                // Who lost it a moment ago has been there all the time: it moved from one object to another.
+                let goes_on = |holding: &&mut Holding| {
+                    holding.is(sort, holder)
+                        && holding.is_of(&roles)
+                        && holding.until.is_some_and(|until| until.plus(APART) >= at)
+                };
+                holdings.iter_mut().rev().find(goes_on)
+            }
+        };
+        if let Some(holding) = known {
+            (holding.roles, holding.until) = (roles, None);
+            return;
         }
+        let holder = Arc::clone(holder);
+        let new = Holding { sort, holder, roles, from: at, until: None };
+        self.spots.entry(spot).or_default().push(new);
     }
 
     /// Somebody has had something until then, as was found out now.
@@ -163,14 +193,25 @@ impl Held {
         roles.filter(move |role| role.1 == port).map(|(service, _)| service.as_ref())
     }
 
+    /// The clock was ahead and has been set back.
+    pub(super) fn set_back(&mut self, now: Timestamp) {
+        for holding in self.spots.values_mut().flatten() {
+            holding.from = holding.from.min(now);
+            holding.until = holding.until.map(|until| until.min(now));
+        }
+        for (at, _) in &mut self.ended {
+            *at = (*at).min(now.plus(REMEMBERED));
+        }
+    }
+
     /// Whether [`forget`](Self::forget) has anything to do.
     pub(super) fn is_due(&self, now: Timestamp) -> bool {
         self.ended.front().is_some_and(|(at, _)| *at <= now)
     }
 
     /// The Service whose something was all the time; `None` when it had several holders of different Services then, or
-    /// it is not known whose it was at first. And as what. `shared` says that it is a host's address, which all have who
-    /// are on the host's own network.
+    /// it is not known whose it was at first. And as what. `shared` says that it is or may be a host's address, which all
+    /// have who are on the host's own network; an address that several pods had at once is no pod's own, either.
     pub(super) fn who(
         &self,
         spot: Spot,
@@ -180,11 +221,14 @@ impl Held {
     ) -> Option<(&Arc<ObjectName>, Sort)> {
         let earliest = span.from.minus(APART);
         let then = |holding: &&Holding| {
-            holding.is_meant(port, shared)
-                && holding.from <= span.to
-                && holding.until.is_none_or(|until| until >= earliest)
+            holding.from <= span.to && holding.until.is_none_or(|until| until >= earliest)
         };
-        let holdings = || self.spots.get(&spot).into_iter().flatten().filter(then);
+        let known = || self.spots.get(&spot).into_iter().flatten().filter(then);
+        let pods = || known().filter(|holding| holding.sort == Sort::Endpoint);
+        let beside =
+            |one: &Holding| pods().any(|other| other.holder != one.holder && other.overlaps(one));
+        let shared = shared || pods().any(beside);
+        let holdings = || known().filter(|holding| holding.is_meant(port, shared));
         let first = holdings().min_by_key(|holding| holding.from)?;
         if first.from > span.from.plus(APART) {
             return None;

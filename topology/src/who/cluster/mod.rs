@@ -47,7 +47,7 @@ pub(crate) struct Cluster {
     lost: [Option<Timestamp>; 3],
     /// How often an object was not taken in for lack of room.
     refused: u64,
-    /// Addresses and ports that have another holder since they were last asked for.
+    /// Addresses and ports that have another holder, or others behind them, since they were last asked for.
     changed: BTreeSet<Spot>,
     /// What objects claim: each claim with those who make it.
     #[serde(skip)]
@@ -132,6 +132,12 @@ impl Cluster {
         self.lost = self.lost.map(|lost| Some(lost.unwrap_or(since)));
     }
 
+    /// The clock was ahead and has been set back.
+    pub(crate) fn set_back(&mut self, now: Timestamp) {
+        self.held.set_back(now);
+        self.lost = self.lost.map(|lost| lost.map(|lost| lost.min(now)));
+    }
+
     /// Takes in what is new.
     pub(crate) fn take(&mut self, news: ClusterNews, now: Timestamp) {
         match news {
@@ -163,12 +169,14 @@ impl Cluster {
                 let old = self.slices.get(&name).map(claims).unwrap_or_default();
                 let claims = new.as_ref().map(claims).unwrap_or_default();
                 if self.claim((kind, name.clone()), old, claims, until, now) {
-                    if let Some(old) = self.slices.get(&name) {
-                        take_out(&mut self.slices_of, &service_of(&name, old), &name);
+                    let old = self.slices.get(&name).map(|old| service_of(&name, old));
+                    if let Some(old) = old {
+                        take_out(&mut self.slices_of, &old, &name);
+                        self.leads_elsewhere(&old);
                     }
-                    if let Some(new) = &new {
-                        let of = self.slices_of.entry(service_of(&name, new)).or_default();
-                        of.insert(name.clone());
+                    if let Some(of) = new.as_ref().map(|new| service_of(&name, new)) {
+                        self.leads_elsewhere(&of);
+                        self.slices_of.entry(of).or_default().insert(name.clone());
                     }
                     set(&mut self.slices, name, new);
                 }
@@ -187,6 +195,13 @@ impl Cluster {
                 set(&mut self.nodes, name, new);
             }
         }
+    }
+
+    /// Others are behind the addresses of a Service than before.
+    fn leads_elsewhere(&mut self, service: &ObjectName) {
+        let known = self.services.get(service);
+        let addresses = known.into_iter().flat_map(|service| &service.addresses);
+        self.changed.extend(addresses.map(|ip| Spot::Address(ip.to_canonical())));
     }
 
     /// An object claims other things than before; returns whether there was room for that.
@@ -212,7 +227,8 @@ impl Cluster {
                 self.changed.insert(*spot);
             } else {
                 let roles = made.values().flatten().cloned().collect();
-                self.held.holds(*spot, (*sort, holder), roles, now);
+                self.held.holds(*spot, (*sort, holder), roles, until, now);
+                self.changed.insert(*spot);
             }
         }
         for (claim, roles) in new {
@@ -223,14 +239,14 @@ impl Cluster {
             let made = self.claims.entry(claim).or_default();
             made.insert(object.clone(), roles);
             let roles = made.values().flatten().cloned().collect();
-            self.held.holds(spot, (sort, &holder), roles, now);
+            self.held.holds(spot, (sort, &holder), roles, until, now);
             self.changed.insert(spot);
         }
         true
     }
 
     /// The Service whose an address was, as it is told; of an address that is a covered host's own, at a port that leads
-    /// from there to a Service.
+    /// from there to a Service. Until hosts are known, every address may be one's.
     pub(crate) fn who(
         &self,
         ip: IpAddr,
@@ -246,7 +262,8 @@ impl Cluster {
         if covered_host {
             return by_port();
         }
-        self.held.who(Spot::Address(ip), port, is_host, span).or_else(by_port)
+        let shared = is_host || self.nodes.is_empty();
+        self.held.who(Spot::Address(ip), port, shared, span).or_else(by_port)
     }
 
     /// The Service that an address stands for, with all of its pods.
@@ -316,7 +333,8 @@ impl Cluster {
         }
     }
 
-    /// Forgets who had what long ago; returns what has another holder since the last time.
+    /// Forgets who had what long ago; returns what has another holder, or others behind it, since the
+    /// last time.
     pub(crate) fn turn(&mut self, now: Timestamp) -> BTreeSet<Spot> {
         self.held.forget(now);
         std::mem::take(&mut self.changed)
