@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use postcard::ser_flavors::Size;
 use topology::{ClusterChange, ClusterKind, ClusterNews, ObjectName, Timestamp};
 
 use super::{Core, Entry};
 
-/// Objects of one entry: with the largest that there are, an entry is still shorter than what the journal takes.
-const AT_ONCE: usize = 8;
+/// Bytes of one entry's objects. The largest object that there is has an entry of its own, which is still shorter than
+/// what the journal takes.
+const AT_ONCE: usize = 1 << 20;
 
 impl Core {
     /// These are all objects of a kind; what else is known is gone.
@@ -28,9 +30,18 @@ impl Core {
 
     /// Objects are as these now.
     pub(crate) fn cluster_changed(&mut self, changes: Vec<ClusterChange>, at: Timestamp) {
-        let changes = self.graph.new_of_cluster(changes);
-        for changes in changes.chunks(AT_ONCE) {
-            self.cluster_news(ClusterNews::Changed(changes.to_vec()), at);
+        let (mut together, mut bytes) = (Vec::new(), 0);
+        for change in self.graph.new_of_cluster(changes) {
+            let length = length(&change);
+            if bytes + length > AT_ONCE && !together.is_empty() {
+                self.cluster_news(ClusterNews::Changed(std::mem::take(&mut together)), at);
+                bytes = 0;
+            }
+            bytes += length;
+            together.push(change);
+        }
+        if !together.is_empty() {
+            self.cluster_news(ClusterNews::Changed(together), at);
         }
     }
 
@@ -50,11 +61,19 @@ impl Core {
 
     /// Nobody watches any more: what was known would hold for good.
     pub(crate) fn forget_cluster(&mut self, at: Timestamp) {
-        ClusterKind::ALL.into_iter().for_each(|kind| self.cluster_listed(kind, Vec::new(), at));
+        for kind in ClusterKind::ALL {
+            self.cluster_listed(kind, Vec::new(), at);
+            self.cluster_watched(kind, at);
+        }
     }
 
     pub(super) fn cluster_news(&mut self, news: ClusterNews, at: Timestamp) {
         self.record(&Entry::Cluster(news.clone()), &[], at);
         self.graph.take_cluster_news(news, at);
     }
+}
+
+/// Bytes of an object in the journal.
+fn length(change: &ClusterChange) -> usize {
+    postcard::serialize_with_flavor(change, Size::default()).unwrap_or_default()
 }

@@ -19,7 +19,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    segment::{self, Segment},
+    segment::{self, LONGEST, Segment},
     sync_dir,
 };
 use crate::metrics::StoreMetrics;
@@ -144,6 +144,9 @@ impl Journal {
             pending.bytes.clear();
         } else if after > MOST {
             self.fail(&mut pending, &io::Error::other("it takes in less than has to be written"));
+        } else if after - before > segment::FRAME + LONGEST {
+            // Nothing behind it could be read: a snapshot has it.
+            self.fail(&mut pending, &io::Error::other("an entry is longer than any is to be"));
         } else if std::mem::take(&mut pending.asleep) || (before < ENOUGH && after >= ENOUGH) {
             self.work.notify_one();
         }

@@ -21,7 +21,7 @@ const HEADER: usize = 8 + 4 + 8 + 8;
 pub(super) const FRAME: usize = 4 + 4;
 
 /// No entry is longer: a batch and some more.
-const LONGEST: usize = proto::MAX_MESSAGE_BYTES + 4096;
+pub(super) const LONGEST: usize = proto::MAX_MESSAGE_BYTES + 4096;
 
 const PREFIX: &str = "journal-";
 

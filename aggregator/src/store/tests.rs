@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use prost::Message;
 use proto::{columns::Encoder, v1};
 use topology::{
-    AgentFacts, ClusterChange, ClusterKind, ClusterService, Config, Connection, Incarnation,
-    ObjectName, ServicePort, Sums, Timestamp,
+    AgentFacts, ClusterChange, ClusterEndpoint, ClusterKind, ClusterService, ClusterSlice, Config,
+    Connection, Incarnation, ObjectName, ServicePort, Sums, Timestamp,
     model::{Address, Role, Scope, Workload, WorkloadKind},
 };
 
@@ -512,4 +512,48 @@ fn whoever_sets_a_clock_moves_nothing() {
         run.happen(Event::Kill(true));
         assert_eq!(by_step(&run, begin)[..whole.len()], shown[..whole.len()]);
     }
+}
+
+#[test]
+fn many_large_objects_of_kubernetes_are_read_back() {
+    let mut run = Run::new();
+    let endpoint = |at: u32| ClusterEndpoint {
+        addresses: vec![(0x0a00_0000 + at).to_be_bytes().into()],
+        ready: true,
+        // As much as an endpoint with all the addresses that it may have.
+        pod: Some("x".repeat(1_300)),
+    };
+    let slice = |at: u32| {
+        let endpoints = (at * 1_000..(at + 1) * 1_000).map(endpoint).collect();
+        let ports = vec![("http".to_owned(), 80)];
+        let slice = ClusterSlice { service: "cart".to_owned(), endpoints, ports };
+        ClusterChange::Slice(ObjectName::new("shop", &format!("cart-{at}")), Some(slice))
+    };
+    let core = run.core.get_mut().unwrap();
+    core.cluster_listed(ClusterKind::Slices, (0..8).map(slice).collect(), run.now);
+    run.happen(Event::Pass(1));
+    run.happen(Event::Kill(false));
+    let state = run.core.get_mut().unwrap().graph().cluster_state(ClusterKind::Slices);
+    assert_eq!(state.0, 8);
+}
+
+#[test]
+fn an_entry_that_could_not_be_read_is_left_to_a_snapshot() {
+    let mut run = Run::new();
+    run.happen(Event::Report(0, 1));
+    let network = |at: u32| {
+        let name = format!("{at}-{}", "x".repeat(1_000));
+        topology::Network::new((0x0a00_0000 + at).to_be_bytes().into(), 32, name).unwrap()
+    };
+    let networks = (0..5_000).map(network).collect();
+    let rules = topology::Rules { networks, ..topology::Rules::default() };
+    let core = run.core.get_mut().unwrap();
+    core.set_rules(rules.clone(), run.now);
+    let journal = run.store.as_ref().unwrap().journal();
+    assert!(journal.is_failing());
+    run.happen(Event::Snapshot);
+    run.happen(Event::Pass(1));
+    assert!(!run.store.as_ref().unwrap().journal().is_failing());
+    run.happen(Event::Kill(false));
+    assert_eq!(*run.core.get_mut().unwrap().graph().rules(), rules);
 }
