@@ -60,6 +60,8 @@ pub enum Event<T> {
     Deleted(T),
     /// From here on it is listened to again, where it broke off.
     Watching,
+    /// Everything was told that had happened up to now.
+    Bookmark,
 }
 
 /// Why nothing is known for the moment. It is tried again all the same, after a wait.
@@ -230,7 +232,8 @@ impl<T: DeserializeOwned> Watch<T> {
                 match said {
                     Said::Applied(object) => ready.push_back(Ok(Event::Applied(object))),
                     Said::Deleted(object) => ready.push_back(Ok(Event::Deleted(object))),
-                    Said::Bookmark | Said::Failed(_) => {}
+                    Said::Bookmark => ready.push_back(Ok(Event::Bookmark)),
+                    Said::Failed(_) => {}
                 }
             }
             Err(_) => unreadable += 1,

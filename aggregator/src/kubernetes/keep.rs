@@ -13,6 +13,15 @@ use crate::state::Shared;
 /// A watch that has gone silent was perhaps cut off when it was last heard, so long ago.
 const SILENT: Duration = Duration::from_secs(180);
 
+/// How well the API server is heard.
+#[derive(Default)]
+struct Hearing {
+    /// It was said that it is not.
+    failing: bool,
+    /// What was missed while it was not, may still be to come.
+    missed: bool,
+}
+
 /// Watches objects of a kind until it is stopping.
 pub(super) async fn run<T: Told + DeserializeOwned>(
     access: Access,
@@ -20,17 +29,17 @@ pub(super) async fn run<T: Told + DeserializeOwned>(
     mut stopping: watch::Receiver<bool>,
 ) {
     let mut watch = Watch::<T>::new(access, Collection::all(T::PATH));
-    let mut failing = false;
+    let mut hearing = Hearing::default();
     loop {
         let event = tokio::select! {
             event = watch.next() => event,
             _ = stopping.wait_for(|stop| *stop) => return,
         };
-        take(shared, event, &mut failing);
+        take(shared, event, &mut hearing);
     }
 }
 
-fn take<T: Told>(shared: &Shared, event: Result<Event<T>, WatchError>, failing: &mut bool) {
+fn take<T: Told>(shared: &Shared, event: Result<Event<T>, WatchError>, hearing: &mut Hearing) {
     let (kind, metrics) = (T::KIND, &shared.metrics.kubernetes);
     let of = |vec: &prometheus::IntCounterVec| vec.with_label_values(&[kind.name()]);
     let change = |object: T| {
@@ -46,18 +55,25 @@ fn take<T: Told>(shared: &Shared, event: Result<Event<T>, WatchError>, failing: 
             shared.core().cluster_changed(vec![change], now);
         }
     };
-    match event {
+    let caught_up = match event {
         Ok(Event::Restarted(objects)) => {
             of(&metrics.lists).inc();
             let objects = objects.into_iter().filter_map(change).collect();
             let now = shared.now();
             shared.core().cluster_listed(kind, objects, now);
+            true
         }
-        Ok(Event::Applied(object)) => one(change(object)),
+        Ok(Event::Applied(object)) => {
+            one(change(object));
+            false
+        }
         Ok(Event::Deleted(object)) => {
             one(change(object).map(|last| ClusterChange::gone(kind, last.name().clone())));
+            false
         }
-        Ok(Event::Watching) => {}
+        Ok(Event::Bookmark) => true,
+        // A watch that came to its end has told what was missed before it, whether or not it had bookmarks.
+        Ok(Event::Watching) => !std::mem::take(&mut hearing.missed),
         Err(WatchError::Unreadable(count)) => {
             tracing::warn!(kind = kind.name(), count, "objects of Kubernetes cannot be read");
             of(&metrics.unreadable).inc_by(count);
@@ -67,10 +83,11 @@ fn take<T: Told>(shared: &Shared, event: Result<Event<T>, WatchError>, failing: 
             of(&metrics.failures).inc();
             metrics.watching.with_label_values(&[kind.name()]).set(0);
             let now = shared.now();
+            hearing.missed = true;
             let silent = matches!(error, WatchError::Silent);
             let since = if silent { now.minus(SILENT) } else { now };
             shared.core().cluster_lost(kind, since, now);
-            if !std::mem::replace(failing, true) {
+            if !std::mem::replace(&mut hearing.failing, true) {
                 let kind = kind.name();
                 tracing::warn!(
                     kind,
@@ -79,11 +96,14 @@ fn take<T: Told>(shared: &Shared, event: Result<Event<T>, WatchError>, failing: 
             }
             return;
         }
+    };
+    if caught_up {
+        hearing.missed = false;
+        let now = shared.now();
+        shared.core().cluster_watched(kind, now);
     }
-    let now = shared.now();
-    shared.core().cluster_watched(kind, now);
     metrics.watching.with_label_values(&[kind.name()]).set(1);
-    if std::mem::take(failing) {
+    if std::mem::take(&mut hearing.failing) {
         tracing::info!(kind = kind.name(), "what Kubernetes says is heard again");
     }
 }

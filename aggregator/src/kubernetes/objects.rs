@@ -178,7 +178,12 @@ impl Told for EndpointSlice {
     fn told(self) -> Option<ClusterChange> {
         let name = self.metadata.name()?;
         let service = self.metadata.labels.get(SERVICE_NAME).filter(|name| is_name(name));
-        let endpoints = self.endpoints.into_iter().take(ENDPOINTS).map(|endpoint| {
+        let ports = self.ports.into_iter().filter(Port::is_tcp);
+        let ports = ports.filter_map(|port| Some((port.name, port.port.filter(|port| *port > 0)?)));
+        let ports: Vec<_> = ports.take(MOST).collect();
+        // Of no Service, or without a port, they tell nothing.
+        let most = if service.is_some() && !ports.is_empty() { ENDPOINTS } else { 0 };
+        let endpoints = self.endpoints.into_iter().take(most).map(|endpoint| {
             let pod = endpoint.target_ref.filter(|target| target.kind == "Pod");
             ClusterEndpoint {
                 addresses: addresses(endpoint.addresses.into_iter().take(MOST)),
@@ -188,12 +193,10 @@ impl Told for EndpointSlice {
             }
         });
         let endpoints = endpoints.filter(|endpoint| !endpoint.addresses.is_empty());
-        let ports = self.ports.into_iter().filter(Port::is_tcp);
-        let ports = ports.filter_map(|port| Some((port.name, port.port.filter(|port| *port > 0)?)));
         let slice = ClusterSlice {
             service: service.cloned().unwrap_or_default(),
             endpoints: endpoints.collect(),
-            ports: ports.take(MOST).collect(),
+            ports,
         };
         Some(ClusterChange::Slice(name, Some(slice)))
     }

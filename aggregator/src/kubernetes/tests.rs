@@ -69,6 +69,13 @@ fn what_matters_of_endpoints_is_told() {
     let name = ObjectName::new("y", "x");
     let nothing = ClusterSlice::default();
     assert_eq!(told::<EndpointSlice>(empty), Some(ClusterChange::Slice(name, Some(nothing))));
+    // Nothing follows from where they are.
+    for without in [SLICE.replace("kubernetes.io/service-name", "x"), SLICE.replace("8080", "0")] {
+        let Some(ClusterChange::Slice(_, Some(slice))) = told::<EndpointSlice>(&without) else {
+            panic!("{without}");
+        };
+        assert!(slice.endpoints.is_empty(), "{slice:?}");
+    }
 }
 
 #[test]

@@ -235,3 +235,29 @@ async fn who_may_not_ask_goes_without() {
     eventually(async || (zones(&fleet).await == ["east"]).then_some(())).await;
     fleet.aggregator.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_missed_is_not_known_before_the_server_has_told_it() {
+    let server = Server::start().await;
+    server.put(NODES, node("a", "east"), false);
+    let (fleet, _agent) = fleet(&server).await;
+    let watched = async || (server.lock().watches.len() == 3).then_some(());
+    eventually(watched).await;
+    let series = async |name: &str| {
+        let series = format!("weft_aggregator_kubernetes_{name}{{kind=\"nodes\"}}");
+        fleet.series(&series).await
+    };
+    for (_, watch) in server.lock().watches.drain(..) {
+        watch.send(Err(std::io::Error::other("it breaks off"))).unwrap();
+    }
+    eventually(async || (series("failures_total").await >= Some(1.0)).then_some(())).await;
+    eventually(watched).await;
+    eventually(async || (series("watching").await == Some(1.0)).then_some(())).await;
+    eventually(async || (series("unheard_seconds").await >= Some(1.0)).then_some(())).await;
+    let metadata = json!({ "resourceVersion": "200" });
+    let bookmark =
+        json!({ "type": "BOOKMARK", "object": { "kind": "Node", "metadata": metadata } });
+    server.lock().tell(NODES, &bookmark);
+    eventually(async || (series("unheard_seconds").await == Some(0.0)).then_some(())).await;
+    fleet.aggregator.stop().await.unwrap();
+}

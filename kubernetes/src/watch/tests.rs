@@ -112,6 +112,7 @@ async fn next(watch: &mut Watch<Named>) -> String {
         Ok(Event::Applied(one)) => format!("+{}", one.metadata.name),
         Ok(Event::Deleted(one)) => format!("-{}", one.metadata.name),
         Ok(Event::Watching) => "watching".to_owned(),
+        Ok(Event::Bookmark) => "bookmark".to_owned(),
         Err(error) => error.to_string(),
     }
 }
@@ -137,7 +138,8 @@ async fn a_list_in_pages_then_a_watch_that_goes_on_where_it_ended() {
         Answer::Stream(event("MODIFIED", "c", 17), true),
     ])
     .await;
-    must_say(&mut watch, &["all a b c", "watching", "+d", "-a", "watching", "+c"]).await;
+    must_say(&mut watch, &["all a b c", "watching", "+d", "bookmark", "-a", "watching", "+c"])
+        .await;
     let list = "/api/v1/pods?fieldSelector=spec.nodeName%3Da&limit=2";
     assert_eq!(query(&asked, 0), format!("{list}&resourceVersion=0"));
     assert_eq!(query(&asked, 1), format!("{list}&continue=p%3D2"));
@@ -157,8 +159,8 @@ async fn bookmarks_count_when_it_broke_off() {
         Answer::Stream(event("ADDED", "b", 31), true),
     ])
     .await;
-    must_say(&mut watch, &["all a", "watching", "http: ", "watching", "it broke off"]).await;
-    must_say(&mut watch, &["watching", "+b"]).await;
+    must_say(&mut watch, &["all a", "watching", "bookmark", "http: "]).await;
+    must_say(&mut watch, &["watching", "bookmark", "it broke off", "watching", "+b"]).await;
     assert!(query(&asked, 3).contains("&resourceVersion=30&"), "{}", query(&asked, 3));
 }
 

@@ -95,7 +95,7 @@ impl Pods {
             }
             Event::Applied(pod) => self.apply(&pod, false, now),
             Event::Deleted(pod) => self.apply(&pod, true, now),
-            Event::Watching => Vec::new(),
+            Event::Watching | Event::Bookmark => Vec::new(),
         }
     }
 
