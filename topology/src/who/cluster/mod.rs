@@ -3,6 +3,7 @@
 //! Whatever objects say of an address is put together by address, each with who has it: so it does not matter in which
 //! order the objects come, nor in how many slices the endpoints of a Service are.
 
+mod claims;
 pub mod facts;
 pub(crate) mod held;
 
@@ -15,6 +16,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use self::{
+    claims::{Claim, claims_of_service, claims_of_slice, service_of},
     facts::{
         ClusterChange, ClusterKind, ClusterNews, ClusterNode, ClusterService, ClusterSlice,
         ObjectName,
@@ -29,9 +31,6 @@ const MOST_CLAIMS: usize = if cfg!(test) { 4_096 } else { 262_144 };
 
 /// Endpoints of a Service that are looked at to know who is behind its address.
 pub(crate) const MOST_BEHIND: usize = 64;
-
-/// Who has what.
-type Claim = (Spot, Sort, Arc<ObjectName>);
 
 /// An object, of whatever kind.
 type ObjectKey = (ClusterKind, ObjectName);
@@ -365,54 +364,4 @@ fn take_out<K: Ord>(map: &mut BTreeMap<K, BTreeSet<ObjectName>>, of: &K, name: &
             map.remove(of);
         }
     }
-}
-
-fn service_of(name: &ObjectName, slice: &ClusterSlice) -> ObjectName {
-    ObjectName::new(&name.namespace, &slice.service)
-}
-
-fn claims_of_service(name: &ObjectName, service: &ClusterService) -> BTreeMap<Claim, Roles> {
-    let name = Arc::new(name.clone());
-    let roles = |ports: &mut dyn Iterator<Item = u16>| -> Roles {
-        ports.map(|port| (Arc::clone(&name), port)).collect()
-    };
-    let all = roles(&mut service.ports.iter().map(|port| port.port));
-    let mut claims = BTreeMap::new();
-    if all.is_empty() {
-        return claims;
-    }
-    for (sort, addresses) in [(Sort::Service, &service.addresses), (Sort::Front, &service.fronts)] {
-        for ip in addresses {
-            let spot = Spot::Address(ip.to_canonical());
-            claims.insert((spot, sort, Arc::clone(&name)), all.clone());
-        }
-    }
-    for port in service.ports.iter().map(|port| port.node_port).filter(|port| *port > 0) {
-        let claim = (Spot::NodePort(port), Sort::Front, Arc::clone(&name));
-        claims.insert(claim, roles(&mut std::iter::once(port)));
-    }
-    claims
-}
-
-fn claims_of_slice(name: &ObjectName, slice: &ClusterSlice) -> BTreeMap<Claim, Roles> {
-    let mut claims: BTreeMap<Claim, Roles> = BTreeMap::new();
-    if slice.service.is_empty() {
-        return claims;
-    }
-    let service = Arc::new(service_of(name, slice));
-    let roles: Roles = slice.ports.iter().map(|(_, port)| (Arc::clone(&service), *port)).collect();
-    if roles.is_empty() {
-        return claims;
-    }
-    for endpoint in &slice.endpoints {
-        let holder = match &endpoint.pod {
-            Some(pod) => Arc::new(ObjectName::new(&name.namespace, pod)),
-            None => Arc::clone(&service),
-        };
-        for ip in &endpoint.addresses {
-            let claim = (Spot::Address(ip.to_canonical()), Sort::Endpoint, Arc::clone(&holder));
-            claims.entry(claim).or_default().extend(roles.iter().cloned());
-        }
-    }
-    claims
 }
