@@ -5,8 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// For so long after it was last asked for. The aggregator asks each minute, as long as the port is used so.
-const KEPT: Duration = Duration::from_secs(3_600);
+/// For so long after it was last asked for. The aggregator asks each minute as long as the port is used so and it has room
+/// for all the halves; one time may be missed.
+const KEPT: Duration = Duration::from_secs(150);
 
 /// So many ports at a time.
 const MOST: usize = 4_096;

@@ -147,6 +147,56 @@ fn what_is_told_apart_is_whose_it_was_and_what_was_not_is_the_firsts() {
     );
 }
 
+/// Single connections of `web` to both servers, and of each whose it was.
+fn single(service: &mut Virtual, web: HalfIx, ports: std::ops::Range<u16>) -> Vec<HalfIx> {
+    let halves: Vec<_> = ports.flat_map(|port| service.servers(["one", "two"], A, port)).collect();
+    for half in &halves {
+        service.world.exchange(web, 10, 20);
+        service.world.exchange(*half, 20, 10);
+    }
+    service.world.pass(1);
+    let node = service.nodes[0];
+    let owner = service.world.process(node, "web");
+    for question in service.world.graph.take_questions(node) {
+        service.world.graph.tuple_owner(node, question, Some(owner));
+    }
+    halves
+}
+
+#[test]
+fn of_many_connections_those_that_are_over_make_room() {
+    let mut service = Virtual::new();
+    let web = service.client("web", A);
+    let mut open = std::collections::VecDeque::new();
+    for second in 0..50 {
+        let first = 30_000 + 50 * second;
+        open.push_back(single(&mut service, web, first..first + 50));
+        let over = if open.len() > 8 { open.pop_front() } else { None };
+        for half in over.into_iter().flatten() {
+            service.world.add(half, &[(Counter::Closed, 1)]);
+            service.world.graph.retire_half(half, service.world.now);
+        }
+    }
+    let stats = service.world.graph.stats();
+    assert_eq!((stats.halves_folded, stats.halves), (0, 1024));
+    service.world.pass(100);
+    let truth = ["one", "two"].map(|server| row("web", server, 8080, 2_500, 25_000, 50_000));
+    assert_eq!(published(&service.world), truth);
+}
+
+#[test]
+fn where_there_are_many_already_it_is_not_asked_for() {
+    let mut service = Virtual::new();
+    let web = service.client("web", A);
+    let halves = single(&mut service, web, 30_000..30_600);
+    assert_eq!(service.asked(), nobody());
+    for half in halves.iter().skip(900) {
+        service.world.graph.retire_half(*half, service.world.now);
+    }
+    service.world.pass(1);
+    assert_eq!(service.asked(), both());
+}
+
 #[test]
 fn what_is_asked_for_survives_a_restart() {
     let mut service = Virtual::new();
