@@ -45,17 +45,22 @@ impl Graph {
             return false;
         }
         let mut asked = tied.apart.clone();
-        asked.retain(|_, at| now.since(*at) < AGAIN);
+        asked.retain(|(node, _), at| {
+            // What was on its way when a stream ended is lost, and a new agent knows nothing of what the one before was told.
+            let node = self.nodes.get(*node);
+            now.since(*at) < AGAIN && node.is_some_and(|node| *at >= node.connected_at)
+        });
         let mixed = self.mixed(link, sides);
         let any = !(asked.is_empty() && mixed.is_empty());
         for (node, endpoint) in mixed.into_iter().filter(|_| link.excess() == 0) {
-            asked.entry((node, endpoint)).or_insert_with(|| {
-                let waiting = self.questions.apart.entry(node).or_default();
-                if waiting.len() < WAITING {
-                    waiting.insert(endpoint);
-                }
-                now
-            });
+            if asked.contains_key(&(node, endpoint)) {
+                continue;
+            }
+            let waiting = self.questions.apart.entry(node).or_default();
+            if waiting.len() < WAITING {
+                waiting.insert(endpoint);
+                asked.insert((node, endpoint), now);
+            }
         }
         if let Some(tied) = &mut link.tied {
             tied.apart = asked;

@@ -198,6 +198,48 @@ fn where_there_are_many_already_it_is_not_asked_for() {
 }
 
 #[test]
+fn it_is_asked_for_again_where_the_stream_has_ended_since() {
+    let mut service = Virtual::new();
+    let web = service.client("web", A);
+    service.world.exchange(web, 100, 10);
+    service.servers(["one", "two"], A, 0);
+    service.world.pass(1);
+    assert_eq!(service.asked(), both());
+    service.world.pass(1);
+    service.world.connect("b", incarnation(1, 1, 1)).unwrap();
+    service.world.exchange(web, 1, 1);
+    service.world.pass(1);
+    let [_, one, _] = &both()[..] else { panic!() };
+    assert_eq!(service.asked(), [vec![], one.clone(), vec![]]);
+    service.world.exchange(web, 1, 1);
+    service.world.pass(1);
+    assert!(service.nodes.iter().all(|node| !service.world.graph.has_questions(*node)));
+}
+
+#[test]
+fn what_there_was_no_room_to_ask_for_is_asked_for_next() {
+    let mut service = Virtual::new();
+    let node = service.nodes[1];
+    for number in 0..600 {
+        let vip = global(&format!("10.97.{}.{}", number / 250, number % 250));
+        let servers = [1, 2].map(|at| format!("10.{at}.{}.{}", number / 250, number % 250));
+        let world = &mut service.world;
+        let web = world.client(service.nodes[0], "web", global(A), vip, 80);
+        let told = servers.clone().map(|server| ends(A, &server, 8080));
+        world.graph.add_translations(web, told, world.now);
+        for (server, name) in servers.iter().zip(["one", "two"]) {
+            world.half(node, name, Role::Server, global(server), global(A), 8080, 0);
+        }
+    }
+    let mut asked = std::collections::HashSet::new();
+    for expected in [1024, 1200] {
+        service.world.pass(1);
+        asked.extend(service.world.graph.take_endpoints(node));
+        assert_eq!(asked.len(), expected);
+    }
+}
+
+#[test]
 fn what_is_asked_for_survives_a_restart() {
     let mut service = Virtual::new();
     let web = service.client("web", A);
