@@ -217,7 +217,7 @@ impl<S: Source> Collector<S> {
     pub(super) fn answer(&mut self, tuples: Vec<Tuple>) {
         let now = Instant::now();
         // The programs know a connection as its client does.
-        let originals = self.nat.originals(&tuples);
+        let originals = self.nat.originals(&tuples, &self.addresses.scopes());
         for (tuple, own) in tuples.into_iter().zip(originals) {
             let owner = self.source.tuple_owner(namespace(&own.client), &own);
             let workload = owner.map(|owner| self.workload(owner, now));
