@@ -44,6 +44,14 @@ pub(crate) struct Tied {
     plain: Option<[HalfIx; 2]>,
 }
 
+impl Tied {
+    /// The clock was ahead and has been set back: nothing waits for what it said.
+    pub(super) fn set_back(&mut self, now: Timestamp) {
+        self.fresh = self.fresh.map(|fresh| fresh.min(now));
+        self.apart.clear();
+    }
+}
+
 /// Adds what is not there yet.
 pub(crate) fn extend(to: &mut Vec<LinkKey>, more: &[LinkKey]) {
     for key in more {

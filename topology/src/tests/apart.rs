@@ -254,3 +254,21 @@ fn what_is_asked_for_survives_a_restart() {
     service.world.pass(1);
     assert_eq!(service.asked(), nobody());
 }
+
+#[test]
+fn a_clock_that_was_ahead_keeps_nobody_from_being_asked() {
+    let mut service = Virtual::new();
+    let web = service.client("web", A);
+    service.world.exchange(web, 100, 10);
+    service.servers(["one", "two"], A, 0);
+    service.world.pass(1);
+    assert_eq!(service.asked(), both());
+    let now = service.world.now.minus(std::time::Duration::from_secs(7_200));
+    service.world.now = now;
+    service.world.graph.restarted(now);
+    let tied = service.world.graph.links.iter().filter_map(|link| link.tied.as_ref());
+    assert!(tied.filter_map(|tied| tied.fresh).all(|fresh| fresh <= now));
+    service.world.exchange(web, 1, 1);
+    service.world.pass(1);
+    assert_eq!(service.asked(), both());
+}
