@@ -1,7 +1,8 @@
 //! Who is behind a translated address: which halves the kernel translates addresses for, and into what.
 //!
 //! Connection tracking is asked for all translated connections of a network namespace at once, when halves are new or
-//! have new connections, and never about a single one. What that took says how long the next time has to wait.
+//! have new connections. What that took says how long the next time has to wait. About single connections it is asked when
+//! the aggregator wants to know whose they were.
 
 pub(crate) mod conntrack;
 mod turns;
