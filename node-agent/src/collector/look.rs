@@ -109,7 +109,8 @@ impl<S: Source> Collector<S> {
             listeners.push((workload, address, key.netns_cookie, key.port));
         }
         self.add_former(&mut ports, now);
-        let apart = self.apart.ports(now, is_crowded(self.source.slots()));
+        let single = self.report.single_connections();
+        let apart = self.apart.ports(now, is_crowded(self.source.slots()), &single);
         for ((network_namespace, port), sharing) in ports {
             let sharing = match sharing {
                 _ if apart.contains(&(network_namespace, port)) => PortSharing::Several,
