@@ -3,8 +3,7 @@
 //! - `acceptor` accepts connections and does TLS, `turns` says who is next, `connection` is one of them,
 //! - `admitted` knows all of them, so that those can be ended whose certificate is no longer good, or that are of no
 //!   use, as `activity` knows,
-//! - `service` opens a stream, `stream` serves it and `replies` has it do so, `limits` is what it may bring, `streams` knows
-//!   which there are.
+//! - `service` opens a stream, `stream` is the task of it, `limits` what it may bring, `streams` knows which there are.
 //!
 //! What a batch does is `core`'s matter.
 
@@ -13,7 +12,6 @@ mod activity;
 mod admitted;
 mod connection;
 mod limits;
-mod replies;
 mod service;
 mod stream;
 mod streams;

@@ -94,6 +94,8 @@ pub struct Node {
     pub(crate) connected_at: Timestamp,
     /// When its last stream ended, if none is open.
     pub(crate) left_at: Timestamp,
+    /// The aggregator has started, and the node has not caught up since.
+    awaited: bool,
     /// Cookie of the host's own network namespace, where it is known.
     pub(crate) host_namespace: Option<u64>,
     pub(crate) life: Life,
@@ -278,8 +280,8 @@ pub(crate) struct Nodes {
     #[serde(skip)]
     by_name: HashMap<Arc<str>, NodeIx>,
     streams: u64,
-    /// The aggregator has started, and somebody has not told yet what happened before.
-    coming_back: bool,
+    /// When the aggregator started, while somebody may still be about to tell what happened before.
+    coming_back: Option<Timestamp>,
 }
 
 impl Nodes {
@@ -306,20 +308,31 @@ impl Nodes {
             if node.stream.take().is_some() {
                 node.told.ends(node.last_seen);
             }
-            node.left_at = now;
+            (node.left_at, node.awaited) = (now, true);
         }
-        self.coming_back = !self.nodes.is_empty();
+        self.coming_back = Some(now);
     }
 
-    /// Whether, after a start, somebody may still be about to tell what happened before: a node that [lags](Node::lags).
-    /// An address that nobody is known to have may be one that such a node has got meanwhile.
+    /// Whether, after a start, somebody may still be about to tell what happened before: a node that [lags](Node::lags) and
+    /// has not caught up since. An address that nobody is known to have may be one that such a node has got meanwhile.
     pub(crate) const fn coming_back(&self) -> bool {
-        self.coming_back
+        self.coming_back.is_some()
     }
 
-    /// Finds out whether that has come to an end.
-    pub(crate) fn look_who_is_back(&mut self, now: Timestamp, patience: Duration) {
-        self.coming_back &= self.nodes.iter().any(|node| node.lags(now, patience));
+    /// Finds out whether that has come to an end, which it has after `most` in any case.
+    pub(crate) fn look_who_is_back(&mut self, now: Timestamp, patience: Duration, most: Duration) {
+        let Some(since) = self.coming_back else { return };
+        let mut any = false;
+        for node in self.nodes.iter_mut().filter(|node| node.awaited) {
+            if node.lags(now, patience) {
+                any = true;
+            } else {
+                Arc::make_mut(node).awaited = false;
+            }
+        }
+        if !any || now.since(since) >= most {
+            self.coming_back = None;
+        }
     }
 
     /// The clock was ahead and has been set back: nobody was heard later than now.
@@ -423,6 +436,7 @@ impl Nodes {
             last_stream: StreamId(0),
             connected_at: now,
             left_at: now,
+            awaited: false,
             host_namespace: None,
             life,
             lives: VecDeque::from([life]),

@@ -45,6 +45,9 @@ pub struct Answers {
     cut: IntCounter,
 }
 
+/// Whatever was to make an answer has failed.
+pub(super) const NOT_READ: &str = "the graph could not be read";
+
 /// A turn to make an answer.
 pub(super) struct Turn {
     _permit: Option<OwnedSemaphorePermit>,
@@ -78,6 +81,12 @@ impl Answers {
                 _ = looks.tick() => self.make_room(Instant::now()),
             }
         }
+    }
+
+    /// A turn that nobody waits for.
+    pub(super) fn turn_to_spare(&self) -> Option<Turn> {
+        let permit = Arc::clone(&self.turns).try_acquire_owned().ok()?;
+        Some(Turn { _permit: Some(permit) })
     }
 
     /// Cuts off the answer that has been taken for longest, if that is too long.
@@ -145,7 +154,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 ) -> Result<(T, Turn), Problem> {
     let turn = shared.answers.turn().await;
     let made = tokio::task::spawn_blocking(move || (make(&shared), turn));
-    made.await.map_err(|_| Problem::internal("the graph could not be read"))
+    made.await.map_err(|_| Problem::internal(NOT_READ))
 }
 
 /// A document, made where that may block; a large one keeps its turn until it is taken.

@@ -7,15 +7,21 @@
 use std::{
     collections::{BTreeSet, HashMap},
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use axum::{body::Bytes, response::Response};
 use serde::Serialize;
-use tokio::time::Instant;
+use tokio::{task::spawn_blocking, time::Instant};
 
-use super::{answer, problem::Problem};
+use super::{
+    answer::{self, NOT_READ},
+    problem::Problem,
+};
 use crate::{config::Grant, state::Shared};
 
 /// How long an answer of a large graph is good for.
@@ -44,8 +50,10 @@ pub(super) struct Key {
 #[derive(Default)]
 struct Slot {
     last: Mutex<Option<Made>>,
-    /// Whose turn it is to make the next one.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Who makes the next one.
+    maker: Arc<tokio::sync::Mutex<()>>,
+    /// The last one was too large to be kept: nobody waits for what another one makes.
+    too_large: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -92,24 +100,32 @@ impl Slot {
         self.last().filter(is_good)
     }
 
-    /// An answer for who asked at that moment: the last one, or what comes of `making`.
-    async fn get(
+    /// An answer for who asked at that moment: the last one, or what comes of `making`. The next one is made meanwhile
+    /// if there is a turn to spare for it.
+    async fn get<T: Send + 'static>(
         self: &Arc<Self>,
         asked: Instant,
         making: impl Future<Output = Result<Made, Problem>> + Send + 'static,
+        spare: impl FnOnce() -> Option<T> + Send,
     ) -> Result<Made, Problem> {
         if let Some(made) = self.good(asked) {
-            if let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() {
+            if made.taken.elapsed() >= GOOD_FOR / 2
+                && let Ok(maker) = Arc::clone(&self.maker).try_lock_owned()
+                && let Some(turn) = spare()
+            {
                 let slot = Arc::clone(self);
                 tokio::spawn(async move {
                     // What goes wrong is told to whoever has to wait for it.
                     let _ = slot.make(making).await;
-                    drop(turn);
+                    drop((maker, turn));
                 });
             }
             return Ok(made);
         }
-        let _turn = self.turn.lock().await;
+        if self.too_large.load(Ordering::Relaxed) {
+            return self.make(making).await;
+        }
+        let _maker = self.maker.lock().await;
         match self.good(asked) {
             Some(made) => Ok(made),
             None => self.make(making).await,
@@ -122,6 +138,7 @@ impl Slot {
     ) -> Result<Made, Problem> {
         let made = making.await?;
         let kept = (made.body.len() <= MOST_BYTES).then(|| made.clone());
+        self.too_large.store(kept.is_none(), Ordering::Relaxed);
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = kept;
         Ok(made)
     }
@@ -134,11 +151,16 @@ pub(super) async fn json<T: Serialize + 'static>(
     make: impl FnOnce(&Shared) -> T + Send + 'static,
 ) -> Result<Response, Problem> {
     let asked = Instant::now();
-    let slot = shared.kept.slot(key);
-    let making = making(Arc::clone(&shared), make);
-    let made = slot.get(asked, making).await?;
     let turn = shared.answers.turn().await;
-    Ok(answer::document(&shared, made.body, turn))
+    let all = Arc::clone(&shared);
+    // Whoever does not wait for it has his turn until it is made, all the same.
+    let made = tokio::spawn(async move {
+        let making = making(Arc::clone(&all), make);
+        let made = all.kept.slot(key).get(asked, making, || all.answers.turn_to_spare()).await;
+        (made, turn)
+    });
+    let (made, turn) = made.await.map_err(|_| Problem::internal(NOT_READ))?;
+    Ok(answer::document(&shared, made?.body, turn))
 }
 
 async fn making<T: Serialize + 'static>(
@@ -146,21 +168,21 @@ async fn making<T: Serialize + 'static>(
     make: impl FnOnce(&Shared) -> T + Send + 'static,
 ) -> Result<Made, Problem> {
     let all = Arc::clone(&shared);
-    let made = answer::blocking(shared, move |shared| {
+    let made = spawn_blocking(move || {
         let taken = Instant::now();
-        let body = serde_json::to_vec(&make(shared))?;
+        let body = serde_json::to_vec(&make(&shared))?;
         let large = shared.core().graph().stats().edges >= LARGE;
         Ok::<_, serde_json::Error>(Made { body: body.into(), taken, large })
     });
-    let (made, _turn) = made.await?;
+    let made = made.await.map_err(|_| Problem::internal(NOT_READ))?;
     // Nobody waits for that.
-    drop(tokio::task::spawn_blocking(move || all.prepare_views()));
+    drop(spawn_blocking(move || all.prepare_views()));
     made.map_err(|_| Problem::internal("the answer could not be written"))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use tokio::{task::JoinSet, time::sleep};
 
@@ -168,9 +190,9 @@ mod tests {
 
     const TAKES: Duration = Duration::from_millis(300);
 
-    /// Makes answers that say how many there were before.
+    /// Makes answers that say how many there were before, and have so many bytes besides.
     #[derive(Clone, Default)]
-    struct Maker(Arc<AtomicUsize>);
+    struct Maker(Arc<AtomicUsize>, usize);
 
     impl Maker {
         fn make(
@@ -178,11 +200,13 @@ mod tests {
             large: bool,
         ) -> impl Future<Output = Result<Made, Problem>> + Send + 'static {
             let number = Arc::clone(&self.0);
+            let size = self.1;
             async move {
                 let taken = Instant::now();
                 sleep(TAKES).await;
-                let body = number.fetch_add(1, Ordering::Relaxed).to_string().into();
-                Ok(Made { body, taken, large })
+                let mut body = number.fetch_add(1, Ordering::Relaxed).to_string();
+                body.extend(std::iter::repeat_n(' ', size));
+                Ok(Made { body: body.into(), taken, large })
             }
         }
 
@@ -193,7 +217,8 @@ mod tests {
 
     async fn ask(slot: &Arc<Slot>, maker: &Maker, large: bool) -> (Bytes, Duration) {
         let asked = Instant::now();
-        let made = slot.get(asked, maker.make(large)).await.map_err(|_| "not made").unwrap();
+        let made = slot.get(asked, maker.make(large), || Some(())).await;
+        let made = made.map_err(|_| "not made").unwrap();
         (made.body, asked.elapsed())
     }
 
@@ -220,12 +245,29 @@ mod tests {
             assert_eq!(ask(&slot, &maker, true).await, (Bytes::from("0"), Duration::ZERO));
         }
         sleep(TAKES).await;
+        assert_eq!(maker.made(), 1, "it is too new for another one");
+        assert_eq!(ask(&slot, &maker, true).await, (Bytes::from("0"), Duration::ZERO));
+        sleep(TAKES).await;
         tokio::task::yield_now().await;
         assert_eq!(maker.made(), 2, "one more was made meanwhile");
         assert_eq!(ask(&slot, &maker, true).await, (Bytes::from("1"), Duration::ZERO));
         sleep(TAKES + GOOD_FOR).await;
         let (body, took) = ask(&slot, &maker, true).await;
-        assert_eq!((body, took), (Bytes::from("3"), TAKES), "an older one is not told");
+        assert_eq!((body, took), (Bytes::from("2"), TAKES), "an older one is not told");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_an_answer_that_is_too_large_to_be_kept() {
+        let (slot, maker) = (Arc::<Slot>::default(), Maker(Arc::default(), MOST_BYTES));
+        ask(&slot, &maker, true).await;
+        let mut readers = JoinSet::new();
+        for _ in 0..3 {
+            let (slot, maker) = (Arc::clone(&slot), maker.clone());
+            readers.spawn(async move { ask(&slot, &maker, true).await.1 });
+        }
+        let took = readers.join_all().await;
+        assert!(took.iter().all(|took| *took == TAKES), "one beside the other: {took:?}");
+        assert_eq!(maker.made(), 4);
     }
 
     #[tokio::test(start_paused = true)]

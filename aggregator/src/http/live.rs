@@ -176,7 +176,7 @@ impl Teller {
             seen = look.number;
             let (part, before) = (Arc::clone(&self.part), told.clone());
             let made = answer::blocking(Arc::clone(&self.shared), move |shared| {
-                let view = part.take(View::clone(&look.view), &shared.zones());
+                let view = part.take(View::clone(&look.view), &part.zones(shared));
                 (event(before.as_deref(), &view), Arc::new(view))
             });
             let Ok(((event, view), _turn)) = made.await else { return };

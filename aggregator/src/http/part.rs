@@ -235,7 +235,12 @@ impl Part {
         } else {
             shared.view(window, now)
         };
-        self.take(view, &shared.zones())
+        self.take(view, &self.zones(shared))
+    }
+
+    /// Which hosts are in which zones, where that is asked for.
+    pub(super) fn zones(&self, shared: &Shared) -> Zones {
+        if self.grouping == Grouping::Zone { shared.zones() } else { Zones::default() }
     }
 
     /// Leaves out the rest.

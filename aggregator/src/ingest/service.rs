@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use proto::v1::{AgentMessage, ingest_server::Ingest};
+use proto::v1::{AgentMessage, AggregatorMessage, ingest_server::Ingest};
 use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{connection::Peer, replies::Replies, stream::StreamTask};
+use super::{connection::Peer, stream::StreamTask};
 use crate::state::Shared;
 
 /// Messages that wait to be sent to an agent. When it does not read them, its batches wait.
@@ -46,7 +47,7 @@ impl IngestService {
 
 #[tonic::async_trait]
 impl Ingest for IngestService {
-    type StreamStream = Replies;
+    type StreamStream = ReceiverStream<Result<AggregatorMessage, Status>>;
 
     async fn stream(
         &self,
@@ -67,10 +68,11 @@ impl Ingest for IngestService {
             outgoing,
             shutdown: self.shutdown.clone(),
         };
-        let work = async move {
+        // A task of its own: it takes in what has arrived also when the connection that it came by is gone.
+        tokio::spawn(async move {
             task.run().await;
             drop(in_use);
-        };
-        Ok(Response::new(Replies::new(work, receiver)))
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }

@@ -1,8 +1,7 @@
-//! One stream: hello, welcome, then batches and acknowledgements.
+//! The task of one stream: hello, welcome, then batches and acknowledgements.
 
 use std::{
     collections::VecDeque,
-    net::SocketAddr,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -56,7 +55,6 @@ pub(super) struct StreamTask {
 struct Present {
     shared: Arc<Shared>,
     node: String,
-    address: SocketAddr,
     connection: Connection,
     replaced: Arc<Notify>,
 }
@@ -67,7 +65,6 @@ impl Drop for Present {
         self.shared.streams.end(&self.node, &self.replaced);
         let now = self.shared.now();
         self.shared.core().disconnect(self.connection, now);
-        tracing::info!(node = self.node, address = %self.address, "agent disconnected");
     }
 }
 
@@ -106,11 +103,15 @@ enum Next {
 
 impl StreamTask {
     pub(super) async fn run(mut self) {
-        if let Err(status) = self.serve().await {
-            let (address, code, reason) = (self.peer.address, status.code(), status.message());
-            tracing::warn!(node = self.node, %address, ?code, reason, "agent's stream ended");
-            // The agent may be gone already.
-            let _ = self.outgoing.send(Err(status)).await;
+        let address = self.peer.address;
+        match self.serve().await {
+            Ok(()) => tracing::info!(node = self.node, %address, "agent disconnected"),
+            Err(status) => {
+                let (code, reason) = (status.code(), status.message().to_owned());
+                tracing::warn!(node = self.node, %address, ?code, reason, "agent's stream ended");
+                // The agent may be gone already.
+                let _ = self.outgoing.send(Err(status)).await;
+            }
         }
     }
 
@@ -254,7 +255,6 @@ impl StreamTask {
         let present = Present {
             shared: Arc::clone(&self.shared),
             node: self.node.clone(),
-            address: self.peer.address,
             connection,
             replaced: self.shared.streams.begin(&self.node),
         };

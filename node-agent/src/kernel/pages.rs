@@ -1,7 +1,7 @@
 //! Arrays of the kernel, mapped: reading them costs no system call.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     io,
     marker::PhantomData,
     os::fd::{AsFd, AsRawFd, OwnedFd},
@@ -27,6 +27,8 @@ const LEAST_BYTES: usize = 64 * 1024;
 pub struct Pages<T> {
     array: OwnedFd,
     mapped: RefCell<MmapRaw>,
+    /// The last attempt to map more failed, which has been said.
+    is_short: Cell<bool>,
     len: usize,
     element: PhantomData<T>,
 }
@@ -42,7 +44,7 @@ impl<T: Copy> Pages<T> {
     pub fn new(array: OwnedFd, len: usize) -> io::Result<Self> {
         const { assert!(size_of::<T>().is_multiple_of(8), "the kernel rounds elements up to 8 bytes") };
         let mapped = RefCell::new(map(&array, LEAST_BYTES.min(len * size_of::<T>()))?);
-        Ok(Self { array, mapped, len, element: PhantomData })
+        Ok(Self { array, mapped, is_short: Cell::new(false), len, element: PhantomData })
     }
 
     /// Number of elements.
@@ -72,9 +74,14 @@ impl<T: Copy> Pages<T> {
         let mut mapped = self.mapped.borrow_mut();
         if mapped.len() < (index + 1) * size_of::<T>() {
             match map(&self.array, self.bytes_for(index + 1)) {
-                Ok(more) => *mapped = more,
+                Ok(more) => {
+                    *mapped = more;
+                    self.is_short.set(false);
+                }
                 Err(error) => {
-                    tracing::warn!(%error, index, "cannot map more of an array of the kernel");
+                    if !self.is_short.replace(true) {
+                        tracing::warn!(%error, index, "cannot map more of an array of the kernel");
+                    }
                     return None;
                 }
             }

@@ -136,7 +136,7 @@ impl Slots {
 
     /// A slot had been folded when the agent before was killed: it is not in use, and its number not given away.
     pub fn clear_folded(&mut self, slot: u32) {
-        let chunks = (0..self.maps.chunks.len()).filter(|index| {
+        let chunks = (0..self.chunks_end).filter(|index| {
             self.maps.chunks.samples(*index) != 0 && self.maps.chunks.key(*index).slot == slot
         });
         let chunks = chunks.map(|index| index as u32).collect();

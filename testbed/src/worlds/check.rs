@@ -43,7 +43,7 @@ impl World {
                     }
                     briefs.iter().try_for_each(|brief| now.stop(brief.workload))?;
                 }
-                Step::Rest(_) => {}
+                Step::Rest(_) | Step::Introduce => {}
             }
         }
         Ok(())

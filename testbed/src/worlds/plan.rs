@@ -153,6 +153,8 @@ pub enum Step {
     Brief(Vec<Brief>),
     /// Nothing happens for some milliseconds.
     Rest(u64),
+    /// Nothing happens until the graph shows all that there was, or does not in a long time, and then for a moment.
+    Introduce,
 }
 
 /// What one workload says.

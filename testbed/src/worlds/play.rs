@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    fleet::Fleet,
+    fleet::{Fleet, Graph},
     lab::Lab,
     traffic::{Burst, Command, End, Ending, Open, Peer, Report},
     truth::{self, Truth},
@@ -27,12 +27,20 @@ const BRIEF: Duration = Duration::from_millis(200);
 /// How long the ends of connections may take to learn of their end.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long it may take until the first use of an address is known to be what it was.
+const KNOWN_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long it may take from then on until the hosts count apart what they are asked to.
+const TOLD: Duration = Duration::from_secs(5);
+
 /// Pause between two looks at something that takes a moment.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// A world that is there.
 pub(super) struct Stage<'a> {
     world: &'a World,
+    /// Where the graph of all that happened is served.
+    pub(super) path: String,
     /// What they counted who live no more.
     gone: Vec<(usize, Report)>,
     // Processes first, then what they live in.
@@ -48,11 +56,13 @@ impl<'a> Stage<'a> {
     /// # Errors
     /// When something cannot be made or does not start.
     pub(super) fn new(world: &'a World) -> Result<Self> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let path = format!("/api/v1/topology?from={}", since.as_millis());
         let lab = Lab::new()?;
         let mut fleet = Fleet::start(&lab, INTERVAL)?;
         let ground = Ground::new(world, &lab)?;
         fleet.add_agents(&ground.covered())?;
-        Ok(Self { world, gone: Vec::new(), peers: BTreeMap::new(), fleet, ground, lab })
+        Ok(Self { world, path, gone: Vec::new(), peers: BTreeMap::new(), fleet, ground, lab })
     }
 
     /// Lets it all happen.
@@ -68,8 +78,25 @@ impl<'a> Stage<'a> {
                 Step::Talk(talks) => self.talk(talks)?,
                 Step::Brief(briefs) => self.brief(briefs)?,
                 Step::Rest(ms) => thread::sleep(Duration::from_millis(*ms)),
+                Step::Introduce => self.introduce()?,
             }
         }
+        Ok(())
+    }
+
+    /// Waits until the graph is true, if it will be, and then until the hosts have been told what follows from it.
+    fn introduce(&mut self) -> Result<()> {
+        let truth = self.truth()?;
+        let deadline = Instant::now() + KNOWN_LIMIT;
+        while Instant::now() < deadline {
+            let graph = Graph::parse(&self.fleet.json(&self.path)?)?;
+            let pending = graph.documents.values().any(|edge| edge["pending"] != false);
+            if !pending && graph.must_equal(&truth).is_ok() {
+                break;
+            }
+            thread::sleep(LOOK);
+        }
+        thread::sleep(TOLD);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::{
     fmt::{self, Write as _},
     fs,
     path::{Path, PathBuf},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -82,8 +82,6 @@ impl fmt::Display for Outcome {
 /// When the world cannot be made, or does not do as it is told.
 pub fn run(seed: u64, options: &Options) -> Result<Outcome> {
     let begin = Instant::now();
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let path = format!("/api/v1/topology?from={}", since.as_millis());
     let world = draw::draw(seed, &options.features);
     world.check().map_err(|reason| Error::Answer { who: format!("seed {seed}"), reason })?;
     let mut stage = Stage::new(&world)?;
@@ -91,7 +89,7 @@ pub fn run(seed: u64, options: &Options) -> Result<Outcome> {
     stage.play()?;
     let played = begin.elapsed();
     let truth = stage.truth()?;
-    let (served, verdict) = settle(&stage.fleet, &path, &world, &truth)?;
+    let (served, verdict) = settle(&stage.fleet, &stage.path, &world, &truth)?;
     if let Some(folder) = options.keep.as_deref().filter(|_| !verdict.is_exact()) {
         let folder = folder.join(format!("seed-{seed}"));
         keep(&folder, &mut stage, &world, &truth, &served, &verdict)

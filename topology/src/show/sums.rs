@@ -112,6 +112,8 @@ impl Kept {
     }
 
     fn put(&mut self, sum: Sum) {
+        // Another may have added up the same meanwhile.
+        self.sums.retain(|known| known.steps != sum.steps);
         self.sums.push(sum);
         let mut all = self.bytes();
         while self.sums.len() > MOST || all > MOST_BYTES {

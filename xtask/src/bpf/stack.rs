@@ -130,18 +130,19 @@ fn calls(code: &[u8]) -> impl Iterator<Item = (u64, i32)> {
 fn frame(code: &[u8]) -> usize {
     let mut deepest = 0_i32;
     let mut is_end = [false; REGISTERS];
+    is_end[FRAME] = true;
     for it in instructions(code) {
         let below = match it.code & 7 {
             // Loads from memory; stores.
-            1 if it.from == FRAME => i32::from(it.offset),
-            2 | 3 if it.to == FRAME => i32::from(it.offset),
+            1 if is_end[it.from] => i32::from(it.offset),
+            2 | 3 if is_end[it.to] => i32::from(it.offset),
             // An addition to a copy of the register.
             7 if it.code == 0x07 && is_end[it.to] => it.imm,
             _ => 0,
         };
         deepest = deepest.min(below);
         if !matches!(it.code & 7, 2 | 3 | 5 | 6) {
-            is_end[it.to] = it.code == 0xbf && it.from == FRAME;
+            is_end[it.to] = it.code == 0xbf && is_end[it.from];
         }
     }
     deepest.unsigned_abs() as usize
@@ -162,6 +163,10 @@ mod tests {
         // *(u64 *)(r10 - 0x60) = r1, and r1 = *(u64 *)(r10 - 0x68)
         assert_eq!(frame(&[0x7b, 0x1a, 0xa0, 0xff, 0, 0, 0, 0]), 0x60);
         assert_eq!(frame(&[0x79, 0xa1, 0x98, 0xff, 0, 0, 0, 0]), 0x68);
+        // r1 = r10; r2 = r1; *(u64 *)(r2 - 0x60) = r3
+        let copied =
+            [address[0], [0xbf, 0x12, 0, 0, 0, 0, 0, 0], [0x7b, 0x32, 0xa0, 0xff, 0, 0, 0, 0]];
+        assert_eq!(frame(copied.as_flattened()), 0x60);
     }
 
     #[test]

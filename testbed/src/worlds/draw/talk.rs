@@ -12,9 +12,6 @@ use crate::{
     },
 };
 
-/// After so many milliseconds everybody who has to know of an address does.
-const INTRODUCED: u64 = 5_000;
-
 /// Nobody listens there.
 const CLOSED: u16 = 3;
 
@@ -106,7 +103,7 @@ impl Draw<'_> {
             }
         }
         if !talks.is_empty() {
-            self.world.steps.extend([Step::Talk(talks), Step::Rest(INTRODUCED)]);
+            self.world.steps.extend([Step::Talk(talks), Step::Introduce]);
         }
     }
 
