@@ -51,6 +51,7 @@ pub fn container_id(part: &str) -> Option<&str> {
 
 /// The id of the pod that a cgroup is in. With the driver for systemd it is in `kubepods-burstable-podID.slice`, with `_` for
 /// `-`; without it in `kubepods/burstable/podID`; and in `kubepods-podID.slice:cri-containerd:…` where the two sides disagree.
+/// A slice begins with the names of all above it, where a kubelet is told of one: `kubelet-kubepods-podID.slice`.
 ///
 /// It is above the container, the outermost as in [`workload_of`]: what is below is called as whoever is inside likes.
 #[must_use]
@@ -68,7 +69,10 @@ pub fn pod_of(cgroup: &str) -> Option<String> {
 fn pod_in(part: &str) -> Option<String> {
     let part = part.split(':').next().unwrap_or(part);
     let id = match part.strip_suffix(".slice") {
-        Some(slice) => slice.strip_prefix("kubepods")?.split_once("-pod")?.1,
+        Some(slice) => {
+            let (above, id) = slice.rsplit_once("-pod")?;
+            above.split('-').any(|name| name == "kubepods").then_some(id)?
+        }
         None => part.strip_prefix("pod")?,
     };
     let id = id.replace('_', "-");
@@ -138,7 +142,8 @@ mod tests {
         for path in [
             "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID.slice/cri-containerd-ID.scope",
             "/kubepods.slice/kubepods-podUID.slice/crio-ID.scope/container",
-            "/kubelet.slice/kubelet-kubepods.slice/kubepods-besteffort-podUID.slice/docker-ID.scope",
+            "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podUID.slice/cri-containerd-ID.scope",
+            "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/kubelet-kubepods-besteffort-podUID.slice/docker-ID.scope",
             "/system.slice/containerd.service/kubepods-besteffort-podUID.slice:cri-containerd:ID",
             // Whatever is below the container.
             "/kubepods.slice/kubepods-podUID.slice/crio-ID.scope/kubepods/podOTHER/ID",
@@ -160,6 +165,7 @@ mod tests {
             "/kubepods/podx/y",
             "/podman",
             "/kubepods-pod.slice",
+            "/notkubepods-podUID.slice",
             "/docker/ID/kubepods/podUID/ID",
             "/system.slice/docker-ID.scope/kubelet.slice/kubelet-kubepods-podUID.slice",
             "/lxc.payload.web/kubepods/podUID/ID",
