@@ -16,7 +16,7 @@ use crate::{
     access::Access,
     answers::{self, GONE, LINE_BYTES, Page, Said},
     lines::Lines,
-    request::{self, RequestError, random},
+    request::{self, ANSWER_TIME, RequestError, random},
 };
 
 /// A server ends a watch after this time, give or take a fifth, so that those of a fleet are not in step.
@@ -92,6 +92,19 @@ pub enum WatchError {
     /// What should be a list is none.
     #[error("what it answers is not a list")]
     NoList,
+}
+
+impl WatchError {
+    /// For how long nothing may have been heard already when this is told.
+    #[must_use]
+    pub fn unheard(&self) -> Duration {
+        match self {
+            WatchError::Silent => SILENT,
+            // Before it was asked, a watch had come to its end.
+            WatchError::Request(RequestError::Silent) => ANSWER_TIME,
+            _ => Duration::ZERO,
+        }
+    }
 }
 
 /// A watch under way.

@@ -272,6 +272,13 @@ async fn what_is_too_much_is_said() {
     must_say(&mut watch, &["what it answers is not a list"]).await;
 }
 
+#[test]
+fn silence_has_lasted_when_it_is_noticed() {
+    assert_eq!(WatchError::Silent.unheard(), SILENT);
+    assert_eq!(WatchError::from(RequestError::Silent).unheard(), ANSWER_TIME);
+    assert_eq!(WatchError::Expired.unheard(), Duration::ZERO);
+}
+
 #[tokio::test]
 async fn waiting_may_be_given_up_at_any_time() {
     let (mut watch, _) = setup_with(|target| {
