@@ -31,8 +31,8 @@ use crate::{
     answers::{self, PAGE_BYTES},
 };
 
-/// For the head of an answer, and for all of one that has an end. A watch of what does not change for long has no head
-/// before something happens only where a proxy keeps it back.
+/// For the head of an answer, and again for all that follows in one that has an end. A watch of what does not change for
+/// long has no head before something happens only where a proxy keeps it back.
 pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(30);
 
 /// What is held of an answer that is not read yet.
@@ -81,15 +81,15 @@ pub enum RequestError {
     /// It says nothing.
     #[error("no answer within {} s", ANSWER_TIME.as_secs())]
     Silent,
-    /// It says too much.
-    #[error("a page of its list is longer than {PAGE_BYTES} bytes")]
+    /// It says too much, or is too long about it.
+    #[error("a page of its list is longer than {PAGE_BYTES} bytes, or than {} s", ANSWER_TIME.as_secs())]
     TooLong,
 }
 
 /// All of the body of an answer.
 pub(crate) async fn get_all(access: &Access, path: &str) -> Result<Bytes, RequestError> {
-    let body = async { whole(get(access, path).await?, PAGE_BYTES).await };
-    timeout(ANSWER_TIME, body).await.map_err(|_| RequestError::Silent)?
+    let body = whole(get(access, path).await?, PAGE_BYTES);
+    timeout(ANSWER_TIME, body).await.map_err(|_| RequestError::TooLong)?
 }
 
 /// The body of an answer, as it comes.

@@ -16,7 +16,7 @@ use crate::{
     access::Access,
     answers::{self, GONE, LINE_BYTES, Page, Said},
     lines::Lines,
-    request::{self, RequestError, random},
+    request::{self, ANSWER_TIME, RequestError, random},
 };
 
 /// A server ends a watch after this time, give or take a fifth, so that those of a fleet are not in step.
@@ -36,6 +36,7 @@ pub struct Collection {
     /// Only objects whose fields are so: `spec.nodeName=a`.
     pub field_selector: Option<String>,
     /// Objects to a page. A page is in memory as a whole, with all that is not read of it: some ten thousand bytes of a pod.
+    /// What a server has in memory itself it tells at once, whatever this is.
     pub page: u32,
     /// Objects that are read of a list at most.
     pub most: usize,
@@ -95,6 +96,19 @@ pub enum WatchError {
     NoList,
 }
 
+impl WatchError {
+    /// For how long nothing may have been heard already when this is told.
+    #[must_use]
+    pub fn unheard(&self) -> Duration {
+        match self {
+            WatchError::Silent => SILENT,
+            // Before it was asked, a watch had come to its end.
+            WatchError::Request(RequestError::Silent) => ANSWER_TIME,
+            _ => Duration::ZERO,
+        }
+    }
+}
+
 /// A watch under way.
 #[derive(Debug)]
 struct Stream {
@@ -113,7 +127,8 @@ pub struct Watch<T> {
     stream: Option<Stream>,
     /// From where on to watch; `None` before everything is listed.
     version: Option<String>,
-    /// Whether a list is to be of now, and not of whenever the server last looked: after it has forgotten.
+    /// Whether a list is to be of now, and in pages, and not of whenever the server last looked, at once: after it has
+    /// forgotten, or that was too long.
     of_now: bool,
     ready: VecDeque<Result<Event<T>, WatchError>>,
     backoff: Backoff,
@@ -251,14 +266,28 @@ impl<T: DeserializeOwned> Watch<T> {
         })
     }
 
-    /// What a request was refused for may be what it was to go on from: then everything is listed anew.
+    /// What a request was refused for may be what it was to go on from: then everything is listed anew. A list that was too
+    /// long comes in pages the next time.
     fn doubt(&mut self, error: RequestError) -> WatchError {
-        let RequestError::Refused { status, .. } = error else { return error.into() };
-        if matches!(status, 400..500) && status != 429 || status == GATEWAY_TIMEOUT {
-            self.version = None;
-            self.of_now = true;
+        match error {
+            RequestError::Refused { status, .. } => {
+                if matches!(status, 400..500) && status != 429 || status == GATEWAY_TIMEOUT {
+                    self.version = None;
+                    self.of_now = true;
+                }
+                if status == GONE {
+                    return WatchError::Expired;
+                }
+            }
+            RequestError::TooLong => self.of_now = true,
+            // It may be at it still. Not so with a part, which is short: every host asks for one, and a server that is slow
+            // to answer them is not to look through its database for each.
+            RequestError::Silent if self.version.is_none() => {
+                self.of_now |= self.collection.field_selector.is_none();
+            }
+            _ => {}
         }
-        if status == GONE { WatchError::Expired } else { error.into() }
+        error.into()
     }
 
     fn pause(&mut self, error: &WatchError) -> Duration {
@@ -276,7 +305,7 @@ impl Collection {
             Some(next) => format!("continue={}", escape(next)),
             None if of_now => String::new(),
             // What the server has in memory, as far as that may be behind: a fleet that comes back at once does not reach its
-            // database.
+            // database. It comes at once, servers pass over the limit.
             None => "resourceVersion=0".to_owned(),
         };
         self.ask(&[format!("limit={}", self.page), from])

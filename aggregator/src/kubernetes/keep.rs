@@ -1,7 +1,5 @@
 //! Watches one kind of objects. While that does not work, what was known holds, and says so.
 
-use std::time::Duration;
-
 use kubernetes::{Access, Collection, Event, Watch, WatchError};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -9,9 +7,6 @@ use topology::ClusterChange;
 
 use super::objects::Told;
 use crate::state::Shared;
-
-/// A watch that has gone silent was perhaps cut off when it was last heard, so long ago.
-const SILENT: Duration = Duration::from_secs(180);
 
 /// How well the API server is heard.
 #[derive(Default)]
@@ -84,9 +79,7 @@ fn take<T: Told>(shared: &Shared, event: Result<Event<T>, WatchError>, hearing: 
             metrics.watching.with_label_values(&[kind.name()]).set(0);
             let now = shared.now();
             hearing.missed = true;
-            let silent = matches!(error, WatchError::Silent);
-            let since = if silent { now.minus(SILENT) } else { now };
-            shared.core().cluster_lost(kind, since, now);
+            shared.core().cluster_lost(kind, now.minus(error.unheard()), now);
             if !std::mem::replace(&mut hearing.failing, true) {
                 let kind = kind.name();
                 tracing::warn!(

@@ -10,6 +10,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::answers::PAGE_BYTES;
 
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 struct Named {
@@ -30,19 +31,33 @@ enum Answer {
     Stream(String, bool),
 }
 
+/// How a list is asked for.
+const LIST: &str = "/api/v1/pods?fieldSelector=spec.nodeName%3Da&limit=2";
+
 type Asked = Arc<Mutex<Vec<String>>>;
 
 /// A server with these answers, one after the other, and a watch of it.
 async fn setup(answers: Vec<Answer>) -> (Watch<Named>, Asked) {
+    let mut answers = VecDeque::from(answers);
+    setup_with(move |_| answers.pop_front()).await
+}
+
+/// A server that answers so to what it is asked for, and a watch of it.
+async fn setup_with(
+    mut answer: impl FnMut(&str) -> Option<Answer> + Send + 'static,
+) -> (Watch<Named>, Asked) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let asked = Asked::default();
     let noted = Arc::clone(&asked);
     tokio::spawn(async move {
-        let mut answers = VecDeque::from(answers);
-        while let Some(answer) = answers.pop_front() {
-            let (stream, _) = listener.accept().await.unwrap();
-            serve(stream, answer, &noted).await;
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            // Who has given up may have gone.
+            let Some(target) = read(&mut stream).await else { continue };
+            let Some(answer) = answer(&target) else { break };
+            noted.lock().unwrap().push(target.clone());
+            serve(stream, answer, &target).await;
         }
         std::future::pending::<()>().await;
     });
@@ -55,11 +70,22 @@ async fn setup(answers: Vec<Answer>) -> (Watch<Named>, Asked) {
     (Watch::new(access, collection), asked)
 }
 
-async fn serve(mut stream: TcpStream, answer: Answer, asked: &Asked) {
-    let mut lines = BufReader::new(&mut stream).lines();
-    let request = lines.next_line().await.unwrap().unwrap();
-    while lines.next_line().await.unwrap().is_some_and(|line| !line.is_empty()) {}
-    asked.lock().unwrap().push(request.split(' ').nth(1).unwrap().to_owned());
+/// What a request is for.
+async fn read(stream: &mut TcpStream) -> Option<String> {
+    let mut lines = BufReader::new(stream).lines();
+    let request = lines.next_line().await.ok()??;
+    while !lines.next_line().await.ok()??.is_empty() {}
+    Some(request.split(' ').nth(1)?.to_owned())
+}
+
+async fn serve(mut stream: TcpStream, answer: Answer, target: &str) {
+    if let Answer::Body(_, body) = &answer {
+        let is_at_once = body.contains("\"continue\":\"\"") || !body.contains("\"continue\":");
+        assert!(
+            is_at_once || !target.ends_with("resourceVersion=0"),
+            "no server gives a page of it"
+        );
+    }
     let text = match answer {
         Answer::Body(status, body) => {
             format!(
@@ -73,7 +99,8 @@ async fn serve(mut stream: TcpStream, answer: Answer, asked: &Asked) {
             format!("{head}{:x}\r\n{body}\r\n{end}", body.len())
         }
     };
-    stream.write_all(text.as_bytes()).await.unwrap();
+    // Who has heard enough may have gone.
+    let _ = stream.write_all(text.as_bytes()).await;
 }
 
 fn page(names: &[&str], next: &str, version: u64) -> Answer {
@@ -129,24 +156,50 @@ fn query(asked: &Asked, number: usize) -> String {
 }
 
 #[tokio::test]
-async fn a_list_in_pages_then_a_watch_that_goes_on_where_it_ended() {
+async fn a_list_then_a_watch_that_goes_on_where_it_ended() {
     let first = event("ADDED", "d", 11) + &event("BOOKMARK", "", 15) + &event("DELETED", "a", 14);
     let (mut watch, asked) = setup(vec![
-        page(&["a", "b"], "p=2", 10),
-        page(&["c"], "", 10),
+        page(&["a", "b", "c"], "", 10),
         Answer::Stream(first.replace("\"14\"", "\"16\""), true),
         Answer::Stream(event("MODIFIED", "c", 17), true),
     ])
     .await;
     must_say(&mut watch, &["all a b c", "watching", "+d", "bookmark", "-a", "watching", "+c"])
         .await;
-    let list = "/api/v1/pods?fieldSelector=spec.nodeName%3Da&limit=2";
-    assert_eq!(query(&asked, 0), format!("{list}&resourceVersion=0"));
-    assert_eq!(query(&asked, 1), format!("{list}&continue=p%3D2"));
+    assert_eq!(query(&asked, 0), format!("{LIST}&resourceVersion=0"));
     let begin = "/api/v1/pods?fieldSelector=spec.nodeName%3Da&watch=true&allowWatchBookmarks=true";
     let from = |version| format!("{begin}&resourceVersion={version}&timeoutSeconds=");
-    assert!(query(&asked, 2).starts_with(&from(10)), "{}", query(&asked, 2));
-    assert!(query(&asked, 3).starts_with(&from(16)), "{}", query(&asked, 3));
+    assert!(query(&asked, 1).starts_with(&from(10)), "{}", query(&asked, 1));
+    assert!(query(&asked, 2).starts_with(&from(16)), "{}", query(&asked, 2));
+}
+
+#[tokio::test]
+async fn a_list_that_is_too_long_at_once_is_read_in_pages() {
+    let (mut watch, asked) = setup(vec![
+        Answer::Body(200, " ".repeat(PAGE_BYTES + 1)),
+        page(&["a", "b"], "p=2", 10),
+        page(&["c"], "", 10),
+        Answer::Stream(event("ADDED", "d", 11), true),
+    ])
+    .await;
+    must_say(&mut watch, &["a page of its list is longer", "all a b c", "watching", "+d"]).await;
+    assert_eq!(query(&asked, 0), format!("{LIST}&resourceVersion=0"));
+    assert_eq!(query(&asked, 1), LIST);
+    assert_eq!(query(&asked, 2), format!("{LIST}&continue=p%3D2"));
+}
+
+#[tokio::test]
+async fn a_list_of_everything_that_does_not_come_is_read_in_pages() {
+    let (mut watch, _) = setup(Vec::new()).await;
+    watch.doubt(RequestError::Silent);
+    assert!(!watch.of_now, "a part is short, and asked for by many");
+    watch.collection.field_selector = None;
+    watch.version = Some("10".to_owned());
+    watch.doubt(RequestError::Silent);
+    assert!(!watch.of_now, "it was a watch");
+    watch.version = None;
+    watch.doubt(RequestError::Silent);
+    assert!(watch.of_now);
 }
 
 #[tokio::test]
@@ -168,23 +221,23 @@ async fn bookmarks_count_when_it_broke_off() {
 async fn what_is_forgotten_is_listed_anew() {
     let expired = || Answer::Body(410, "{\"code\":410}".to_owned());
     let (mut watch, asked) = setup(vec![
-        page(&["a"], "more", 10),
-        expired(),
         page(&["a"], "", 11),
         Answer::Stream(event("ADDED", "b", 12) + &gone() + &event("ADDED", "never", 13), true),
+        page(&["b"], "more", 19),
+        expired(),
         page(&["b"], "", 20),
         expired(),
         page(&["c"], "", 30),
         Answer::Stream(event("ADDED", "d", 31), true),
     ])
     .await;
-    must_say(&mut watch, &["it does not remember", "all a", "watching", "+b"]).await;
-    // In the watch, and instead of one.
-    must_say(&mut watch, &["it does not remember", "all b", "it does not remember", "all c"]).await;
+    must_say(&mut watch, &["all a", "watching", "+b"]).await;
+    // In the watch, between two pages, and instead of a watch.
+    must_say(&mut watch, &["it does not remember", "it does not remember", "all b"]).await;
+    must_say(&mut watch, &["it does not remember", "all c"]).await;
     must_say(&mut watch, &["watching", "+d"]).await;
-    let of_now = "/api/v1/pods?fieldSelector=spec.nodeName%3Da&limit=2";
     for number in [2, 4, 6] {
-        assert_eq!(query(&asked, number), of_now);
+        assert_eq!(query(&asked, number), LIST);
     }
 }
 
@@ -213,7 +266,7 @@ async fn a_server_that_will_not_is_asked_again_after_a_while() {
 #[tokio::test]
 async fn what_is_too_much_is_said() {
     let (mut watch, asked) = setup(vec![page(&["a", "b"], "more", 10), page(&["c"], "", 10)]).await;
-    watch.collection.most = 1;
+    (watch.collection.most, watch.of_now) = (1, true);
     must_say(&mut watch, &["all a", "1 of the objects"]).await;
     assert_eq!(asked.lock().unwrap().len(), 1);
     assert_eq!(watch.version.as_deref(), Some("10"));
@@ -221,18 +274,28 @@ async fn what_is_too_much_is_said() {
     must_say(&mut watch, &["what it answers is not a list"]).await;
 }
 
+#[test]
+fn silence_has_lasted_when_it_is_noticed() {
+    assert_eq!(WatchError::Silent.unheard(), SILENT);
+    assert_eq!(WatchError::from(RequestError::Silent).unheard(), ANSWER_TIME);
+    assert_eq!(WatchError::Expired.unheard(), Duration::ZERO);
+}
+
 #[tokio::test]
 async fn waiting_may_be_given_up_at_any_time() {
-    let (mut watch, _) = setup(vec![
-        page(&["a"], "", 10),
-        Answer::Stream(event("ADDED", "b", 11) + &event("ADDED", "c", 12), true),
-    ])
+    let (mut watch, _) = setup_with(|target| {
+        let events = event("ADDED", "b", 11) + &event("ADDED", "c", 12);
+        let is_watch = target.contains("watch=true");
+        Some(if is_watch { Answer::Stream(events, true) } else { page(&["a"], "", 10) })
+    })
     .await;
-    let mut said = Vec::new();
+    let (mut said, mut patience) = (Vec::new(), Duration::from_micros(50));
     while said.len() < 4 {
-        if let Ok(next) = timeout(Duration::from_micros(200), watch.next()).await {
+        if let Ok(next) = timeout(patience, watch.next()).await {
             said.push(format!("{next:?}"));
         }
+        // At last it is long enough, however slow it is here.
+        patience = patience.mul_f64(1.1);
     }
     assert_eq!(said[2], format!("{:?}", Ok::<_, WatchError>(Event::Applied(named("b")))));
 }

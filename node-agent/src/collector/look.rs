@@ -109,7 +109,8 @@ impl<S: Source> Collector<S> {
             listeners.push((workload, address, key.netns_cookie, key.port));
         }
         self.add_former(&mut ports, now);
-        let apart = self.apart.ports(now, is_crowded(self.source.slots()));
+        let single = self.report.single_connections();
+        let apart = self.apart.ports(now, is_crowded(self.source.slots()), &single);
         for ((network_namespace, port), sharing) in ports {
             let sharing = match sharing {
                 _ if apart.contains(&(network_namespace, port)) => PortSharing::Several,
@@ -217,7 +218,7 @@ impl<S: Source> Collector<S> {
     pub(super) fn answer(&mut self, tuples: Vec<Tuple>) {
         let now = Instant::now();
         // The programs know a connection as its client does.
-        let originals = self.nat.originals(&tuples);
+        let originals = self.nat.originals(&tuples, &self.addresses.scopes());
         for (tuple, own) in tuples.into_iter().zip(originals) {
             let owner = self.source.tuple_owner(namespace(&own.client), &own);
             let workload = owner.map(|owner| self.workload(owner, now));

@@ -414,6 +414,14 @@ async fn connections_are_told_apart_when_that_is_asked_for() {
     setup.kernel.kernel().capacity = Some(3);
     setup.kernel.hint(HintKind::Listener, 0);
     eventually("none", || sharing(80) == Some(PortSharing::One(OWNER))).await;
+    // Nor soon after, when there would be.
+    setup.kernel.kernel().capacity = None;
+    let set = setup.kernel.kernel().sharing.len();
+    for _ in 0..2 {
+        setup.events.send(Event::Split(vec![endpoint("10.0.0.1", 80)])).await.unwrap();
+    }
+    eventually("two looks", || setup.kernel.kernel().sharing.len() >= set + 4).await;
+    assert_eq!(sharing(80), Some(PortSharing::One(OWNER)));
     setup.stop().await;
 }
 

@@ -1,7 +1,8 @@
 //! Who is behind a translated address: which halves the kernel translates addresses for, and into what.
 //!
 //! Connection tracking is asked for all translated connections of a network namespace at once, when halves are new or
-//! have new connections, and never about a single one. What that took says how long the next time has to wait.
+//! have new connections. What that took says how long the next time has to wait. About single connections it is asked when
+//! the aggregator wants to know whose they were.
 
 pub(crate) mod conntrack;
 mod turns;
@@ -13,13 +14,13 @@ use std::{
 };
 
 use crate::{
-    addresses::Addresses,
+    addresses::{Addresses, Scopes},
     netlink::Read,
     report::Report,
     source::{Program, ProgramState},
 };
 use conntrack::{Entry, Seen};
-use topology::model::{Address, Scope, Tuple};
+use topology::model::{Scope, Tuple};
 use turns::Turns;
 pub use wanted::SlotEnds;
 use wanted::{Findings, Wanted};
@@ -58,8 +59,12 @@ fn seen(tuple: &Tuple) -> Seen {
     }
 }
 
-fn tuple_of(seen: Seen) -> Tuple {
-    let address = |ip| Address { ip, scope: Scope::Global };
+/// What a connection was that the host's network namespace knows as `seen`. Loopback of another is not known there.
+fn original(tuple: &Tuple, seen: Seen, scopes: &Scopes) -> Tuple {
+    if matches!(tuple.client.scope, Scope::Namespace(cookie) if cookie != scopes.host()) {
+        return *tuple;
+    }
+    let address = |ip| scopes.of(ip, scopes.host());
     Tuple {
         client: address(seen.client),
         client_port: seen.client_port,
@@ -187,7 +192,7 @@ impl Nat {
 
     /// What these connections were to their clients, as far as the host has translated them: in their order, and those
     /// are missing that there was no time for.
-    pub fn originals(&mut self, tuples: &[Tuple]) -> Vec<Tuple> {
+    pub fn originals(&mut self, tuples: &[Tuple], scopes: &Scopes) -> Vec<Tuple> {
         if self.state != State::Works || conntrack::tracked() == Some(0) {
             return tuples.to_vec();
         }
@@ -195,8 +200,10 @@ impl Nat {
         let (read, found) = conntrack::originals(tuples.iter().map(seen), deadline)
             .unwrap_or((Read::Part, Vec::new()));
         self.misses.unread += u64::from(read == Read::Part);
-        let original = |(tuple, found): (&Tuple, Option<Seen>)| found.map_or(*tuple, tuple_of);
-        tuples.iter().zip(found).map(original).collect()
+        let own = |(tuple, found): (&Tuple, Option<Seen>)| {
+            found.map_or(*tuple, |seen| original(tuple, seen, scopes))
+        };
+        tuples.iter().zip(found).map(own).collect()
     }
 
     fn note(&mut self, read: &io::Result<Read>) {
@@ -271,6 +278,7 @@ pub fn probe() -> Program {
 mod tests {
     use super::*;
     use crate::{owners::ProcFs, testing::world::World};
+    use topology::model::Address;
 
     /// The client of the only half, led to so many servers.
     fn entries(servers: u16) -> impl Iterator<Item = Entry> {
@@ -330,6 +338,25 @@ mod tests {
             nat.look_by(many, &mut world.report, &addresses, world.now);
             assert_eq!(nat.losses().collect::<Vec<_>>(), [("translations_refused", 1)]);
         }
+    }
+
+    #[test]
+    fn what_is_translated_from_loopback_is_the_hosts_own() {
+        let seen = |client: &str| Seen {
+            client: client.parse().unwrap(),
+            client_port: 40_000,
+            server: "10.96.0.1".parse().unwrap(),
+            server_port: 80,
+        };
+        let client = Address { ip: "10.0.0.2".parse().unwrap(), scope: Scope::Global };
+        let asked = Tuple { client, client_port: 1, server: client, server_port: 8080 };
+        let scopes = Scopes::on_host(6);
+        let scope = |client| original(&asked, seen(client), &scopes).client.scope;
+        let expected = [Scope::Namespace(6), Scope::Namespace(6), Scope::Global];
+        assert_eq!(["127.0.0.1", "::1", "10.0.0.1"].map(scope), expected);
+        let client = Address { ip: "127.0.0.1".parse().unwrap(), scope: Scope::Namespace(7) };
+        let elsewhere = Tuple { client, ..asked };
+        assert_eq!(original(&elsewhere, seen("127.0.0.1"), &scopes), elsewhere);
     }
 
     #[test]

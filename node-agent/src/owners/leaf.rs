@@ -20,11 +20,6 @@ const LXC: &str = "lxc.payload.";
 #[must_use]
 pub fn workload_of(cgroup: &str) -> Option<(WorkloadKind, String)> {
     let parts = || cgroup.rsplit('/').filter(|part| !part.is_empty());
-    let container = |part: &str| {
-        let id = container_id(part).map(|id| id.chars().take(NAME_DIGITS).collect());
-        let name = id.or_else(|| part.strip_prefix(LXC).map(str::to_owned))?;
-        (!name.is_empty()).then_some((WorkloadKind::Container, name))
-    };
     let unit = |(depth, part): (usize, &str)| {
         let is_unit = part.ends_with(".service") || part.ends_with(".scope");
         // A user's own units are below the one that manages them.
@@ -32,6 +27,13 @@ pub fn workload_of(cgroup: &str) -> Option<(WorkloadKind, String)> {
         is_one.then(|| (WorkloadKind::Systemd, part.to_owned()))
     };
     parts().rev().find_map(container).or_else(|| parts().enumerate().find_map(unit))
+}
+
+/// What a part of a path says of a container.
+fn container(part: &str) -> Option<(WorkloadKind, String)> {
+    let id = container_id(part).map(|id| id.chars().take(NAME_DIGITS).collect());
+    let name = id.or_else(|| part.strip_prefix(LXC).map(str::to_owned))?;
+    (!name.is_empty()).then_some((WorkloadKind::Container, name))
 }
 
 /// The id in a part of a path: alone, or as runtimes write it. With the driver for systemd that is `docker-ID.scope`,
@@ -49,20 +51,35 @@ pub fn container_id(part: &str) -> Option<&str> {
 
 /// The id of the pod that a cgroup is in. With the driver for systemd it is in `kubepods-burstable-podID.slice`, with `_` for
 /// `-`; without it in `kubepods/burstable/podID`; and in `kubepods-podID.slice:cri-containerd:…` where the two sides disagree.
+/// A slice begins with the names of all above it, where a kubelet is told of one: `kubelet-kubepods-podID.slice`.
+///
+/// It is above the container, the outermost as in [`workload_of`]: what is below is called as whoever is inside likes.
 #[must_use]
 pub fn pod_of(cgroup: &str) -> Option<String> {
-    cgroup.rsplit('/').find_map(|part| {
-        let part = part.split(':').next().unwrap_or(part);
-        let id = match part.strip_suffix(".slice") {
-            Some(slice) => slice.strip_prefix("kubepods").and_then(|rest| rest.split_once("-pod")),
-            None => part.split_once("pod").filter(|(before, _)| before.is_empty()),
-        };
-        let id = id?.1.replace('_', "-");
-        // What a kubelet has from a file has no dashes.
-        let is_id = [32, 36].contains(&id.len());
-        let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte) || byte == b'-';
-        (is_id && id.bytes().all(hex)).then_some(id)
-    })
+    for part in cgroup.split('/') {
+        let pod = pod_in(part);
+        if pod.is_some() || container(part).is_some() {
+            return pod;
+        }
+    }
+    None
+}
+
+/// The id of a pod in a part of a path.
+fn pod_in(part: &str) -> Option<String> {
+    let part = part.split(':').next().unwrap_or(part);
+    let id = match part.strip_suffix(".slice") {
+        Some(slice) => {
+            let (above, id) = slice.rsplit_once("-pod")?;
+            above.split('-').any(|name| name == "kubepods").then_some(id)?
+        }
+        None => part.strip_prefix("pod")?,
+    };
+    let id = id.replace('_', "-");
+    // What a kubelet has from a file has no dashes.
+    let is_id = [32, 36].contains(&id.len());
+    let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte) || byte == b'-';
+    (is_id && id.bytes().all(hex)).then_some(id)
 }
 
 #[cfg(test)]
@@ -125,9 +142,14 @@ mod tests {
         for path in [
             "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID.slice/cri-containerd-ID.scope",
             "/kubepods.slice/kubepods-podUID.slice/crio-ID.scope/container",
-            "/kubelet.slice/kubelet-kubepods.slice/kubepods-besteffort-podUID.slice/docker-ID.scope",
+            "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podUID.slice/cri-containerd-ID.scope",
+            "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/kubelet-kubepods-besteffort-podUID.slice/docker-ID.scope",
             "/system.slice/containerd.service/kubepods-besteffort-podUID.slice:cri-containerd:ID",
+            // Whatever is below the container.
+            "/kubepods.slice/kubepods-podUID.slice/crio-ID.scope/kubepods/podOTHER/ID",
+            "/kubepods.slice/kubepods-podUID.slice:cri-containerd:ID/kubepods-podOTHER.slice",
         ] {
+            let path = path.replace("OTHER", &POD.replace('5', "6"));
             let path = path.replace("UID", &POD.replace('-', "_")).replace("ID", ID);
             assert_eq!(pod_of(&path).as_deref(), Some(POD), "{path}");
         }
@@ -137,8 +159,19 @@ mod tests {
         let path =
             format!("/kubepods.slice/kubepods-pod{of_a_file}.slice/cri-containerd-{ID}.scope");
         assert_eq!(pod_of(&path).as_deref(), Some(of_a_file));
-        for path in ["", "/docker/x", "/kubepods/podx/y", "/podman", "/kubepods-pod.slice"] {
-            assert_eq!(pod_of(path), None, "{path}");
+        for path in [
+            "",
+            "/docker/x",
+            "/kubepods/podx/y",
+            "/podman",
+            "/kubepods-pod.slice",
+            "/notkubepods-podUID.slice",
+            "/docker/ID/kubepods/podUID/ID",
+            "/system.slice/docker-ID.scope/kubelet.slice/kubelet-kubepods-podUID.slice",
+            "/lxc.payload.web/kubepods/podUID/ID",
+        ] {
+            let path = path.replace("UID", POD).replace("ID", ID);
+            assert_eq!(pod_of(&path), None, "{path}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Which listeners batches have told of, and what is to be told.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use proto::convert::ListenerChange;
 use topology::model::{Endpoint, Listener};
@@ -19,6 +19,16 @@ impl Report {
         };
         let servers = self.slots.servers().filter(|(_, half)| is_wanted(*half).is_some());
         servers.map(|(key, _)| (key.netns_cookie, key.server_port)).collect()
+    }
+
+    /// How many connections to a port have a slot each, with the network namespace.
+    #[must_use]
+    pub fn single_connections(&self) -> HashMap<(u64, u16), usize> {
+        let mut ports = HashMap::new();
+        for (key, _) in self.slots.servers().filter(|(key, _)| key.client_port != 0) {
+            *ports.entry((key.netns_cookie, key.server_port)).or_default() += 1;
+        }
+        ports
     }
 }
 

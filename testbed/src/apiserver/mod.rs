@@ -66,7 +66,7 @@ pub struct State {
     pub path: String,
     /// What every request must ask for.
     pub field_selector: String,
-    /// The list, page by page.
+    /// The list, page by page. Who asks for version 0 gets all of it at once.
     pub pages: Vec<String>,
     /// The one token that it knows.
     pub token: String,

@@ -216,6 +216,9 @@ impl Links {
             if let Some(split) = &mut link.split {
                 split.wait_anew();
             }
+            if let Some(tied) = &mut link.tied {
+                tied.set_back(now);
+            }
             if link.gathering.0 > now {
                 link.gathering = (now, now);
             }

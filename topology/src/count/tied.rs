@@ -28,6 +28,10 @@ const MOST_KEYS: usize = 1024;
 /// Halves of one link that is tied.
 const MOST_HALVES: usize = 4096;
 
+/// With more than these, it is not asked that its connections be halves of their own: those that were asked go on for a
+/// while, and what there is no room for would be `other`'s.
+const MANY_HALVES: usize = MOST_HALVES / 4;
+
 /// What translations have told of a link.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Tied {
@@ -43,6 +47,14 @@ pub(crate) struct Tied {
     pub(crate) apart: Asked,
     /// Halves of which it was found that they are the two ends of the same connections, and those of nobody else.
     plain: Option<[HalfIx; 2]>,
+}
+
+impl Tied {
+    /// The clock was ahead and has been set back: nothing waits for what it said.
+    pub(super) fn set_back(&mut self, now: Timestamp) {
+        self.fresh = self.fresh.map(|fresh| fresh.min(now));
+        self.apart.clear();
+    }
 }
 
 /// Adds what is not there yet.
@@ -165,6 +177,11 @@ impl Link {
     /// Whether another half may be of it.
     pub(crate) fn has_room(&self) -> bool {
         self.tied.is_none() || self.halves.len() < MOST_HALVES
+    }
+
+    /// How many halves it has more than leave room for those that may come.
+    pub(crate) fn excess(&self) -> usize {
+        self.tied.as_ref().map_or(0, |_| self.halves.len().saturating_sub(MANY_HALVES))
     }
 
     fn has_room_for(&self, other: &Link) -> bool {

@@ -12,7 +12,11 @@ use std::{
 use super::Graph;
 use crate::{
     base::time::Timestamp,
-    count::{half::Half, link::Link, pairing::Sides},
+    count::{
+        half::{Half, HalfIx, Whose},
+        link::{Link, LinkIx},
+        pairing::Sides,
+    },
     model::{Endpoint, Role},
     nodes::NodeIx,
     who::{evidence::Answer, place::Place},
@@ -41,21 +45,42 @@ impl Graph {
             return false;
         }
         let mut asked = tied.apart.clone();
-        asked.retain(|_, at| now.since(*at) < AGAIN);
-        for (node, endpoint) in self.mixed(link, sides) {
-            asked.entry((node, endpoint)).or_insert_with(|| {
-                let waiting = self.questions.apart.entry(node).or_default();
-                if waiting.len() < WAITING {
-                    waiting.insert(endpoint);
-                }
-                now
-            });
+        asked.retain(|(node, _), at| {
+            // What was on its way when a stream ended is lost, and a new agent knows nothing of what the one before was told.
+            let node = self.nodes.get(*node);
+            now.since(*at) < AGAIN && node.is_some_and(|node| *at >= node.connected_at)
+        });
+        let mixed = self.mixed(link, sides);
+        let any = !(asked.is_empty() && mixed.is_empty());
+        for (node, endpoint) in mixed.into_iter().filter(|_| link.excess() == 0) {
+            if asked.contains_key(&(node, endpoint)) {
+                continue;
+            }
+            let waiting = self.questions.apart.entry(node).or_default();
+            if waiting.len() < WAITING {
+                waiting.insert(endpoint);
+                asked.insert((node, endpoint), now);
+            }
         }
-        let any = !asked.is_empty();
         if let Some(tied) = &mut link.tied {
             tied.apart = asked;
         }
         any
+    }
+
+    /// Connections that are over need not be told apart any longer once it is known whose they were: where there are many,
+    /// they make room.
+    pub(super) fn merge_known(&mut self, ix: LinkIx) {
+        let Some(link) = self.links.get(ix).filter(|link| link.excess() > 0) else { return };
+        let is_known = |ix: &HalfIx| {
+            self.halves.get(*ix).is_some_and(|half| {
+                let over = half.ended.is_some_and(|end| end.by_agent);
+                over && matches!(half.whose, Whose::Of(_)) && !half.has_several()
+            })
+        };
+        let known = link.halves.iter().copied().filter(is_known);
+        let known: Vec<_> = known.take(link.excess()).collect();
+        known.into_iter().for_each(|half| self.forget(half));
     }
 
     /// The servers of which it would not be known who had how much of what with them.
@@ -93,7 +118,7 @@ impl Graph {
         &'a self,
         link: &'a Link,
         role: Role,
-    ) -> impl Iterator<Item = (crate::HalfIx, &'a Half)> {
+    ) -> impl Iterator<Item = (HalfIx, &'a Half)> {
         let halves = link.halves.iter().filter_map(|ix| Some((*ix, self.halves.get(*ix)?)));
         halves.filter(move |(_, half)| half.role() == role && half.ended.is_none())
     }

@@ -133,6 +133,7 @@ impl Graph {
             return Next { again, ask: false };
         }
         self.meet_behind(ix, now);
+        self.merge_known(ix);
         // Out of its place while it is evaluated: the rest of the graph is needed, too.
         let Some(mut link) = self.links.take(ix) else { return Next { again: false, ask: false } };
         let next = self.evaluate(&mut link, now);

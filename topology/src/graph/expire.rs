@@ -138,7 +138,7 @@ impl Graph {
     }
 
     /// Forgets a half. What it counted stays with its link, as long as that has other halves.
-    fn forget(&mut self, ix: HalfIx) {
+    pub(super) fn forget(&mut self, ix: HalfIx) {
         let Some(half) = self.halves.remove(ix) else { return };
         self.halves.translations.give(half.node(), self.links.told(half.link, ix).len());
         let served = (half.role() == Role::Server).then_some(half.id.2.server_port);

@@ -147,6 +147,98 @@ fn what_is_told_apart_is_whose_it_was_and_what_was_not_is_the_firsts() {
     );
 }
 
+/// Single connections of `web` to both servers, and of each whose it was.
+fn single(service: &mut Virtual, web: HalfIx, ports: std::ops::Range<u16>) -> Vec<HalfIx> {
+    let halves: Vec<_> = ports.flat_map(|port| service.servers(["one", "two"], A, port)).collect();
+    for half in &halves {
+        service.world.exchange(web, 10, 20);
+        service.world.exchange(*half, 20, 10);
+    }
+    service.world.pass(1);
+    let node = service.nodes[0];
+    let owner = service.world.process(node, "web");
+    for question in service.world.graph.take_questions(node) {
+        service.world.graph.tuple_owner(node, question, Some(owner));
+    }
+    halves
+}
+
+#[test]
+fn of_many_connections_those_that_are_over_make_room() {
+    let mut service = Virtual::new();
+    let web = service.client("web", A);
+    let mut open = std::collections::VecDeque::new();
+    for second in 0..50 {
+        let first = 30_000 + 50 * second;
+        open.push_back(single(&mut service, web, first..first + 50));
+        let over = if open.len() > 8 { open.pop_front() } else { None };
+        for half in over.into_iter().flatten() {
+            service.world.add(half, &[(Counter::Closed, 1)]);
+            service.world.graph.retire_half(half, service.world.now);
+        }
+    }
+    let stats = service.world.graph.stats();
+    assert_eq!((stats.halves_folded, stats.halves), (0, 1024));
+    service.world.pass(100);
+    let truth = ["one", "two"].map(|server| row("web", server, 8080, 2_500, 25_000, 50_000));
+    assert_eq!(published(&service.world), truth);
+}
+
+#[test]
+fn where_there_are_many_already_it_is_not_asked_for() {
+    let mut service = Virtual::new();
+    let web = service.client("web", A);
+    let halves = single(&mut service, web, 30_000..30_600);
+    assert_eq!(service.asked(), nobody());
+    for half in halves.iter().skip(900) {
+        service.world.graph.retire_half(*half, service.world.now);
+    }
+    service.world.pass(1);
+    assert_eq!(service.asked(), both());
+}
+
+#[test]
+fn it_is_asked_for_again_where_the_stream_has_ended_since() {
+    let mut service = Virtual::new();
+    let web = service.client("web", A);
+    service.world.exchange(web, 100, 10);
+    service.servers(["one", "two"], A, 0);
+    service.world.pass(1);
+    assert_eq!(service.asked(), both());
+    service.world.pass(1);
+    service.world.connect("b", incarnation(1, 1, 1)).unwrap();
+    service.world.exchange(web, 1, 1);
+    service.world.pass(1);
+    let [_, one, _] = &both()[..] else { panic!() };
+    assert_eq!(service.asked(), [vec![], one.clone(), vec![]]);
+    service.world.exchange(web, 1, 1);
+    service.world.pass(1);
+    assert!(service.nodes.iter().all(|node| !service.world.graph.has_questions(*node)));
+}
+
+#[test]
+fn what_there_was_no_room_to_ask_for_is_asked_for_next() {
+    let mut service = Virtual::new();
+    let node = service.nodes[1];
+    for number in 0..600 {
+        let vip = global(&format!("10.97.{}.{}", number / 250, number % 250));
+        let servers = [1, 2].map(|at| format!("10.{at}.{}.{}", number / 250, number % 250));
+        let world = &mut service.world;
+        let web = world.client(service.nodes[0], "web", global(A), vip, 80);
+        let told = servers.clone().map(|server| ends(A, &server, 8080));
+        world.graph.add_translations(web, told, world.now);
+        for (server, name) in servers.iter().zip(["one", "two"]) {
+            world.half(node, name, Role::Server, global(server), global(A), 8080, 0);
+        }
+    }
+    let mut asked = std::collections::HashSet::new();
+    for expected in [1024, 1200] {
+        service.world.pass(1);
+        asked.extend(service.world.graph.take_endpoints(node));
+        assert_eq!(asked.len(), expected);
+    }
+}
+
 #[test]
 fn what_is_asked_for_survives_a_restart() {
     let mut service = Virtual::new();
@@ -161,4 +253,22 @@ fn what_is_asked_for_survives_a_restart() {
     service.world.exchange(web, 1, 1);
     service.world.pass(1);
     assert_eq!(service.asked(), nobody());
+}
+
+#[test]
+fn a_clock_that_was_ahead_keeps_nobody_from_being_asked() {
+    let mut service = Virtual::new();
+    let web = service.client("web", A);
+    service.world.exchange(web, 100, 10);
+    service.servers(["one", "two"], A, 0);
+    service.world.pass(1);
+    assert_eq!(service.asked(), both());
+    let now = service.world.now.minus(std::time::Duration::from_secs(7_200));
+    service.world.now = now;
+    service.world.graph.restarted(now);
+    let tied = service.world.graph.links.iter().filter_map(|link| link.tied.as_ref());
+    assert!(tied.filter_map(|tied| tied.fresh).all(|fresh| fresh <= now));
+    service.world.exchange(web, 1, 1);
+    service.world.pass(1);
+    assert_eq!(service.asked(), both());
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::world::*;
 use crate::{
-    who::cluster::{Cluster, held::Span},
+    who::cluster::{Cluster, MOST_OBJECTS, held::Span},
     *,
 };
 
@@ -335,6 +335,33 @@ fn more_than_there_is_room_for_is_refused_and_counted() {
 }
 
 /// Some objects, of few names and addresses.
+#[test]
+fn objects_that_claim_nothing_have_a_limit_too() {
+    let mut cluster = Cluster::default();
+    let now = Timestamp::from_unix_ns(1_000_000_000_000);
+    let some = |kind: ClusterKind, number: usize| {
+        let (name, service) = (shop(&number.to_string()), number.to_string());
+        match kind {
+            ClusterKind::Services => ClusterChange::Service(name, Some(ClusterService::default())),
+            ClusterKind::Slices => {
+                let slice = ClusterSlice { service, ..ClusterSlice::default() };
+                ClusterChange::Slice(name, Some(slice))
+            }
+            ClusterKind::Nodes => ClusterChange::Node(name, Some(ClusterNode::default())),
+        }
+    };
+    for (at, kind) in ClusterKind::ALL.into_iter().enumerate() {
+        let many = (0..MOST_OBJECTS + 1).map(|number| some(kind, number)).collect();
+        cluster.take(ClusterNews::Changed(many), now);
+        assert_eq!((cluster.len(kind), cluster.refused()), (MOST_OBJECTS, at as u64 + 1));
+        // One that is known may change; another has room when one is gone.
+        let gone = ClusterChange::gone(kind, shop("0"));
+        let changes = vec![some(kind, 1), gone, some(kind, MOST_OBJECTS)];
+        cluster.take(ClusterNews::Changed(changes), now);
+        assert_eq!((cluster.len(kind), cluster.refused()), (MOST_OBJECTS, at as u64 + 1));
+    }
+}
+
 fn change() -> impl Strategy<Value = ClusterChange> {
     let names = || proptest::sample::select(vec!["a", "b", "c"]);
     let addresses = || proptest::collection::vec(0_u8..4, 0..3);

@@ -119,6 +119,7 @@ impl Pods {
             return Vec::new();
         };
         let uid = uid.to_owned();
+        self.settle(&known);
         let before = self.pods.remove(&uid);
         let gone = before.as_ref().and_then(|held| held.gone);
         let gone = is_gone.then(|| gone.unwrap_or(now));
@@ -142,18 +143,32 @@ impl Pods {
         news
     }
 
-    /// A container runs in the cgroup of this pod.
+    /// Containers that the status of a pod names are in no other, whatever the path of a cgroup says.
+    fn settle(&mut self, known: &Known) {
+        let is_named = |container: &String| known.containers.contains_key(container);
+        self.waiting.retain(|container, _| !is_named(container));
+        for held in self.pods.values_mut() {
+            held.asked.retain(|container| !is_named(container));
+        }
+    }
+
+    /// A container runs in the cgroup of this pod, or of the one whose status names it.
     pub(super) fn ask(&mut self, container: String, uid: String, now: Instant) -> Option<News> {
+        let named = self.pods.values().find_map(|held| {
+            let status = held.pod.containers.get(&container)?;
+            Some(held.news(&container, held.gone.is_some() || status.has_ended))
+        });
+        if named.is_some() {
+            return named;
+        }
         let Some(held) = self.pods.get_mut(&uid) else {
             if self.waiting.len() < MOST_WAITING {
                 self.waiting.insert(container, (uid, now));
             }
             return None;
         };
-        let status = held.pod.containers.get(&container);
-        let has_ended = held.gone.is_some() || status.is_some_and(|status| status.has_ended);
-        let news = held.news(&container, has_ended);
-        if status.is_none() && held.asked.len() < MOST_WAITING {
+        let news = held.news(&container, held.gone.is_some());
+        if held.asked.len() < MOST_WAITING {
             held.asked.insert(container);
         }
         Some(news)

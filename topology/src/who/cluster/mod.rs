@@ -29,6 +29,9 @@ use crate::base::time::Timestamp;
 /// than there is room for is not taken in.
 const MOST_CLAIMS: usize = if cfg!(test) { 4_096 } else { 262_144 };
 
+/// Objects of a kind that are known: as many as are read of a list. One may claim nothing.
+pub(crate) const MOST_OBJECTS: usize = if cfg!(test) { 4_096 } else { 100_000 };
+
 /// Endpoints of a Service that are looked at to know who is behind its address.
 pub(crate) const MOST_BEHIND: usize = 64;
 
@@ -98,6 +101,15 @@ impl Cluster {
         }
     }
 
+    /// Whether a change is of an object that is there and not known.
+    fn adds(&self, change: &ClusterChange) -> bool {
+        match change {
+            ClusterChange::Service(name, new) => new.is_some() && !self.services.contains_key(name),
+            ClusterChange::Slice(name, new) => new.is_some() && !self.slices.contains_key(name),
+            ClusterChange::Node(name, new) => new.is_some() && !self.nodes.contains_key(name),
+        }
+    }
+
     /// The objects of a kind that are known.
     pub(crate) fn names(&self, kind: ClusterKind) -> Vec<ObjectName> {
         match kind {
@@ -152,6 +164,10 @@ impl Cluster {
 
     fn change(&mut self, change: ClusterChange, now: Timestamp) {
         let kind = change.kind();
+        if self.len(kind) >= MOST_OBJECTS && self.adds(&change) {
+            self.refused += 1;
+            return;
+        }
         // What has changed while nobody listened had changed at some time since.
         let until = self.lost[kind.index()].unwrap_or(now).min(now);
         match change {
@@ -181,10 +197,6 @@ impl Cluster {
                 }
             }
             ClusterChange::Node(name, new) => {
-                if new.is_some() && self.nodes.len() >= MOST_CLAIMS {
-                    self.refused += 1;
-                    return;
-                }
                 for ip in self.nodes.get(&name).into_iter().flat_map(|old| &old.addresses) {
                     take_out(&mut self.hosts, &ip.to_canonical(), &name);
                 }

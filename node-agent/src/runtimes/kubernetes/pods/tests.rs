@@ -93,6 +93,24 @@ fn a_container_of_which_nothing_is_said_yet_is_of_its_pod() {
 }
 
 #[test]
+fn a_container_is_of_the_pod_whose_status_names_it() {
+    let (mut pods, now) = pods();
+    pods.take(Event::Restarted(listed()), now);
+    let asked = |pods: &mut Pods, pod| pods.ask("f1f1f1f1f1f1".into(), recorded::pod(pod), now);
+    // By paths it is of one that is there, and of one that is not yet.
+    assert_eq!(asked(&mut pods, 3).map(word).as_deref(), Some("+f1:db:"));
+    assert!(asked(&mut pods, 9).is_none());
+    let running = words(pods.take(Event::Applied(pod(recorded::JOB_RUNNING)), now));
+    assert_eq!(running, ["+f1:report:report"]);
+    assert_eq!(asked(&mut pods, 3).map(word).as_deref(), Some("+f1:report:report"));
+    assert!(pods.pods.values().all(|held| held.asked.is_empty()) && pods.waiting.is_empty());
+    let running = words(pods.take(Event::Restarted(vec![pod(recorded::JOB_RUNNING)]), now));
+    assert_eq!(running[0], "+f1:report:report");
+    let listed = words(pods.take(Event::Restarted(listed()), now));
+    assert!(!listed.iter().any(|word| word.contains("f1:db")), "{listed:?}");
+}
+
+#[test]
 fn a_pod_that_is_gone_is_known_for_some_minutes() {
     let (mut pods, now) = pods();
     pods.take(Event::Restarted(listed()), now);
