@@ -16,8 +16,8 @@ use crate::{
 /// Two hosts: what they have to say to each other is one link.
 const NODES: [&str; 2] = ["a", "b"];
 
-/// How long everything takes to settle and to be agreed on.
-const SETTLED_S: u64 = 40;
+/// How long everything takes to settle and to be agreed on: a host that is gone is waited for, for a minute.
+const SETTLED_S: u64 = 75;
 
 /// What the series count, by their labels.
 type Counted = BTreeMap<(String, String, u16), Vec<u64>>;
