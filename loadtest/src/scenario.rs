@@ -68,6 +68,10 @@ pub struct Fleet {
     /// increments of histograms.
     #[serde(default)]
     pub detail: f64,
+    /// Share of the links whose client knows the server by an address of its own, as behind a published port: the
+    /// client's agent tells what the server sees.
+    #[serde(default)]
+    pub translated: f64,
     /// Share of the links that are one connection for all their time.
     #[serde(default)]
     pub long_lived: f64,
