@@ -1,9 +1,11 @@
 //! What Weft costs, measured with optimised builds: the figures of `docs/PERFORMANCE.md`.
 
 mod bpf;
+pub mod goals;
 mod ingest;
 mod machine;
 mod process;
+mod scenario;
 mod spread;
 mod storm;
 

@@ -77,9 +77,16 @@ pub struct Test {
 pub struct Bench {
     /// Only cases whose name contains one of these.
     pub only: Vec<String>,
-    /// Fail where more instructions are needed than were kept.
+    /// Fail where more instructions are needed than were kept; with --table, where a goal is not reached.
     #[arg(long, conflicts_with = "keep")]
     pub check: bool,
+    /// Whole runs of the load tester instead, held against the goals of xtask/goals.toml: about half an hour, on a
+    /// machine that does nothing else. What they come to is kept in loadtest/results.
+    #[arg(long, conflicts_with = "keep")]
+    pub table: bool,
+    /// How often each of them.
+    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..), requires = "table")]
+    pub runs: u32,
     /// Keep the counts: what is needed from now on.
     #[arg(long)]
     pub keep: bool,
