@@ -1,8 +1,12 @@
 //! No edge is there between two who never talked, however late who tells of what.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
 use super::world::*;
 use crate::{
-    model::{Address, Ends, Scope},
+    model::{Address, Ends, Role, Scope},
     *,
 };
 
@@ -87,4 +91,154 @@ fn a_connection_that_was_open_and_counted_nothing_leaves_nothing() {
     assert_eq!((published(&world), world.edges()), (truth.to_vec(), truth.to_vec()));
     both(&mut world, Counter::Closed);
     assert_eq!((published(&world), world.edges()), (vec![], vec![]));
+}
+
+/// Clients on one host by their names, their own addresses, and those that a server sees.
+const CLIENTS: [(&str, &str, &str); 4] = [
+    ("web", POD, POD),
+    ("job", "10.0.0.9", "10.0.0.9"),
+    ("mail", "172.17.0.2", A),
+    ("cron", "172.17.0.3", A),
+];
+
+/// A connection to whoever listens.
+#[derive(Clone, Copy, Debug)]
+struct Talk {
+    /// Seconds since the one before.
+    after: u64,
+    client: usize,
+    /// Seconds until the client's side is told, and the server's.
+    late: [u64; 2],
+    /// Segments that the client alone has counted.
+    more: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Told {
+    Client(usize),
+    Server(usize),
+    HandOver,
+}
+
+fn talks() -> impl Strategy<Value = Vec<Talk>> {
+    let talk = (0..4_u64, 0..CLIENTS.len(), [0..4_u64, 0..4_u64], 0..3_u64)
+        .prop_map(|(after, client, late, more)| Talk { after, client, late, more });
+    proptest::collection::vec(talk, 1..16)
+}
+
+/// A port that is handed over from `one` to `two`; from then on each connection is a half of its own.
+struct Port {
+    world: World,
+    nodes: [NodeIx; 2],
+    talks: Vec<Talk>,
+    handed_over: usize,
+}
+
+impl Port {
+    fn new(talks: Vec<Talk>, handed_over: usize) -> Self {
+        let mut world = World::new();
+        let nodes = [world.node("a", A), world.node("b", B)];
+        world.listen(nodes[1], "one", B, PORT);
+        Port { world, nodes, talks, handed_over }
+    }
+
+    fn server_of(&self, at: usize) -> &'static str {
+        if at < self.handed_over { "one" } else { "two" }
+    }
+
+    /// What is told, and when.
+    fn told(&self, late: u64) -> BTreeMap<u64, Vec<Told>> {
+        let mut told: BTreeMap<u64, Vec<Told>> = BTreeMap::new();
+        let mut now = 0;
+        for (at, talk) in self.talks.iter().enumerate() {
+            now += talk.after;
+            if at == self.handed_over {
+                told.entry(now + late).or_default().push(Told::HandOver);
+            }
+            told.entry(now + talk.late[0]).or_default().push(Told::Client(at));
+            told.entry(now + talk.late[1]).or_default().push(Told::Server(at));
+        }
+        told
+    }
+
+    fn tell(&mut self, told: Told) {
+        let ([a, b], world) = (self.nodes, &mut self.world);
+        let (half, at) = match told {
+            Told::HandOver => return hand_over(world, b),
+            Told::Client(at) => {
+                let (name, own, seen) = CLIENTS[self.talks[at].client];
+                let half = match own == seen {
+                    true if own == POD => world.client(a, name, local(own), global(B), PORT),
+                    true => world.client(a, name, global(own), global(B), PORT),
+                    false => {
+                        let half = world.client(a, name, local(own), global(B), PORT);
+                        world.graph.add_translations(half, [ends(seen, B)], world.now);
+                        half
+                    }
+                };
+                world.add(half, &[(Counter::SegmentsSent, self.talks[at].more)]);
+                (half, at)
+            }
+            Told::Server(at) => {
+                let peer = global(CLIENTS[self.talks[at].client].2);
+                let port = if at < self.handed_over { 0 } else { 40_000 + at as u16 };
+                let name = if at < self.handed_over { "one" } else { "two" };
+                (world.half(b, name, Role::Server, global(B), peer, PORT, port), at)
+            }
+        };
+        let bytes = 100 + at as u64;
+        world.exchange(half, bytes, bytes);
+        world.graph.add_bucket(half, HistogramKind::Rtt, 30, 3);
+        world.graph.add_bucket(half, HistogramKind::Lifetime, 30, 1);
+        world.add(half, &[(Counter::Closed, u64::from(at % 3 > 0))]);
+    }
+
+    fn pass(&mut self) {
+        self.world.pass(1);
+        let a = self.nodes[0];
+        for question in self.world.graph.take_questions(a) {
+            let talk = self.talks[usize::from(question.client_port - 40_000)];
+            let owner = self.world.process(a, CLIENTS[talk.client].0);
+            self.world.graph.tuple_owner(a, question, Some(owner));
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_edge_is_without_a_connection(
+        talks in talks(),
+        handed_over in 0..16_usize,
+        late in 0..4_u64,
+    ) {
+        let mut port = Port::new(talks, handed_over);
+        let told = port.told(late);
+        let mut talked = BTreeSet::new();
+        for second in 0..=told.keys().max().unwrap_or(&0) + 30 {
+            for one in told.get(&second).into_iter().flatten() {
+                port.tell(*one);
+                if let Told::Client(at) | Told::Server(at) = *one {
+                    let client = CLIENTS[port.talks[at].client].0;
+                    talked.insert((client.to_owned(), port.server_of(at).to_owned(), PORT));
+                }
+            }
+            port.pass();
+            for (key, totals) in port.world.series() {
+                prop_assert!(talked.contains(&key), "{:?} after {} s", key, second);
+                prop_assert!(totals.tells(), "{:?} after {} s", key, second);
+            }
+        }
+        let mut truth = BTreeMap::new();
+        for (at, talk) in port.talks.iter().enumerate() {
+            let ends = (CLIENTS[talk.client].0, port.server_of(at));
+            let sum: &mut (u64, u64) = truth.entry(ends).or_default();
+            *sum = (sum.0 + 1, sum.1 + 100 + at as u64);
+        }
+        let truth: Vec<_> = truth
+            .into_iter()
+            .map(|((client, server), (count, bytes))| row(client, server, PORT, count, bytes, bytes))
+            .collect();
+        prop_assert_eq!(published(&port.world), truth.clone());
+        prop_assert_eq!(port.world.edges(), truth);
+    }
 }
