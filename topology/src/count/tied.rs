@@ -79,13 +79,13 @@ impl Link {
             return self.key;
         }
         let (id, place) = (&half.id.2, half.place);
-        let peer = id.peer.ip.to_canonical();
         let is_its = |key: &&LinkKey| {
             let (own, other) = match id.role {
                 Role::Client => (key.client, key.server),
                 Role::Server => (key.server, key.client),
             };
-            own == place && other.ip() == peer && key.server_port == id.server_port
+            // The same address may be there twice: as a network of its host has it, and as the fleet does.
+            own == place && key.server_port == id.server_port && other.is(half.node(), id.peer)
         };
         self.keys().find(is_its).copied().unwrap_or(self.key)
     }

@@ -14,6 +14,7 @@ pub mod room;
 mod sides;
 mod signals;
 pub mod snapshot;
+mod target;
 mod translate;
 
 use std::sync::Arc;
