@@ -4,6 +4,8 @@ mod bpf;
 mod ingest;
 mod machine;
 mod process;
+mod rush;
+mod slowdown;
 mod spread;
 mod storm;
 
@@ -27,6 +29,7 @@ use crate::{
 pub fn run_all(options: &Measure) -> Result<()> {
     match &options.what {
         Measurement::Storm(storm) => storm::measure(storm),
+        Measurement::Slowdown(slowdown) => slowdown::measure(slowdown),
         Measurement::Ingest(ingest) => ingest::measure(ingest),
     }
 }
