@@ -122,6 +122,8 @@ pub enum Measurement {
     /// Agents and kernel programs while short connections rush between their hosts (needs root
     /// and bpftool; sets kernel.bpf_stats_enabled while it runs).
     Storm(Storm),
+    /// What an agent takes from a service under load: the same storm with and without agents, in turn (needs root).
+    Slowdown(Slowdown),
     /// The aggregator while it takes in records of many edges.
     Ingest(Ingest),
 }
@@ -216,6 +218,17 @@ pub struct Storm {
     /// Put both ends on one host with one agent, instead of two hosts with an agent each.
     #[arg(long)]
     pub one_agent: bool,
+}
+
+/// Options of the slowdown.
+#[derive(Debug, Args)]
+pub struct Slowdown {
+    /// How many pairs of storms, one of each with agents: every other one begins with it.
+    #[arg(long, value_name = "N", default_value = "6", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pairs: u32,
+    /// Connections of a storm: a multiple of 8, at most 160000.
+    #[arg(long, value_name = "N", default_value = "80000", value_parser = connections)]
+    pub connections: u32,
 }
 
 /// Options of the ingest.
