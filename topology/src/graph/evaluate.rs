@@ -34,6 +34,7 @@ impl Graph {
     /// To be called about once a second; it looks at what changed only.
     pub fn tick(&mut self, now: Timestamp) {
         let now = self.see(now);
+        self.behind.forget();
         self.nodes.look_who_is_back(now, self.config.node_return, self.config.catch_up);
         self.take_names();
         for ix in std::mem::take(&mut self.halves.changed) {
