@@ -235,12 +235,14 @@ impl Sides {
             if first.is_none() && (nothing || unfounded) {
                 continue;
             }
-            if client.elsewhere && !missing.is_zero() {
+            // Segments alone do not tell that there was somebody: each side counts them in its own way.
+            let away = client.elsewhere && missing.tells();
+            if away {
                 let open = client.open.saturating_sub(in_cells_of(&found, at));
                 let totals = std::mem::take(&mut missing);
                 found.push(Pairing { client: Some(at), server: None, totals, open });
             }
-            let first = first.or_else(|| self.first_reached(at));
+            let first = first.or_else(|| self.first_reached(at).filter(|_| !away));
             let pairing = pairing(&mut found, at, first);
             pairing.totals.merge(&missing);
             both_sides(&mut pairing.totals, &client.totals);

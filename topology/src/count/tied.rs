@@ -129,7 +129,8 @@ impl Link {
                 Role::Client => (key.client, key.server),
                 Role::Server => (key.server, key.client),
             };
-            own == place && other.ip() == peer && key.server_port == id.server_port
+            // The same address may be there twice: as a network of its host has it, and as the fleet does.
+            own == place && key.server_port == id.server_port && other.is(half.node(), id.peer)
         };
         let others = tied.keys_at(id.server_port, server, client);
         std::iter::once(&self.key).chain(others).find(is_its).copied().unwrap_or(self.key)

@@ -87,7 +87,7 @@ impl Graph {
 
     /// The zones of hosts, as far as Kubernetes tells them: of nodes that are called like hosts, or have an address of one.
     #[must_use]
-    pub fn cluster_zones(&self) -> BTreeMap<String, String> {
+    pub(crate) fn cluster_zones(&self) -> BTreeMap<String, String> {
         if self.cluster.is_empty() {
             return BTreeMap::new();
         }

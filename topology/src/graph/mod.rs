@@ -15,6 +15,7 @@ pub mod room;
 mod sides;
 mod signals;
 pub mod snapshot;
+mod target;
 mod translate;
 
 use common::{Counter, HistogramKind};
@@ -33,7 +34,7 @@ use crate::{
     model::{HostSignal, NodeAddress, Program},
     nodes::{ADDRESSES, AgentFacts, Connection, Incarnation, Node, NodeIx, Nodes, told::Stretch},
     show::step::Given,
-    who::{cluster::Cluster, evidence::Evidence, services::Services},
+    who::{cluster::Cluster, evidence::Evidence, services::Services, zones::Zones},
 };
 
 /// The topology of a fleet.
@@ -57,6 +58,8 @@ pub struct Graph {
     pub(crate) edges: Edges,
     pub(crate) history: History,
     pub(crate) halves_folded: u64,
+    /// Which hosts are in which zones, as the user says.
+    zones: Zones,
     /// Steps that are over, or more of them, that were not taken yet.
     ended: Vec<Given>,
     signals: signals::Signals,
@@ -84,6 +87,7 @@ impl Graph {
             telling_of: None,
             links: Links::default(),
             halves_folded: 0,
+            zones: Zones::default(),
             ended: Vec::new(),
             signals: signals::Signals::default(),
             questions: questions::Questions::default(),
@@ -310,6 +314,17 @@ impl Graph {
     /// The published series, no two with the same labels. Each only ever gains.
     pub fn published(&self) -> impl Iterator<Item = &Series> {
         self.edges.series.shown()
+    }
+
+    /// From now on hosts are in these zones, else where Kubernetes says. Nothing that is counted depends on it, and
+    /// it is not stored with the graph.
+    pub fn set_zones(&mut self, zones: Zones) {
+        self.zones = zones;
+    }
+
+    /// Which hosts are in which zones.
+    pub(crate) fn zones(&self) -> Zones {
+        self.zones.clone().or(self.cluster_zones())
     }
 
     /// Whether a tick now would end a step, and with it forget what is over.

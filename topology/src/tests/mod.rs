@@ -8,6 +8,7 @@ mod explaining;
 mod externals;
 mod finer;
 mod folding;
+mod founded;
 mod holders;
 mod joining;
 mod late;
