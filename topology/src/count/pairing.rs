@@ -27,6 +27,8 @@ pub(crate) struct Party {
     pub(crate) away: LinkKey,
     /// Some or all of what it counts may be with somebody there.
     pub(crate) elsewhere: bool,
+    /// Where it goes by the address of a Service, some is with pods that nobody covers.
+    pub(crate) open_ended: bool,
     /// Addresses and port of one of its halves.
     pub(crate) own: LinkKey,
     /// Of a link that is tied: where the connections of its halves lead, or come from.
@@ -45,6 +47,7 @@ impl Party {
             live: false,
             away: own,
             elsewhere: false,
+            open_ended: false,
             own,
             led_to: BTreeSet::new(),
             reach: BTreeSet::new(),

@@ -1,5 +1,7 @@
 //! A tick: links that changed are paired, and what they gained is published.
 
+use std::sync::Arc;
+
 use super::{
     Graph,
     apart::Apart,
@@ -10,14 +12,15 @@ use crate::{
     base::{time::Timestamp, totals::EdgeTotals},
     count::{
         agreement::{Agreement, Lead},
-        edges::{EdgeKey, Seen},
+        edges::{Edge, EdgeKey, Seen},
         half::Half,
         history::Lost,
         link::{Link, LinkIx, LinkKey, Row},
         pairing::{Pairings, Sides},
+        parts::Part,
     },
     nodes::NodeIx,
-    show::step::{EndedStep, Given, GivenSteps, StepEdge},
+    show::step::{EndedStep, Given, GivenSteps, KnownParts, StepEdge, StepParts},
     who::place::Place,
 };
 
@@ -34,6 +37,7 @@ impl Graph {
     /// To be called about once a second; it looks at what changed only.
     pub fn tick(&mut self, now: Timestamp) {
         let now = self.see(now);
+        self.behind.forget();
         self.nodes.look_who_is_back(now, self.config.node_return, self.config.catch_up);
         self.take_names();
         for ix in std::mem::take(&mut self.halves.changed) {
@@ -79,11 +83,13 @@ impl Graph {
     fn end_step(&mut self, now: Timestamp) -> bool {
         let hand_over = self.config.hand_over_steps;
         let (services, nodes) = (&mut self.services, &self.nodes);
-        let mut edges = Vec::new();
-        let ended = self.history.advance(now, &mut self.edges, |edge| {
+        let (mut edges, mut places, mut between) = (Vec::new(), Vec::new(), Vec::new());
+        let hand_over_edge = |index, edge: &mut Edge| {
             let ends =
                 (services.view_node(edge.key.0, nodes), services.view_node(edge.key.1, nodes));
             if let (true, (Some(source), Some(target))) = (hand_over, ends) {
+                places.push(index);
+                between.push((edge.key.0, edge.key.1, edge.ends));
                 edges.push(StepEdge {
                     id: edge.id,
                     source,
@@ -94,11 +100,21 @@ impl Graph {
                     totals: std::mem::take(&mut edge.running),
                 });
             }
-        });
+        };
+        let mut parts = Vec::new();
+        let hand_over_part = |part: &mut Part| {
+            if hand_over {
+                let totals = std::mem::take(&mut part.running);
+                parts.push((part.edge.index(), part.ends, totals, part.open));
+            }
+        };
+        let ended = self.history.advance(now, &mut self.edges, hand_over_edge, hand_over_part);
         let Some((window, lost)) = ended else { return false };
         if hand_over {
             let number = self.history.next_number();
-            let step = EndedStep { window, lost, edges };
+            let directory = Arc::new(self.directory());
+            let parts = StepParts::known(KnownParts::of(directory, &places, between, parts));
+            let step = EndedStep { window, lost, edges, parts };
             self.ended.push(Given { number, steps: GivenSteps::Ended(step) });
         }
         true

@@ -2,6 +2,7 @@
 
 mod apart;
 mod asking;
+mod behind;
 mod cluster;
 mod explaining;
 mod externals;
