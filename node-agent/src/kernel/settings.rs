@@ -126,3 +126,15 @@ fn waits(types: &KernelTypes) -> Option<[u32; 2]> {
     let within = |member| Some(sums + types.offset("sched_info", member)?);
     Some([within("pcount")?, within("run_delay")?])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_agent_knows_what_this_one_told_the_programs() {
+        for bits in 0..16 {
+            assert_eq!(Settings::from_bits(bits).bits(), bits);
+        }
+    }
+}
