@@ -4,15 +4,20 @@ use std::{
     path::Path,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
     time::Duration,
 };
 
-use topology::{Given, Older, Timestamp, Window};
+use topology::{Given, Grouping, Older, Timestamp, Window};
 
-use super::{Database, HistoryError, names::Numbers};
+use super::{
+    Database, HistoryError,
+    database::{AllNumbers, Written},
+    table::LAYERS,
+};
 use crate::metrics::HistoryMetrics;
 
 /// Steps that wait to be written; at ten seconds each, a disk that is slower than that is treated like one that is
@@ -21,9 +26,11 @@ const WAITING: usize = 6;
 
 /// Writes steps that are over, and reads them.
 pub(crate) struct Keeper {
-    database: Arc<Database>,
+    /// `None` where no history is wanted.
+    database: Option<Arc<Database>>,
     steps: Option<SyncSender<Given>>,
     progress: Arc<Progress>,
+    reach: Arc<Reach>,
     thread: Option<JoinHandle<()>>,
     metrics: HistoryMetrics,
 }
@@ -43,36 +50,58 @@ impl Progress {
     }
 }
 
+/// From when on each layer has anything, in ns since the epoch; as good as for ever when it has nothing.
+struct Reach([AtomicU64; LAYERS.len()]);
+
+impl Reach {
+    /// Looks again.
+    fn look(&self, database: &Database) -> Result<(), HistoryError> {
+        for (layer, from) in LAYERS.iter().zip(&self.0) {
+            let stored = database.stored_from(layer.finer)?;
+            from.store(stored.map_or(u64::MAX, Timestamp::unix_ns), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
 impl Keeper {
-    /// Opens the history of a state.
+    /// Opens the history of a state; none where it may have no bytes, what there was stays as it is.
     pub(crate) fn start(
         dir: &Path,
         instance: u64,
         max_bytes: u64,
         metrics: HistoryMetrics,
     ) -> Result<Self, HistoryError> {
+        let progress = Arc::new(Progress::default());
+        let reach = Arc::new(Reach([u64::MAX; LAYERS.len()].map(AtomicU64::new)));
+        if max_bytes == 0 {
+            let (database, steps, thread) = (None, None, None);
+            return Ok(Self { database, steps, progress, reach, thread, metrics });
+        }
         let (database, aside) = Database::open(dir, instance, max_bytes)?;
         metrics.files_put_aside.inc_by(u64::from(aside.is_some()));
         let database = Arc::new(database);
         let (steps, waiting) = sync_channel(WAITING);
-        let progress = Arc::new(Progress::default());
+        reach.look(&database)?;
         let writer = Writer {
             database: Arc::clone(&database),
             progress: Arc::clone(&progress),
+            reach: Arc::clone(&reach),
             metrics: metrics.clone(),
         };
         let thread = std::thread::Builder::new()
             .name("history".to_owned())
             .spawn(move || writer.run(&waiting))?;
-        let (steps, thread) = (Some(steps), Some(thread));
-        Ok(Self { database, steps, progress, thread, metrics })
+        let (database, steps, thread) = (Some(database), Some(steps), Some(thread));
+        Ok(Self { database, steps, progress, reach, thread, metrics })
     }
 
     /// Has a step written, if there is room.
     pub(crate) fn put(&self, step: Given) {
+        let Some(steps) = &self.steps else { return };
         self.progress.note(1, 0);
-        let sent = self.steps.as_ref().map(|steps| steps.try_send(step));
-        if let Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) = sent {
+        let sent = steps.try_send(step);
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = sent {
             self.progress.note(0, 1);
             self.metrics.steps_lost.inc();
         }
@@ -85,10 +114,9 @@ impl Keeper {
 
     /// Has a step written, and waits for room.
     pub(crate) fn put_patiently(&self, step: Given) {
+        let Some(steps) = &self.steps else { return };
         self.progress.note(1, 0);
-        if let Some(steps) = &self.steps
-            && steps.send(step).is_err()
-        {
+        if steps.send(step).is_err() {
             self.progress.note(0, 1);
         }
     }
@@ -104,14 +132,22 @@ impl Keeper {
     /// The state has been made again, and has given out steps up to this number. When more are stored, it has lost
     /// what they follow from: what it gives out next is not what they are.
     pub(crate) fn resume_after(&self, number: u64) {
-        if let Err(error) = self.database.resume_after(number) {
+        let Some(database) = &self.database else { return };
+        if let Err(error) = database.resume_after(number) {
             tracing::error!("the history cannot be written, windows may lack some of it: {error}");
         }
     }
 
-    /// What is stored of a window, in steps that end by `limit`; nothing when it cannot be read, which is said.
-    pub(crate) fn older(&self, window: Window, limit: Timestamp) -> Older {
-        self.database.older(window, limit).unwrap_or_else(|error| {
+    /// How far back it goes, for what is grouped so.
+    pub(crate) fn stored_from(&self, by: Grouping) -> Timestamp {
+        Timestamp::from_unix_ns(self.reach.0[usize::from(by.is_finer())].load(Ordering::Relaxed))
+    }
+
+    /// What is stored of a window, in steps that end by `limit`, to be grouped as said; nothing when it cannot be read,
+    /// which is said.
+    pub(crate) fn older(&self, window: Window, limit: Timestamp, by: Grouping) -> Older {
+        let Some(database) = &self.database else { return Older::default() };
+        database.older(window, limit, by).unwrap_or_else(|error| {
             self.metrics.read_failures.inc();
             tracing::error!("the history cannot be read: {error}");
             Older::default()
@@ -132,6 +168,7 @@ impl Drop for Keeper {
 struct Writer {
     database: Arc<Database>,
     progress: Arc<Progress>,
+    reach: Arc<Reach>,
     metrics: HistoryMetrics,
 }
 
@@ -151,20 +188,30 @@ impl Writer {
                 _ => {}
             }
             failing = written.is_err();
-            self.metrics.bytes.inc_by(written.unwrap_or(0));
+            let Written { bytes, folded } = written.unwrap_or_default();
+            self.metrics.bytes.inc_by(bytes);
+            self.metrics.rows_folded.inc_by(folded);
             self.metrics.steps_lost.inc_by(u64::from(failing));
             self.metrics.failing.set(i64::from(failing));
             self.progress.note(0, 1);
         }
     }
 
-    fn write(&self, step: &Given, numbers: &mut Option<Numbers>) -> Result<u64, HistoryError> {
+    fn write(
+        &self,
+        step: &Given,
+        numbers: &mut Option<AllNumbers>,
+    ) -> Result<Written, HistoryError> {
         let mut known = match numbers.take() {
             Some(known) => known,
             None => self.database.numbers()?,
         };
         let written = self.database.write(step, &mut known)?;
         *numbers = Some(known);
+        if let Err(error) = self.reach.look(&self.database) {
+            self.metrics.read_failures.inc();
+            tracing::error!("the history cannot be read: {error}");
+        }
         Ok(written)
     }
 }
