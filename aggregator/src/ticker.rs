@@ -1,6 +1,13 @@
 //! Lets time pass in the graph.
+//!
+//! A tick looks once at every link that has changed, however often it has. Whoever wants to know anything has one made
+//! first, and so does the end of a step, so that what is gained is placed in the right one. Between these a tick tells
+//! nobody anything: where links are many and it takes its time, it may wait until there is more for it to do.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     sync::watch,
@@ -9,8 +16,11 @@ use tokio::{
 
 use crate::state::Shared;
 
-/// How often links are looked at: settling and history are in steps of seconds.
+/// How often links are looked at, as long as that costs next to nothing: settling and history are in steps of seconds.
 const EVERY: Duration = Duration::from_secs(1);
+
+/// Ticks take at most one part of so many of the time, but for those that end steps or that readers ask for.
+const REST: u32 = 50;
 
 /// A wall clock that is further away than this was set, or is about to be.
 const FAR_SECONDS: f64 = 60.0;
@@ -20,19 +30,27 @@ pub async fn run(shared: Arc<Shared>, mut shutdown: watch::Receiver<bool>) {
     let mut interval = interval(EVERY);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut far = false;
+    let mut due = Instant::now();
     loop {
         tokio::select! {
             _ = interval.tick() => {}
             _ = shutdown.wait_for(|stop| *stop) => return,
         }
-        let timer = shared.metrics.tick_seconds.start_timer();
         let now = shared.now();
         {
             let mut core = shared.core();
-            core.tick(now);
+            if due <= Instant::now() || core.graph().is_step_over(now) {
+                let timer = shared.metrics.tick_seconds.start_timer();
+                let begun = Instant::now();
+                core.tick(now);
+                due = begun + begun.elapsed().saturating_mul(REST);
+                timer.observe_duration();
+            } else {
+                // The journal may have what a step that is over follows from.
+                core.hand_over();
+            }
             shared.metrics.kubernetes.set(core.graph(), now);
         }
-        timer.observe_duration();
         let ahead = shared.clock.ahead_seconds();
         shared.metrics.clock_ahead_seconds.set(ahead);
         let was_far = std::mem::replace(&mut far, ahead.abs() > FAR_SECONDS);
