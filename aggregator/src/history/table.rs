@@ -9,7 +9,7 @@ use topology::{
 };
 
 /// Layout of everything in the database: to be raised whenever it changes.
-pub(super) const VERSION: u64 = 2;
+pub(super) const VERSION: u64 = 3;
 
 /// `version`, `instance`, `bytes.N` of tier N.
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");

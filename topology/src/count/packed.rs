@@ -1,10 +1,17 @@
 //! A step of the history as bytes: most numbers of most edges are 0 or small.
+//!
+//! An entry is its index less that of the one before, what it has of the following, its open connections, its numbers,
+//! and of each histogram how many numbers follow and these: the distance to the bucket before, and the count, as
+//! one number where the count is small. Nearly all buckets take one byte so.
 
 use common::{HISTOGRAMS, HistogramKind};
 
 use super::edges::Seen;
 use crate::{
-    base::totals::{EdgeTotals, MEASURES, Measure},
+    base::{
+        histogram::Histogram,
+        totals::{EdgeTotals, MEASURES, Measure},
+    },
     who::basis::Basis,
 };
 
@@ -16,6 +23,10 @@ const BASIS: u32 = 25;
 /// A bit for each number that there is, and for each histogram.
 const VALUES: u64 = (1 << MEASURES) - 1;
 const SAMPLES: u64 = ((1 << HISTOGRAMS) - 1) << MEASURES;
+
+/// Bits of a sample's number that are its count. Where they are 0, the count is too large for them, and follows.
+const COUNT_BITS: u32 = 3;
+const COUNT: u64 = (1 << COUNT_BITS) - 1;
 
 /// The highest bit of each byte, which a number has in all of its bytes but the last.
 const HIGHEST: u64 = 0x8080_8080_8080_8080;
@@ -85,10 +96,22 @@ impl Packer {
         for kind in HistogramKind::ALL {
             let histogram = totals.histogram(kind);
             if !histogram.is_empty() {
-                self.number(histogram.iter().count() as u64);
+                let numbers = histogram.iter().map(|(_, count)| 1 + u64::from(count > COUNT));
+                self.number(numbers.sum());
+                self.samples(histogram);
             }
-            for (bucket, count) in histogram.iter() {
-                self.number(u64::from(bucket));
+        }
+    }
+
+    fn samples(&mut self, histogram: &Histogram) {
+        let mut next = 0;
+        for (bucket, count) in histogram.iter() {
+            let distance = u64::from(bucket - next) << COUNT_BITS;
+            next = bucket + 1;
+            if count <= COUNT {
+                self.number(distance | count);
+            } else {
+                self.number(distance);
                 self.number(count);
             }
         }
@@ -162,9 +185,18 @@ impl<'a> Unpacker<'a> {
     pub(crate) fn add_samples(&mut self, head: &Head, totals: &mut EdgeTotals) -> Option<()> {
         for kind in HistogramKind::ALL {
             if head.mask & (1 << (MEASURES + kind.index())) > 0 {
-                for _ in 0..self.number()? {
-                    let bucket = u16::try_from(self.number()?).ok()?;
-                    totals.add_bucket(kind, bucket, self.number()?);
+                let (mut numbers, mut next) = (self.number()?, 0_u64);
+                while numbers > 0 {
+                    let number = self.number()?;
+                    let bucket = next.checked_add(number >> COUNT_BITS)?;
+                    next = bucket + 1;
+                    numbers -= 1;
+                    let mut count = number & COUNT;
+                    if count == 0 {
+                        count = self.number()?;
+                        numbers = numbers.checked_sub(1)?;
+                    }
+                    totals.add_bucket(kind, u16::try_from(bucket).ok()?, count);
                 }
             }
         }
@@ -181,8 +213,8 @@ impl<'a> Unpacker<'a> {
     #[inline]
     pub(crate) fn pass_samples(&mut self, head: &Head) -> Option<()> {
         for _ in 0..(head.mask & SAMPLES).count_ones() {
-            let buckets = self.number()?;
-            self.pass(buckets.saturating_mul(2))?;
+            let numbers = self.number()?;
+            self.pass(numbers)?;
         }
         Some(())
     }
