@@ -25,12 +25,28 @@ const REST: u32 = 50;
 /// A wall clock that is further away than this was set, or is about to be.
 const FAR_SECONDS: f64 = 60.0;
 
+/// When a tick is worth it.
+struct Pace {
+    due: Instant,
+}
+
+impl Pace {
+    fn is_due(&self, now: Instant) -> bool {
+        self.due <= now
+    }
+
+    /// There was one, from and to these moments.
+    fn ticked(&mut self, begun: Instant, ended: Instant) {
+        self.due = begun + ended.saturating_duration_since(begun).saturating_mul(REST);
+    }
+}
+
 /// Ticks until `shutdown` says so.
 pub async fn run(shared: Arc<Shared>, mut shutdown: watch::Receiver<bool>) {
     let mut interval = interval(EVERY);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut far = false;
-    let mut due = Instant::now();
+    let mut pace = Pace { due: Instant::now() };
     loop {
         tokio::select! {
             _ = interval.tick() => {}
@@ -39,11 +55,11 @@ pub async fn run(shared: Arc<Shared>, mut shutdown: watch::Receiver<bool>) {
         let now = shared.now();
         {
             let mut core = shared.core();
-            if due <= Instant::now() || core.graph().is_step_over(now) {
+            let begun = Instant::now();
+            if pace.is_due(begun) || core.graph().is_step_over(now) {
                 let timer = shared.metrics.tick_seconds.start_timer();
-                let begun = Instant::now();
                 core.tick(now);
-                due = begun + begun.elapsed().saturating_mul(REST);
+                pace.ticked(begun, Instant::now());
                 timer.observe_duration();
             } else {
                 // The journal may have what a step that is over follows from.
@@ -63,5 +79,22 @@ pub async fn run(shared: Arc<Shared>, mut shutdown: watch::Receiver<bool>) {
         } else if was_far && !far {
             tracing::info!("the aggregator's time is that of the wall clock again");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_that_take_long_are_seldom() {
+        let begun = Instant::now();
+        let mut pace = Pace { due: begun };
+        assert!(pace.is_due(begun));
+        pace.ticked(begun, begun + Duration::from_millis(20));
+        assert!(pace.is_due(begun + EVERY), "each second");
+        pace.ticked(begun, begun + Duration::from_millis(100));
+        assert!(!pace.is_due(begun + 4 * EVERY));
+        assert!(pace.is_due(begun + 5 * EVERY));
     }
 }
