@@ -25,8 +25,9 @@ use prost::Message;
 use proto::v1;
 use serde::{Deserialize, Serialize};
 use topology::{
-    AgentFacts, Config, ConnectError, Connection, Explanation, Given, Graph, Id, Incarnation, Node,
-    NodeIx, Rank, Rules, Slice, Snapshot, Stretch, Sums, Timestamp, View, Window,
+    AgentFacts, Config, ConnectError, Connection, Explanation, Given, Graph, Grouping, Id,
+    Incarnation, Node, NodeIx, Rank, Rules, Slice, Snapshot, Stretch, Sums, Timestamp, View,
+    Window, Zones,
 };
 
 pub(crate) use apply::Tally;
@@ -216,6 +217,11 @@ impl Core {
         }
     }
 
+    /// From now on hosts are in these zones; nothing that is counted depends on it.
+    pub(crate) fn set_zones(&mut self, zones: Zones) {
+        self.graph.set_zones(zones);
+    }
+
     /// The aggregator starts: no stream is left.
     pub(crate) fn started(&mut self, at: Timestamp) {
         self.record(&Entry::Started, &[], at);
@@ -384,12 +390,15 @@ impl Core {
         }
     }
 
-    /// What the graph over a window of time is made of, as of now.
-    pub fn slice(&mut self, window: Window, now: Timestamp) -> Slice {
+    /// What the graph over a window of time is made of, as of now; to be grouped as said.
+    pub fn slice(&mut self, window: Window, by: Grouping, now: Timestamp) -> Slice {
         // It begins with a tick.
         self.record(&Entry::Tick, &[], now);
         self.forget_workloads(now);
-        let slice = self.graph.slice(window, now);
+        let slice = match by.is_finer() {
+            true => self.graph.slice_finer(window, by, now),
+            false => self.graph.slice(window, now),
+        };
         self.hand_over();
         slice
     }
@@ -400,22 +409,22 @@ impl Core {
         core: &Mutex<Self>,
         sums: &Sums,
         history: &Keeper,
-        asked: Window,
+        (asked, by): (Window, Grouping),
         now: Timestamp,
     ) -> View {
         let held = || core.lock().unwrap_or_else(PoisonError::into_inner);
         let remembered = held().graph.remembered_from();
         if asked.from >= remembered {
-            let slice = held().slice(asked, now);
-            return slice.view(sums);
+            let slice = held().slice(asked, by, now);
+            return reaching(slice.view(sums), history, by);
         }
         let recent = Window { from: remembered, to: asked.to.max(remembered) };
         let before = Window { from: asked.from, to: asked.to.min(remembered) };
-        let older = history.older(before, remembered);
+        let older = history.older(before, remembered, by);
         let known =
             Window { from: asked.from.max(older.stored_from.unwrap_or(asked.from)), ..asked };
         let mut core = held();
-        let slice = core.slice(recent, now);
+        let slice = core.slice(recent, by, now);
         let holes = core.graph.holes(known);
         drop(core);
         let mut view = slice.view(sums);
@@ -434,20 +443,12 @@ impl Core {
         let mut held = core.lock().unwrap_or_else(PoisonError::into_inner);
         if asked.from < held.graph.remembered_from() {
             drop(held);
+            let asked = (asked, Grouping::Service);
             return Self::view_all(core, sums, history, asked, now).fold(limit, rank);
         }
-        let slice = held.slice(asked, now);
+        let slice = held.slice(asked, Grouping::Service, now);
         drop(held);
-        slice.folded(limit, rank, sums)
-    }
-
-    /// The graph between workloads on their hosts, over a window of time that is in memory.
-    pub(crate) fn view_finer(&mut self, window: Window, now: Timestamp) -> View {
-        self.record(&Entry::Tick, &[], now);
-        self.forget_workloads(now);
-        let view = self.graph.view_finer(window, now);
-        self.hand_over();
-        view
+        reaching(slice.folded(limit, rank, sums), history, Grouping::Service)
     }
 
     /// Why an edge is there, as far as that is in memory.
@@ -486,6 +487,13 @@ impl Core {
         self.scratch = entry.write(at, std::mem::take(&mut self.scratch));
         journal.append(&self.scratch, rest)
     }
+}
+
+/// An answer from memory says how far back the history goes, too.
+fn reaching(mut view: View, history: &Keeper, by: Grouping) -> View {
+    let from = &mut view.coverage.history_from;
+    *from = history.stored_from(by).min(*from);
+    view
 }
 
 /// How far the agent's clock is ahead, `None` when it did not say.

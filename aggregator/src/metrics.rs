@@ -278,6 +278,8 @@ pub struct HistoryMetrics {
     pub failing: IntGauge,
     /// Steps that are in memory only, and will be forgotten.
     pub steps_lost: IntCounter,
+    /// Rows between workloads that there was no room for a name for.
+    pub rows_folded: IntCounter,
     /// Questions that could not be answered from the history.
     pub read_failures: IntCounter,
     /// Files that could not be read and were put aside.
@@ -297,6 +299,10 @@ impl HistoryMetrics {
             steps_lost: made.counter(
                 "history_steps_lost_total",
                 "Steps that could not be written and will be forgotten.",
+            )?,
+            rows_folded: made.counter(
+                "history_rows_folded_total",
+                "Rows between workloads that went to `other`: there was no room for more names.",
             )?,
             read_failures: made.counter(
                 "history_read_failures_total",

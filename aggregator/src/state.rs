@@ -2,14 +2,14 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use tokio::time::timeout;
-use topology::{Rank, Sums, Timestamp, View, Window, Zones};
+use tokio::{sync::Notify, time::timeout};
+use topology::{Grouping, Rank, Sums, Timestamp, View, Window, Zones};
 
 use crate::{
     clock::Clock,
@@ -39,10 +39,10 @@ pub struct Shared {
     pub(crate) answers: Answers,
     /// Answers that were made of late, for whoever asks for the same.
     pub(crate) kept: Kept,
+    /// A tick is over.
+    pub(crate) ticked: Notify,
     /// What steps that are over add up to.
     sums: Sums,
-    /// Which hosts are in which zones, as the rules say.
-    zones: Mutex<Arc<Zones>>,
     /// Whether `/metrics` has the `traces_service_graph_…` series.
     pub service_graph_metrics: bool,
     /// Nodes that are missed when they do not report.
@@ -67,10 +67,10 @@ impl Shared {
             store,
             answers: Answers::new(metrics.answers_cut.clone()),
             kept: Kept::default(),
+            ticked: Notify::new(),
             sums: Sums::default(),
             metrics,
             streams: Streams::default(),
-            zones: Mutex::default(),
             service_graph_metrics: config.service_graph_metrics,
             expected_nodes: config.expected_nodes.clone(),
             budget: config.budget,
@@ -114,10 +114,10 @@ impl Shared {
         false
     }
 
-    /// The graph over a window of time, as of now: from memory as far as that goes, else from the history, which is
-    /// read while nothing is held. Nor is anything held while it is added up.
-    pub fn view(&self, asked: Window, now: Timestamp) -> View {
-        Core::view_all(&self.core, &self.sums, self.store.history(), asked, now)
+    /// The graph over a window of time, as of now, to be grouped as said: from memory as far as that goes, else from the
+    /// history, which is read while nothing is held. Nor is anything held while it is added up.
+    pub fn view(&self, asked: Window, by: Grouping, now: Timestamp) -> View {
+        Core::view_all(&self.core, &self.sums, self.store.history(), (asked, by), now)
     }
 
     /// The same, where all but some nodes are folded into one.
@@ -131,21 +131,9 @@ impl Shared {
         self.sums.prepare();
     }
 
-    /// The graph over a window of time with a node for each workload and host, as far back as memory goes.
-    pub(crate) fn view_finer(&self, asked: Window, now: Timestamp) -> View {
-        self.core().view_finer(asked, now)
-    }
-
-    /// Which hosts are in which zones: as the rules say, else Kubernetes.
-    pub(crate) fn zones(&self) -> Zones {
-        let known = self.core().graph().cluster_zones();
-        let said = Arc::clone(&self.zones.lock().unwrap_or_else(PoisonError::into_inner));
-        Zones::clone(&said).or(known)
-    }
-
-    /// Sets what the rules say.
+    /// Which hosts are in which zones, as the rules say.
     pub(crate) fn set_zones(&self, zones: Zones) {
-        *self.zones.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(zones);
+        self.core().set_zones(zones);
     }
 
     /// Whether agents can connect and what was stored is back.

@@ -71,6 +71,9 @@ pub struct Changes {
     pub services: Option<u32>,
     #[arg(long, value_name = "N")]
     pub edges: Option<u32>,
+    /// Share of the links whose client knows the server by another address.
+    #[arg(long, value_name = "SHARE")]
+    pub translated: Option<f64>,
     /// Share of the records with everything that a real agent sees.
     #[arg(long, value_name = "SHARE")]
     pub detail: Option<f64>,
@@ -146,6 +149,7 @@ impl Changes {
         set(&mut fleet.agents, self.agents);
         set(&mut fleet.services, self.services);
         set(&mut fleet.edges, self.edges);
+        set(&mut fleet.translated, self.translated);
         set(&mut fleet.detail, self.detail);
         set(&mut load.interval, self.interval);
         set(&mut load.warm_up, self.warm_up);

@@ -61,7 +61,7 @@ pub use show::{
     select::{Focus, Selection},
     slice::Slice,
     stats::Stats,
-    step::{EndedStep, Given, GivenSteps, StepEdge},
+    step::{EndedStep, Given, GivenSteps, StepEdge, StepParts, StepRow, StepTotals},
     sums::Sums,
     view::{SeenBy, View, ViewEdge, ViewNode},
 };

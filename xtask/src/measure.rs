@@ -1,9 +1,14 @@
 //! What Weft costs, measured with optimised builds: the figures of `docs/PERFORMANCE.md`.
 
 mod bpf;
+pub mod goals;
 mod ingest;
 mod machine;
 mod process;
+
+mod rush;
+mod scenario;
+mod slowdown;
 mod spread;
 mod storm;
 
@@ -27,6 +32,7 @@ use crate::{
 pub fn run_all(options: &Measure) -> Result<()> {
     match &options.what {
         Measurement::Storm(storm) => storm::measure(storm),
+        Measurement::Slowdown(slowdown) => slowdown::measure(slowdown),
         Measurement::Ingest(ingest) => ingest::measure(ingest),
     }
 }

@@ -4,20 +4,21 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use redb::{ReadableDatabase, ReadableTable};
 use thiserror::Error;
 use topology::{
-    EdgeTotals, Entry, Given, GivenSteps, Id, Older, PROTOCOL, Seen, SeenBy, Timestamp, ViewEdge,
-    ViewNode, Window,
+    EdgeTotals, EndedStep, Entry, Given, GivenSteps, Grouping, Id, Older, PROTOCOL, Seen, SeenBy,
+    Timestamp, ViewEdge, ViewNode, Window,
 };
 
 use super::{
     late,
     names::Numbers,
     steps::Steps,
-    table::{EDGES, Edge, META, SERVICES, STEPS, Service, StepBytes, VERSION},
+    table::{Edge, LAYERS, Layer, META, StepBytes, VERSION, WITHOUT_WORKLOADS},
     tiers::{self, TIERS},
 };
 use crate::clock;
@@ -56,6 +57,18 @@ pub(crate) enum HistoryError {
     File(#[from] std::io::Error),
 }
 
+/// The numbers of all layers.
+pub(super) type AllNumbers = [Numbers; LAYERS.len()];
+
+/// What became of steps that were given.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Written {
+    /// Bytes of the steps that were put in.
+    pub(super) bytes: u64,
+    /// Rows that there was no room for a name for.
+    pub(super) folded: u64,
+}
+
 /// The history.
 pub(crate) struct Database {
     database: redb::Database,
@@ -83,6 +96,14 @@ impl Database {
 
     fn at(path: &Path, instance: u64, max_bytes: u64) -> Result<Self, HistoryError> {
         let database = redb::Builder::new().set_cache_size(CACHE).create(path)?;
+        Self::of(database, instance, max_bytes)
+    }
+
+    pub(super) fn of(
+        database: redb::Database,
+        instance: u64,
+        max_bytes: u64,
+    ) -> Result<Self, HistoryError> {
         let writing = database.begin_write()?;
         {
             let mut meta = writing.open_table(META)?;
@@ -91,52 +112,55 @@ impl Database {
                 match known {
                     None => drop(meta.insert(name, value)?),
                     Some(known) if known == value => {}
+                    Some(WITHOUT_WORKLOADS) if name == "version" => {
+                        drop(meta.insert(name, value)?);
+                        tracing::info!(
+                            "the history goes on; between workloads, hosts and zones it begins now"
+                        );
+                    }
                     Some(_) => {
                         return Err(std::io::Error::other(format!("its {name} is another")).into());
                     }
                 }
             }
-            writing.open_table(SERVICES)?;
-            writing.open_table(EDGES)?;
-            writing.open_table(STEPS)?;
+            for layer in &LAYERS {
+                writing.open_table(layer.services)?;
+                writing.open_table(layer.edges)?;
+                writing.open_table(layer.steps)?;
+            }
         }
         writing.commit()?;
         Ok(Self { database, max_bytes })
     }
 
     /// The numbers of everything in the database.
-    pub(super) fn numbers(&self) -> Result<Numbers, HistoryError> {
-        Numbers::read(&self.database.begin_read()?, self.max_bytes)
+    pub(super) fn numbers(&self) -> Result<AllNumbers, HistoryError> {
+        let reading = self.database.begin_read()?;
+        let [services, workloads] = LAYERS.each_ref();
+        let read = |layer| Numbers::read(&reading, layer, self.max_bytes);
+        Ok([read(services)?, read(workloads)?])
     }
 
     /// Writes a step that is over, merges those before it where that is due, and makes room; or adds to steps. What
-    /// was written before is passed over. Returns the bytes of the steps that were put in.
-    pub(super) fn write(&self, given: &Given, numbers: &mut Numbers) -> Result<u64, HistoryError> {
+    /// was written before is passed over.
+    pub(super) fn write(
+        &self,
+        given: &Given,
+        numbers: &mut AllNumbers,
+    ) -> Result<Written, HistoryError> {
         if given.number <= self.given()? {
-            return Ok(0);
+            return Ok(Written::default());
         }
         let writing = self.database.begin_write()?;
         let written = (|| {
             writing.open_table(META)?.insert(GIVEN, given.number)?;
-            match &given.steps {
-                GivenSteps::Ended(step) => {
-                    let bytes = numbers.pack(&writing, step)?;
-                    let mut steps = Steps::open(&writing)?;
-                    steps.put(0, step.window.from, &bytes)?;
-                    steps.make_room(self.max_bytes)?;
-                    numbers.make_room(&writing, &mut steps)?;
-                    steps.close(&writing)
-                }
-                GivenSteps::Late(late) => {
-                    let rows = late.iter().map(|step| numbers.rows(&writing, step));
-                    let rows = rows.collect::<Result<Vec<_>, _>>()?;
-                    let mut steps = Steps::open(&writing)?;
-                    late::add(&mut steps, late, &rows)?;
-                    steps.make_room(self.max_bytes)?;
-                    numbers.make_room(&writing, &mut steps)?;
-                    steps.close(&writing)
-                }
+            let mut all = Written::default();
+            for (layer, numbers) in LAYERS.iter().zip(numbers.iter_mut()) {
+                let written = self.write_layer(&writing, &given.steps, layer, numbers)?;
+                all.bytes += written.bytes;
+                all.folded += written.folded;
             }
+            Ok(all)
         })();
         match written {
             Ok(written) => {
@@ -150,6 +174,36 @@ impl Database {
                 Err(error)
             }
         }
+    }
+
+    fn write_layer(
+        &self,
+        writing: &redb::WriteTransaction,
+        given: &GivenSteps,
+        layer: &'static Layer,
+        numbers: &mut Numbers,
+    ) -> Result<Written, HistoryError> {
+        let (folded, newest, mut steps);
+        match given {
+            GivenSteps::Ended(step) => {
+                let rows = numbers.rows(writing, step)?;
+                steps = Steps::open(writing, layer)?;
+                steps.put(0, step.window.from, &rows.pack(step)?)?;
+                (folded, newest) = (rows.folded, step.window.from);
+            }
+            GivenSteps::Late(late) => {
+                let rows = late.iter().map(|step: &EndedStep| numbers.rows(writing, step));
+                let rows = rows.collect::<Result<Vec<_>, _>>()?;
+                steps = Steps::open(writing, layer)?;
+                late::add(&mut steps, late, &rows)?;
+                folded = rows.iter().map(|rows| rows.folded).sum();
+                // They are of the past.
+                newest = Timestamp::default();
+            }
+        }
+        steps.make_room(layer.most(self.max_bytes))?;
+        numbers.make_room(writing, &mut steps, newest)?;
+        Ok(Written { bytes: steps.close(writing)?, folded })
     }
 
     /// Passes over nothing that comes after a number.
@@ -171,14 +225,33 @@ impl Database {
 
     /// Bytes of the steps of a tier.
     #[cfg(test)]
-    pub(super) fn bytes(&self, tier: usize) -> Result<u64, HistoryError> {
+    pub(super) fn bytes(&self, finer: bool, tier: usize) -> Result<u64, HistoryError> {
         let meta = self.database.begin_read()?.open_table(META)?;
-        Ok(meta.get(super::steps::bytes_of(tier).as_str())?.map_or(0, |bytes| bytes.value()))
+        let name = Layer::of(finer).bytes_of(tier);
+        Ok(meta.get(name.as_str())?.map_or(0, |bytes| bytes.value()))
     }
 
-    /// What is stored of a window, in steps that end by `limit`.
-    pub(crate) fn older(&self, asked: Window, limit: Timestamp) -> Result<Older, HistoryError> {
-        self.older_by(asked, limit, tiers::tier_for(asked))
+    /// From when on anything is stored between services, or between workloads on their hosts.
+    pub(super) fn stored_from(&self, finer: bool) -> Result<Option<Timestamp>, HistoryError> {
+        let table = self.database.begin_read()?.open_table(Layer::of(finer).steps)?;
+        let mut from = None;
+        for tier in 0..TIERS.len() {
+            let all = (tier as u8, 0)..=(tier as u8, u64::MAX);
+            let first = table.range(all)?.next().transpose()?;
+            let first = first.map(|(key, _)| Timestamp::from_unix_ns(key.value().1));
+            from = from.into_iter().chain(first).min();
+        }
+        Ok(from)
+    }
+
+    /// What is stored of a window, in steps that end by `limit`; to be grouped as said.
+    pub(crate) fn older(
+        &self,
+        asked: Window,
+        limit: Timestamp,
+        by: Grouping,
+    ) -> Result<Older, HistoryError> {
+        self.older_by(asked, limit, tiers::tier_for(asked), by)
     }
 
     /// The same by steps of a tier, as far as there are any.
@@ -187,9 +260,11 @@ impl Database {
         asked: Window,
         limit: Timestamp,
         tier: usize,
+        by: Grouping,
     ) -> Result<Older, HistoryError> {
+        let layer = Layer::of(by.is_finer());
         let reading = self.database.begin_read()?;
-        let table = reading.open_table(STEPS)?;
+        let table = reading.open_table(layer.steps)?;
         let mut stored: [Vec<Window>; TIERS.len()] = Default::default();
         for (tier, windows) in stored.iter_mut().enumerate() {
             *windows = windows_of(&table, tier)?;
@@ -218,31 +293,23 @@ impl Database {
                 *open = if last { entry.open } else { 0 };
             }
         }
-        let (services, edges) = (reading.open_table(SERVICES)?, reading.open_table(EDGES)?);
-        let mut nodes: HashMap<u32, std::sync::Arc<ViewNode>> = HashMap::new();
+        let (services, edges) =
+            (reading.open_table(layer.services)?, reading.open_table(layer.edges)?);
+        let mut ends = Ends { layer, by, services, nodes: HashMap::new() };
+        let mut at: HashMap<Id, usize> = HashMap::new();
         for (number, (totals, seen, connections_open)) in sums {
             if connections_open == 0 && totals.is_zero() {
                 continue;
             }
             let Some(edge) = edges.get(number)? else { continue };
             let edge: Edge = postcard::from_bytes(edge.value())?;
-            let mut ends = [edge.source, edge.target].into_iter().map(|number| {
-                if let Some(node) = nodes.get(&number) {
-                    return Ok::<_, HistoryError>(Some(node.id));
-                }
-                let Some(bytes) = services.get(number)? else { return Ok(None) };
-                let node = postcard::from_bytes::<Service>(bytes.value())?.node();
-                let id = node.id;
-                nodes.insert(number, node);
-                Ok(Some(id))
-            });
-            let (Some(Some(source)), Some(Some(target))) =
-                (ends.next().transpose()?, ends.next().transpose()?)
+            let (Some(source), Some(target)) = (ends.id(edge.source)?, ends.id(edge.target)?)
             else {
                 continue;
             };
-            older.edges.push(ViewEdge {
-                id: Id::of_edge(source, target, edge.server_port, PROTOCOL),
+            let id = Id::of_edge(source, target, edge.server_port, PROTOCOL);
+            let edge = ViewEdge {
+                id,
                 source,
                 target,
                 server_port: edge.server_port,
@@ -252,10 +319,43 @@ impl Database {
                 pending: false,
                 connections_open,
                 totals,
-            });
+            };
+            // Workloads whose host was in another zone are others in the file.
+            match at.get(&id).and_then(|at| older.edges.get_mut(*at)) {
+                Some(known) => known.fold_in(&edge),
+                None => {
+                    at.insert(id, older.edges.len());
+                    older.edges.push(edge);
+                }
+            }
         }
+        let nodes: BTreeMap<Id, Arc<ViewNode>> =
+            ends.nodes.into_values().map(|node| (node.id, node)).collect();
         older.nodes = nodes.into_values().collect();
         Ok(older)
+    }
+}
+
+/// The ends of edges, by their numbers.
+struct Ends {
+    layer: &'static Layer,
+    by: Grouping,
+    services: redb::ReadOnlyTable<u32, &'static [u8]>,
+    /// Those that are known.
+    nodes: HashMap<u32, Arc<ViewNode>>,
+}
+
+impl Ends {
+    /// Its id in the answer.
+    fn id(&mut self, number: u32) -> Result<Option<Id>, HistoryError> {
+        if let Some(node) = self.nodes.get(&number) {
+            return Ok(Some(node.id));
+        }
+        let Some(bytes) = self.services.get(number)? else { return Ok(None) };
+        let node = self.layer.node(self.layer.read(bytes.value())?);
+        let id = self.by.id_of(&node);
+        self.nodes.insert(number, node.called_by(id));
+        Ok(Some(id))
     }
 }
 

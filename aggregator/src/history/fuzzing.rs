@@ -3,16 +3,26 @@
 use common::HistogramKind;
 use topology::{EdgeTotals, Entry, Lost, Measure, Seen, Timestamp, model::WorkloadKind};
 
-use super::table::{Edge, Service, StepBytes, pack};
+use super::table::{Edge, Layer, Service, StepBytes, pack};
 
 /// A row: the first byte says of which table.
 pub(crate) fn row(data: &[u8]) {
     let Some((table, bytes)) = data.split_first() else { return };
-    match table % 3 {
-        0 => drop(postcard::from_bytes::<Service>(bytes).map(Service::node)),
+    match table % 4 {
+        0 => service(Layer::of(false), bytes),
         1 => drop(postcard::from_bytes::<Edge>(bytes)),
-        _ => step(bytes),
+        2 => step(bytes),
+        _ => service(Layer::of(true), bytes),
     }
+}
+
+/// A service, or a workload on its host: what can be read of it is, written, read as the same.
+fn service(layer: &'static Layer, bytes: &[u8]) {
+    let Ok(service) = layer.read(bytes) else { return };
+    let again = layer.write(&service).and_then(|bytes| layer.read(&bytes));
+    assert_eq!(again.as_ref(), Ok(&service), "it is read as something else");
+    let node = layer.node(service);
+    assert_eq!(layer.key(&node), layer.key(&layer.node(Service::of(&node))));
 }
 
 /// A step: what can be read of it is, written, read as the same.
@@ -56,7 +66,10 @@ pub(crate) fn rows() -> Vec<Vec<u8>> {
         name: "web".to_owned(),
         hosts: vec!["a".to_owned(), "b".to_owned()],
         labels: [("tier".to_owned(), "1".to_owned())].into(),
+        zone: String::new(),
     };
+    let workload =
+        Service { hosts: vec!["a".to_owned()], zone: "east".to_owned(), ..service.clone() };
     let edge = Edge { source: 1, target: 300, server_port: 80 };
     let mut totals = EdgeTotals::default();
     totals.add(Measure::BytesToServer, 1 << 40);
@@ -67,7 +80,9 @@ pub(crate) fn rows() -> Vec<Vec<u8>> {
     let entries = [1, 2, 70_000].map(|number| (number, &totals, seen, u64::from(number % 2)));
     let to = Timestamp::from_unix_ns(10_000_000_000);
     let step = pack(to, Lost::default(), entries.into_iter());
-    let parts = [postcard::to_stdvec(&service), postcard::to_stdvec(&edge), step];
+    let services = Layer::of(false).write(&service);
+    let workloads = Layer::of(true).write(&workload);
+    let parts = [services, postcard::to_stdvec(&edge), step, workloads];
     let parts = parts.into_iter().zip(0..);
     parts.map(|(bytes, table)| [vec![table], bytes.unwrap_or_default()].concat()).collect()
 }

@@ -4,15 +4,20 @@ use std::{
     path::Path,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
     time::Duration,
 };
 
-use topology::{Given, Older, Timestamp, Window};
+use topology::{Given, Grouping, Older, Timestamp, Window};
 
-use super::{Database, HistoryError, names::Numbers};
+use super::{
+    Database, HistoryError,
+    database::{AllNumbers, Written},
+    table::LAYERS,
+};
 use crate::metrics::HistoryMetrics;
 
 /// Steps that wait to be written; at ten seconds each, a disk that is slower than that is treated like one that is
@@ -24,6 +29,7 @@ pub(crate) struct Keeper {
     database: Arc<Database>,
     steps: Option<SyncSender<Given>>,
     progress: Arc<Progress>,
+    reach: Arc<Reach>,
     thread: Option<JoinHandle<()>>,
     metrics: HistoryMetrics,
 }
@@ -43,6 +49,20 @@ impl Progress {
     }
 }
 
+/// From when on each layer has anything, in ns since the epoch; as good as for ever when it has nothing.
+struct Reach([AtomicU64; LAYERS.len()]);
+
+impl Reach {
+    /// Looks again.
+    fn look(&self, database: &Database) -> Result<(), HistoryError> {
+        for (layer, from) in LAYERS.iter().zip(&self.0) {
+            let stored = database.stored_from(layer.finer)?;
+            from.store(stored.map_or(u64::MAX, Timestamp::unix_ns), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
 impl Keeper {
     /// Opens the history of a state.
     pub(crate) fn start(
@@ -56,16 +76,19 @@ impl Keeper {
         let database = Arc::new(database);
         let (steps, waiting) = sync_channel(WAITING);
         let progress = Arc::new(Progress::default());
+        let reach = Arc::new(Reach([u64::MAX; LAYERS.len()].map(AtomicU64::new)));
+        reach.look(&database)?;
         let writer = Writer {
             database: Arc::clone(&database),
             progress: Arc::clone(&progress),
+            reach: Arc::clone(&reach),
             metrics: metrics.clone(),
         };
         let thread = std::thread::Builder::new()
             .name("history".to_owned())
             .spawn(move || writer.run(&waiting))?;
         let (steps, thread) = (Some(steps), Some(thread));
-        Ok(Self { database, steps, progress, thread, metrics })
+        Ok(Self { database, steps, progress, reach, thread, metrics })
     }
 
     /// Has a step written, if there is room.
@@ -109,9 +132,15 @@ impl Keeper {
         }
     }
 
-    /// What is stored of a window, in steps that end by `limit`; nothing when it cannot be read, which is said.
-    pub(crate) fn older(&self, window: Window, limit: Timestamp) -> Older {
-        self.database.older(window, limit).unwrap_or_else(|error| {
+    /// How far back it goes, for what is grouped so.
+    pub(crate) fn stored_from(&self, by: Grouping) -> Timestamp {
+        Timestamp::from_unix_ns(self.reach.0[usize::from(by.is_finer())].load(Ordering::Relaxed))
+    }
+
+    /// What is stored of a window, in steps that end by `limit`, to be grouped as said; nothing when it cannot be read,
+    /// which is said.
+    pub(crate) fn older(&self, window: Window, limit: Timestamp, by: Grouping) -> Older {
+        self.database.older(window, limit, by).unwrap_or_else(|error| {
             self.metrics.read_failures.inc();
             tracing::error!("the history cannot be read: {error}");
             Older::default()
@@ -132,6 +161,7 @@ impl Drop for Keeper {
 struct Writer {
     database: Arc<Database>,
     progress: Arc<Progress>,
+    reach: Arc<Reach>,
     metrics: HistoryMetrics,
 }
 
@@ -151,20 +181,30 @@ impl Writer {
                 _ => {}
             }
             failing = written.is_err();
-            self.metrics.bytes.inc_by(written.unwrap_or(0));
+            let Written { bytes, folded } = written.unwrap_or_default();
+            self.metrics.bytes.inc_by(bytes);
+            self.metrics.rows_folded.inc_by(folded);
             self.metrics.steps_lost.inc_by(u64::from(failing));
             self.metrics.failing.set(i64::from(failing));
             self.progress.note(0, 1);
         }
     }
 
-    fn write(&self, step: &Given, numbers: &mut Option<Numbers>) -> Result<u64, HistoryError> {
+    fn write(
+        &self,
+        step: &Given,
+        numbers: &mut Option<AllNumbers>,
+    ) -> Result<Written, HistoryError> {
         let mut known = match numbers.take() {
             Some(known) => known,
             None => self.database.numbers()?,
         };
         let written = self.database.write(step, &mut known)?;
         *numbers = Some(known);
+        if let Err(error) = self.reach.look(&self.database) {
+            self.metrics.read_failures.inc();
+            tracing::error!("the history cannot be read: {error}");
+        }
         Ok(written)
     }
 }

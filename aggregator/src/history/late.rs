@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use redb::ReadableTable;
-use topology::{EdgeTotals, EndedStep, Entry, Lost, Seen, StepEdge, Timestamp, Window};
+use topology::{EdgeTotals, EndedStep, Entry, Lost, Seen, Timestamp, Window};
 
 use super::{
     database::HistoryError,
+    names::Rows,
     steps::Steps,
     table::{self, StepBytes},
     tiers::{self, TIERS},
@@ -17,7 +18,7 @@ use super::{
 pub(super) fn add(
     steps: &mut Steps<'_>,
     late: &[EndedStep],
-    rows: &[Vec<(u32, &StepEdge)>],
+    rows: &[Rows<'_>],
 ) -> Result<(), HistoryError> {
     let mut changed: [BTreeSet<Timestamp>; TIERS.len()] = Default::default();
     let (firsts, lasts) = (firsts(steps)?, lasts(steps)?);
@@ -83,7 +84,7 @@ fn add_to(
     steps: &mut Steps<'_>,
     tier: usize,
     begin: Timestamp,
-    rows: &[(u32, &StepEdge)],
+    rows: &Rows<'_>,
 ) -> Result<(), HistoryError> {
     let end = begin.plus(TIERS[tier]);
     let mut from = begin;
@@ -99,10 +100,11 @@ fn add_to(
             sums.insert(entry.index as u32, (entry.totals.clone(), entry.seen, entry.open));
         }
     }
-    for (number, edge) in rows {
+    lost.folded = lost.folded.saturating_add(rows.folded);
+    for (number, gained, seen_by, _) in &rows.rows {
         let (totals, seen, _) = sums.entry(*number).or_default();
-        totals.merge(&edge.totals);
-        seen.merge(edge.seen);
+        totals.merge(gained);
+        seen.merge(*seen_by);
     }
     let packed = sums.iter().map(|(number, (totals, seen, open))| (*number, totals, *seen, *open));
     let bytes = table::pack(to, lost, packed)?;

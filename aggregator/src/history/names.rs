@@ -11,12 +11,12 @@ use std::{
 };
 
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
-use topology::{EndedStep, Id, PROTOCOL, StepEdge, Timestamp, ViewNode};
+use topology::{EndedStep, Id, PROTOCOL, Seen, StepRow, StepTotals, Timestamp, ViewNode, Window};
 
 use super::{
     database::HistoryError,
     steps::{LastSeen, Steps},
-    table::{self, EDGES, Edge, SERVICES, Service},
+    table::{self, Edge, Layer, Service},
     tiers,
 };
 
@@ -29,8 +29,9 @@ const MOST: u64 = 32 << 20;
 /// Fewer are not worth a look.
 const FEW: u64 = 64 << 10;
 
-/// The numbers of what is in the database.
+/// The numbers of what is in a layer of the database.
 pub(super) struct Numbers {
+    layer: &'static Layer,
     services: HashMap<Id, Known>,
     edges: HashMap<Id, u32>,
     next_service: u32,
@@ -43,6 +44,15 @@ pub(super) struct Numbers {
     look_at: u64,
     /// What they may take.
     most: u64,
+    /// Since when new names have had no room. Those in use are looked for again when the period is over.
+    full_since: Option<Timestamp>,
+}
+
+/// The rows of a step, in ascending order of their numbers: gains, who saw it, open connections.
+pub(super) struct Rows<'a> {
+    pub(super) rows: Vec<(u32, StepTotals<'a>, Seen, u64)>,
+    /// How many there was no room for a name for: they are in the row of `other`.
+    pub(super) folded: u64,
 }
 
 /// A service that is in the database.
@@ -54,11 +64,27 @@ struct Known {
     bytes: u64,
 }
 
+impl Rows<'_> {
+    /// The step that they are of, as it is stored.
+    pub(super) fn pack(&self, step: &EndedStep) -> Result<Vec<u8>, HistoryError> {
+        let mut lost = step.lost;
+        lost.folded = lost.folded.saturating_add(self.folded);
+        let rows =
+            self.rows.iter().map(|(number, totals, seen, open)| (*number, &**totals, *seen, *open));
+        Ok(table::pack(step.window.to, lost, rows)?)
+    }
+}
+
 impl Numbers {
-    /// Those of everything in a database of so many bytes.
-    pub(super) fn read(reading: &ReadTransaction, max_bytes: u64) -> Result<Self, HistoryError> {
-        let most = MOST.min(max_bytes / 100 * tiers::NAMES);
+    /// Those of everything in a layer of a database of so many bytes.
+    pub(super) fn read(
+        reading: &ReadTransaction,
+        layer: &'static Layer,
+        max_bytes: u64,
+    ) -> Result<Self, HistoryError> {
+        let most = MOST.min(layer.most(max_bytes) / 100 * tiers::NAMES);
         let mut numbers = Self {
+            layer,
             services: HashMap::new(),
             edges: HashMap::new(),
             next_service: 0,
@@ -68,19 +94,21 @@ impl Numbers {
             bytes: 0,
             look_at: FEW.min(most),
             most,
+            full_since: None,
         };
         let mut ids = HashMap::new();
-        for row in reading.open_table(SERVICES)?.iter()? {
+        for row in reading.open_table(layer.services)?.iter()? {
             let (number, row) = row?;
             let (number, bytes) = (number.value(), NAME + row.value().len() as u64);
-            let service: Service = postcard::from_bytes(row.value())?;
-            ids.insert(number, service.id());
+            let service = layer.read(row.value())?;
             let known = Known { number, fingerprint: fingerprint(&service), bytes };
-            numbers.services.insert(service.id(), known);
+            let key = layer.key(&layer.node(service));
+            ids.insert(number, key);
+            numbers.services.insert(key, known);
             numbers.next_service = numbers.next_service.max(number + 1);
             numbers.bytes += bytes;
         }
-        for row in reading.open_table(EDGES)?.iter()? {
+        for row in reading.open_table(layer.edges)?.iter()? {
             let (number, bytes) = row?;
             let edge: Edge = postcard::from_bytes(bytes.value())?;
             if let (Some(source), Some(target)) = (ids.get(&edge.source), ids.get(&edge.target)) {
@@ -93,45 +121,78 @@ impl Numbers {
         Ok(numbers)
     }
 
-    /// The rows of a step: edge, gains, who saw it, open connections.
+    /// The rows of a step.
     pub(super) fn rows<'a>(
         &mut self,
         writing: &WriteTransaction,
         step: &'a EndedStep,
-    ) -> Result<Vec<(u32, &'a StepEdge)>, HistoryError> {
-        let mut rows = Vec::with_capacity(step.edges.len());
-        for edge in &step.edges {
-            rows.push((self.edge(writing, edge)?, edge));
+    ) -> Result<Rows<'a>, HistoryError> {
+        let (mut all, mut folded) = (Vec::with_capacity(step.edges.len()), 0);
+        step.rows(self.layer.finer, |row| {
+            let number = match self.edges.get(&row.key).copied() {
+                Some(number) => number,
+                None if self.is_full(step.window) => {
+                    folded += 1;
+                    self.other(writing)?
+                }
+                None => self.edge(writing, &row)?,
+            };
+            all.push((number, row.totals, row.seen, row.connections_open));
+            Ok::<_, HistoryError>(())
+        })?;
+        all.sort_by_key(|(number, ..)| *number);
+        let mut rows: Vec<(u32, StepTotals<'a>, Seen, u64)> = Vec::with_capacity(all.len());
+        for row in all {
+            match rows.last_mut().filter(|last| last.0 == row.0) {
+                Some((_, totals, seen, open)) => {
+                    totals.merge(&row.1);
+                    seen.merge(row.2);
+                    *open = open.saturating_add(row.3);
+                }
+                None => rows.push(row),
+            }
         }
-        rows.sort_unstable_by_key(|(number, _)| *number);
-        Ok(rows)
+        Ok(Rows { rows, folded })
     }
 
-    /// A step as it is stored.
-    pub(super) fn pack(
-        &mut self,
-        writing: &WriteTransaction,
-        step: &EndedStep,
-    ) -> Result<Vec<u8>, HistoryError> {
-        let rows = self.rows(writing, step)?;
-        let packed = rows
-            .iter()
-            .map(|(number, edge)| (*number, &edge.totals, edge.seen, edge.connections_open));
-        Ok(table::pack(step.window.to, step.lost, packed)?)
+    /// Whether there is no room for another name. Between services there always is: the graph has not more of them than
+    /// there is room for, and the oldest steps go. Workloads may come and go too fast for that.
+    fn is_full(&mut self, window: Window) -> bool {
+        let full = self.layer.finer && self.bytes >= self.most.max(FEW);
+        if full {
+            self.full_since.get_or_insert(window.from);
+        }
+        full
     }
 
-    fn edge(&mut self, writing: &WriteTransaction, edge: &StepEdge) -> Result<u32, HistoryError> {
-        if let Some(number) = self.edges.get(&edge.id) {
+    fn edge(&mut self, writing: &WriteTransaction, row: &StepRow<'_>) -> Result<u32, HistoryError> {
+        let ends = [&row.source, &row.target].map(|end| self.service(writing, end));
+        let [source, target] = ends;
+        self.new_edge(writing, row.key, (source?, target?, row.server_port))
+    }
+
+    /// The number of what stands for the rest.
+    fn other(&mut self, writing: &WriteTransaction) -> Result<u32, HistoryError> {
+        let other = ViewNode::other(Vec::new());
+        let key = Id::of_edge(other.id, other.id, 0, PROTOCOL);
+        if let Some(number) = self.edges.get(&key) {
             return Ok(*number);
         }
-        let row = Edge {
-            source: self.service(writing, &edge.source)?,
-            target: self.service(writing, &edge.target)?,
-            server_port: edge.server_port,
-        };
+        let end = self.service(writing, &other)?;
+        self.new_edge(writing, key, (end, end, 0))
+    }
+
+    fn new_edge(
+        &mut self,
+        writing: &WriteTransaction,
+        key: Id,
+        (source, target, server_port): (u32, u32, u16),
+    ) -> Result<u32, HistoryError> {
+        let row = Edge { source, target, server_port };
         let number = take(&mut self.free_edges, &mut self.next_edge);
-        writing.open_table(EDGES)?.insert(number, postcard::to_stdvec(&row)?.as_slice())?;
-        self.edges.insert(edge.id, number);
+        let bytes = postcard::to_stdvec(&row)?;
+        writing.open_table(self.layer.edges)?.insert(number, bytes.as_slice())?;
+        self.edges.insert(key, number);
         self.bytes += NAME;
         Ok(number)
     }
@@ -143,7 +204,8 @@ impl Numbers {
     ) -> Result<u32, HistoryError> {
         let service = Service::of(node);
         let fingerprint = fingerprint(&service);
-        let known = self.services.get(&node.id).copied();
+        let key = self.layer.key(node);
+        let known = self.services.get(&key).copied();
         if let Some(known) = known.filter(|known| known.fingerprint == fingerprint) {
             return Ok(known.number);
         }
@@ -151,27 +213,31 @@ impl Numbers {
             Some(known) => known.number,
             None => take(&mut self.free_services, &mut self.next_service),
         };
-        let row = postcard::to_stdvec(&service)?;
-        writing.open_table(SERVICES)?.insert(number, row.as_slice())?;
+        let row = self.layer.write(&service)?;
+        writing.open_table(self.layer.services)?.insert(number, row.as_slice())?;
         let bytes = NAME + row.len() as u64;
         self.bytes = self.bytes + bytes - known.map_or(0, |known| known.bytes);
-        self.services.insert(node.id, Known { number, fingerprint, bytes });
+        self.services.insert(key, Known { number, fingerprint, bytes });
         Ok(number)
     }
 
     /// Forgets names that no step has, when there may be enough of them; and the oldest steps while their names take too
-    /// much.
+    /// much. `newest` is when the last step began.
     pub(super) fn make_room(
         &mut self,
         writing: &WriteTransaction,
         steps: &mut Steps<'_>,
+        newest: Timestamp,
     ) -> Result<(), HistoryError> {
-        if self.bytes <= self.look_at {
+        let was_full = self.full_since;
+        let waits = was_full.is_none_or(|since| newest.floor(tiers::LONGEST) <= since);
+        if self.bytes <= self.look_at && waits {
             return Ok(());
         }
+        self.full_since = None;
         let seen = steps.last_seen()?;
         let mut edges = HashMap::new();
-        for row in writing.open_table(EDGES)?.iter()? {
+        for row in writing.open_table(self.layer.edges)?.iter()? {
             let (number, row) = row?;
             edges.insert(number.value(), postcard::from_bytes::<Edge>(row.value())?);
         }
@@ -213,13 +279,13 @@ impl Numbers {
     ) -> Result<(), HistoryError> {
         let ends: HashSet<u32> =
             kept.values().flat_map(|edge| [edge.source, edge.target]).collect();
-        let mut table = writing.open_table(EDGES)?;
+        let mut table = writing.open_table(self.layer.edges)?;
         table.retain(|number, _| {
             let stays = kept.contains_key(&number);
             self.free_edges.extend((!stays).then_some(number));
             stays
         })?;
-        let mut table = writing.open_table(SERVICES)?;
+        let mut table = writing.open_table(self.layer.services)?;
         table.retain(|number, _| {
             let stays = ends.contains(&number);
             self.free_services.extend((!stays).then_some(number));

@@ -7,12 +7,13 @@ use topology::{EdgeTotals, Entry, Lost, Seen, Timestamp, Window};
 
 use super::{
     database::HistoryError,
-    table::{self, META, STEPS, StepBytes},
+    table::{self, Layer, META, StepBytes},
     tiers::{self, SHARES, TIERS},
 };
 
 /// The steps, while they are written.
 pub(super) struct Steps<'a> {
+    layer: &'static Layer,
     pub(super) table: Table<'a, (u8, u64), &'static [u8]>,
     /// Bytes of each tier.
     bytes: [u64; TIERS.len()],
@@ -30,23 +31,26 @@ pub(super) struct LastSeen {
 }
 
 impl<'a> Steps<'a> {
-    pub(super) fn open(writing: &'a WriteTransaction) -> Result<Self, HistoryError> {
+    pub(super) fn open(
+        writing: &'a WriteTransaction,
+        layer: &'static Layer,
+    ) -> Result<Self, HistoryError> {
         let meta = writing.open_table(META)?;
         let mut bytes = [0; TIERS.len()];
         for (tier, bytes) in bytes.iter_mut().enumerate() {
-            *bytes = meta.get(bytes_of(tier).as_str())?.map_or(0, |bytes| bytes.value());
+            *bytes = meta.get(layer.bytes_of(tier).as_str())?.map_or(0, |bytes| bytes.value());
         }
         drop(meta);
-        Ok(Self { table: writing.open_table(STEPS)?, bytes, written: 0 })
+        Ok(Self { layer, table: writing.open_table(layer.steps)?, bytes, written: 0 })
     }
 
     /// Done; returns the bytes that were put in.
     pub(super) fn close(self, writing: &WriteTransaction) -> Result<u64, HistoryError> {
-        let Self { table, bytes, written } = self;
+        let Self { layer, table, bytes, written } = self;
         drop(table);
         let mut meta = writing.open_table(META)?;
         for (tier, bytes) in bytes.into_iter().enumerate() {
-            meta.insert(bytes_of(tier).as_str(), bytes)?;
+            meta.insert(layer.bytes_of(tier).as_str(), bytes)?;
         }
         Ok(written)
     }
@@ -170,8 +174,4 @@ impl<'a> Steps<'a> {
         }
         Ok(())
     }
-}
-
-pub(super) fn bytes_of(tier: usize) -> String {
-    format!("bytes.{tier}")
 }

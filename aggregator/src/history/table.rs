@@ -1,6 +1,6 @@
 //! Layout of the database.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use redb::TableDefinition;
 use serde::{Deserialize, Serialize};
@@ -11,16 +11,96 @@ use topology::{
 /// Layout of everything in the database: to be raised whenever it changes.
 pub(super) const VERSION: u64 = 3;
 
-/// `version`, `instance`, `bytes.N` of tier N.
-pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-/// Number of a service -> [`Service`].
-pub(super) const SERVICES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("services");
-/// Number of an edge -> [`Edge`].
-pub(super) const EDGES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("edges");
-/// Tier and begin in ns since the epoch -> a step, see [`StepBytes`].
-pub(super) const STEPS: TableDefinition<'_, (u8, u64), &[u8]> = TableDefinition::new("steps");
+/// A layout without the second of [`LAYERS`], which begins where such a file ends.
+pub(super) const WITHOUT_WORKLOADS: u64 = 2;
 
-/// A service that an edge begins or ends at.
+/// `version`, `instance`, `given`, and of each layer `bytes.N` of tier N.
+pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+
+/// Steps of one fineness, with names of their own.
+pub(super) struct Layer {
+    /// Between workloads on their hosts, not between services.
+    pub(super) finer: bool,
+    /// Of the bytes that there may be, how many hundredths it has.
+    pub(super) share: u64,
+    /// Number of a service -> [`Service`], as [`Layer::write`] has it.
+    pub(super) services: TableDefinition<'static, u32, &'static [u8]>,
+    /// Number of an edge -> [`Edge`].
+    pub(super) edges: TableDefinition<'static, u32, &'static [u8]>,
+    /// Tier and begin in ns since the epoch -> a step, see [`StepBytes`].
+    pub(super) steps: TableDefinition<'static, (u8, u64), &'static [u8]>,
+    /// What names of numbers in [`META`] begin with.
+    pub(super) prefix: &'static str,
+}
+
+/// What is between services, and between workloads on their hosts. Each keeps to its share, however fast the other's names
+/// change.
+pub(super) static LAYERS: [Layer; 2] = [
+    Layer {
+        finer: false,
+        share: 70,
+        services: TableDefinition::new("services"),
+        edges: TableDefinition::new("edges"),
+        steps: TableDefinition::new("steps"),
+        prefix: "",
+    },
+    Layer {
+        finer: true,
+        share: 30,
+        services: TableDefinition::new("workloads"),
+        edges: TableDefinition::new("workloads.edges"),
+        steps: TableDefinition::new("workloads.steps"),
+        prefix: "workloads.",
+    },
+];
+
+impl Layer {
+    pub(super) fn of(finer: bool) -> &'static Self {
+        &LAYERS[usize::from(finer)]
+    }
+
+    /// The bytes that it may take.
+    pub(super) const fn most(&self, max_bytes: u64) -> u64 {
+        max_bytes / 100 * self.share
+    }
+
+    /// Name of the number in [`META`] that says what the steps of a tier take.
+    pub(super) fn bytes_of(&self, tier: usize) -> String {
+        format!("{}bytes.{tier}", self.prefix)
+    }
+
+    /// A service as it is stored: a workload on its host with the zone.
+    pub(super) fn write(&self, service: &Service) -> Result<Vec<u8>, postcard::Error> {
+        if self.finer {
+            return postcard::to_stdvec(&(service, &service.zone));
+        }
+        postcard::to_stdvec(service)
+    }
+
+    /// Reads what [`write`](Self::write) wrote.
+    pub(super) fn read(&self, bytes: &[u8]) -> Result<Service, postcard::Error> {
+        if self.finer {
+            let (service, zone): (Service, Cow<'_, str>) = postcard::from_bytes(bytes)?;
+            return Ok(Service { zone: zone.into_owned(), ..service });
+        }
+        postcard::from_bytes(bytes)
+    }
+
+    /// What is told of a service.
+    pub(super) fn node(&self, service: Service) -> Arc<ViewNode> {
+        let Service { kind, namespace, name, hosts, labels, zone } = service;
+        let host = hosts.first().map(String::as_str).filter(|_| self.finer && hosts.len() == 1);
+        let id = ViewNode::id_on_host(kind, &namespace, &name, host);
+        Arc::new(ViewNode { id, kind, namespace, name, hosts, zone, labels })
+    }
+
+    /// What tells a service from others; see [`topology::StepRow::key`].
+    pub(super) fn key(&self, node: &ViewNode) -> Id {
+        if self.finer { node.id_in_zone() } else { node.id }
+    }
+}
+
+/// A service that an edge begins or ends at, or a workload on its host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Service {
     pub(super) kind: WorkloadKind,
@@ -28,6 +108,9 @@ pub(super) struct Service {
     pub(super) name: String,
     pub(super) hosts: Vec<String>,
     pub(super) labels: BTreeMap<String, String>,
+    /// Of a workload on its host, at that time.
+    #[serde(skip)]
+    pub(super) zone: String,
 }
 
 impl Service {
@@ -38,17 +121,8 @@ impl Service {
             name: node.name.clone(),
             hosts: node.hosts.clone(),
             labels: node.labels.clone(),
+            zone: node.zone.clone(),
         }
-    }
-
-    pub(super) fn id(&self) -> Id {
-        Id::of_node(self.kind, &self.namespace, &self.name)
-    }
-
-    pub(super) fn node(self) -> Arc<ViewNode> {
-        let id = self.id();
-        let Self { kind, namespace, name, hosts, labels } = self;
-        Arc::new(ViewNode { id, kind, namespace, name, hosts, labels })
     }
 }
 

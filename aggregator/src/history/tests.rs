@@ -2,15 +2,20 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod workloads;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::prelude::*;
 use topology::{
-    EdgeTotals, EndedStep, Given, GivenSteps, Id, Lost, Measure, Older, PROTOCOL, Seen, StepEdge,
-    Timestamp, ViewNode, Window, model::WorkloadKind,
+    EdgeTotals, EndedStep, Given, GivenSteps, Grouping, Id, Lost, Measure, Older, PROTOCOL, Seen,
+    StepEdge, StepParts, Timestamp, ViewNode, Window, model::WorkloadKind,
 };
 
-use super::{Database, names::Numbers};
+use super::{
+    Database,
+    database::{AllNumbers, Written as Wrote},
+};
 
 const PLENTY: u64 = 1_000_000_000;
 const END: Timestamp = Timestamp::from_unix_ns(u64::MAX);
@@ -27,6 +32,7 @@ fn node(name: &str) -> Arc<ViewNode> {
         namespace: String::new(),
         name: name.to_owned(),
         hosts: vec!["a".to_owned()],
+        zone: String::new(),
         labels: BTreeMap::new(),
     })
 }
@@ -49,22 +55,54 @@ fn edge(server: &str, bytes: u64, open: u64) -> StepEdge {
 
 fn step(from: u64, edges: Vec<StepEdge>) -> EndedStep {
     let window = Window { from: at(from), to: at(from + 10) };
-    EndedStep { window, lost: Lost { events: 1, ..Lost::default() }, edges }
+    let parts = StepParts::written(on_hosts(&edges));
+    EndedStep { window, lost: Lost { events: 1, ..Lost::default() }, edges, parts }
+}
+
+/// A workload on its host in a zone.
+fn on_host(name: &str, host: &str, zone: &str) -> Arc<ViewNode> {
+    let (hosts, zone) = (vec![host.to_owned()], zone.to_owned());
+    let id = ViewNode::id_on_host(WorkloadKind::Process, "", name, Some(host));
+    Arc::new(ViewNode { id, hosts, zone, ..ViewNode::clone(&node(name)) })
+}
+
+/// Every edge in two parts: what is of an odd number of bytes is one client's, the rest another's.
+fn on_hosts(edges: &[StepEdge]) -> Vec<StepEdge> {
+    let part = |edge: &StepEdge, host: &str, bytes: u64, open: u64| {
+        let source = on_host(&edge.source.name, host, "east");
+        let target = on_host(&edge.target.name, "a", "west");
+        let mut totals = EdgeTotals::default();
+        totals.add(Measure::BytesToServer, bytes);
+        let id = Id::of_edge(source.id, target.id, edge.server_port, PROTOCOL);
+        StepEdge { id, source, target, connections_open: open, totals, ..edge.clone() }
+    };
+    let parts = edges.iter().flat_map(|edge| {
+        let bytes = edge.totals.get(Measure::BytesToServer);
+        [part(edge, "c0", bytes % 2, 0), part(edge, "c1", bytes / 2 * 2, edge.connections_open)]
+    });
+    parts.collect()
+}
+
+/// Bytes and open connections, added up.
+fn sums(older: &Older) -> (u64, u64) {
+    let edges = older.edges.iter();
+    let bytes = edges.clone().map(|edge| edge.totals.get(Measure::BytesToServer)).sum();
+    (bytes, edges.map(|edge| edge.connections_open).sum())
 }
 
 fn bytes(older: &Older) -> BTreeMap<String, u64> {
     let name = |id: Id| older.nodes.iter().find(|node| node.id == id).unwrap().name.clone();
-    older
-        .edges
-        .iter()
-        .map(|edge| (name(edge.target), edge.totals.get(Measure::BytesToServer)))
-        .collect()
+    let mut bytes: BTreeMap<String, u64> = BTreeMap::new();
+    for edge in &older.edges {
+        *bytes.entry(name(edge.target)).or_default() += edge.totals.get(Measure::BytesToServer);
+    }
+    bytes
 }
 
 struct Written {
     folder: tempfile::TempDir,
     database: Database,
-    numbers: Numbers,
+    numbers: AllNumbers,
     given: u64,
 }
 
@@ -77,14 +115,41 @@ impl Written {
         Self { folder, database, numbers, given: 0 }
     }
 
+    /// What is stored between services of a window; what is stored between workloads adds up to it, however it is to
+    /// be grouped.
+    fn older(&self, asked: Window) -> Older {
+        let older = |by| self.database.older(asked, END, by).unwrap();
+        Self::same(older)
+    }
+
+    fn older_by(&self, asked: Window, tier: usize) -> Older {
+        Self::same(|by| self.database.older_by(asked, END, tier, by).unwrap())
+    }
+
+    fn same(older: impl Fn(Grouping) -> Older) -> Older {
+        let services = older(Grouping::Service);
+        for by in [Grouping::Workload, Grouping::Zone] {
+            let finer = older(by);
+            assert_eq!(sums(&finer), sums(&services), "{by:?}");
+            assert_eq!((finer.window, finer.lost), (services.window, services.lost));
+            assert_eq!(bytes(&finer), bytes(&services), "{by:?}");
+        }
+        services
+    }
+
+    /// The same where the two go back to different times.
+    fn older_of_services(&self, asked: Window) -> Older {
+        self.database.older(asked, END, Grouping::Service).unwrap()
+    }
+
     fn write(&mut self, step: &EndedStep) {
         self.give(GivenSteps::Ended(step.clone()));
     }
 
-    fn give(&mut self, steps: GivenSteps) {
+    fn give(&mut self, steps: GivenSteps) -> Wrote {
         self.given += 1;
         let given = Given { number: self.given, steps };
-        self.database.write(&given, &mut self.numbers).unwrap();
+        self.database.write(&given, &mut self.numbers).unwrap()
     }
 
     fn reopened(self) -> Self {
@@ -109,7 +174,7 @@ fn another_state_or_a_broken_file_starts_afresh() {
     drop(database);
     let (database, aside) = Database::open(folder.path(), 8, PLENTY).unwrap();
     assert!(aside.unwrap().exists());
-    assert_eq!(database.older(Window { from: at(0), to: at(99) }, END).unwrap().stored_from, None);
+    assert_eq!(database.stored_from(false).unwrap(), None);
     drop(database);
     std::fs::write(folder.path().join("history.redb"), [7; 5_000]).unwrap();
     let (_, aside) = Database::open(folder.path(), 8, PLENTY).unwrap();
@@ -136,46 +201,52 @@ fn open_connections_are_those_of_the_last_step() {
     let mut written = Written::new(PLENTY);
     written.write(&step(0, vec![edge("db", 5, 3), edge("cache", 1, 1)]));
     written.write(&step(10, vec![edge("db", 5, 2)]));
-    let older = written.database.older(Window { from: at(0), to: at(20) }, END).unwrap();
+    let older = written.older(Window { from: at(0), to: at(20) });
     let open: Vec<_> = older.edges.iter().map(|edge| edge.connections_open).collect();
     assert_eq!((open.iter().sum::<u64>(), open.len()), (2, 2));
     assert_eq!((older.lost.events, older.window), (2, Window { from: at(0), to: at(20) }));
     // What is still in memory is not told twice.
-    let older = written.database.older(Window { from: at(0), to: at(20) }, at(10)).unwrap();
+    let older = written
+        .database
+        .older(Window { from: at(0), to: at(20) }, at(10), Grouping::Service)
+        .unwrap();
     assert_eq!(bytes(&older)["db"], 5);
 }
 
 #[test]
 fn the_oldest_go_first_and_the_finest_of_them() {
-    let mut written = Written::new(20_000);
+    let mut written = Written::new(30_000);
     let servers: Vec<_> = (0..40).map(|n| format!("server-{n}")).collect();
     for n in 0..400 {
         let edges = servers.iter().map(|name| edge(name, 1 << 40, 0)).collect();
         written.write(&step(10 * n, edges));
     }
     let all = Window { from: at(0), to: at(4_000) };
-    let older = written.database.older(all, END).unwrap();
+    let older = written.older_of_services(all);
     assert!(older.stored_from.unwrap() > at(0));
     // What is left has no gaps: each second has moved as much as every other.
     let seconds = older.window.to.since(older.window.from).as_secs();
     assert_eq!(older.window.to, at(4_000));
     assert_eq!(bytes(&older)["server-7"], (1 << 40) * seconds / 10);
-    let stored: u64 = (0..3).map(|tier| written.database.bytes(tier).unwrap()).sum();
-    assert!(stored < 20_000, "{stored}");
+    for (finer, share) in [(false, 70), (true, 30)] {
+        let tiers = (0..3).map(|tier| written.database.bytes(finer, tier).unwrap());
+        let stored: u64 = tiers.sum();
+        assert!(stored < 30_000 / 100 * share, "{stored}");
+    }
 }
 
 #[test]
 fn names_that_no_step_has_are_forgotten() {
     let mut written = Written::new(200_000);
-    let most = 200_000 / 100 * 15;
+    let most = 200_000 / 100 * 70 / 100 * 15;
     for n in 0..600 {
         // One that is always there, and one that nobody has seen before.
         written.write(&step(10 * n, vec![edge("db", 5, 0), edge(&format!("peer-{n}"), 7, 0)]));
-        let (_, _, bytes) = written.numbers.size();
+        let (_, _, bytes) = written.numbers[0].size();
         assert!(bytes <= most, "{bytes} bytes after {n} steps");
     }
     let all = Window { from: at(0), to: at(6_000) };
-    let older = written.database.older(all, END).unwrap();
+    let older = written.older_of_services(all);
     let from = older.stored_from.unwrap();
     assert_eq!(older.window, Window { from, to: at(6_000) });
     // Of what is left, nothing lacks its name.
@@ -186,8 +257,8 @@ fn names_that_no_step_has_are_forgotten() {
     assert!(first > 0 && steps >= 60, "{steps} steps");
     assert_eq!(bytes(&older), left);
     // Nor is there anything else in the file.
-    let before = written.numbers.size();
-    assert_eq!(written.reopened_with(200_000).numbers.size(), before);
+    let before = written.numbers[0].size();
+    assert_eq!(written.reopened_with(200_000).numbers[0].size(), before);
 }
 
 #[test]
@@ -198,9 +269,9 @@ fn names_in_use_stay_however_many_there_are() {
         let edges = servers.iter().map(|name| edge(name, 1, 0)).collect();
         written.write(&step(10 * n, edges));
     }
-    let older = written.database.older(Window { from: at(0), to: at(900) }, END).unwrap();
+    let older = written.older_of_services(Window { from: at(0), to: at(900) });
     assert_eq!(bytes(&older).len(), 200);
-    assert_eq!(written.numbers.size().1, 200);
+    assert_eq!(written.numbers[0].size().1, 200);
 }
 
 #[test]
@@ -211,7 +282,7 @@ fn a_state_that_has_lost_something_goes_on() {
     written.database.resume_after(4).unwrap();
     written.given = 4;
     (4..9).for_each(|n| written.write(&step(10 * n, vec![edge("db", 7, 0)])));
-    let older = written.database.older(Window { from: at(0), to: at(90) }, END).unwrap();
+    let older = written.older(Window { from: at(0), to: at(90) });
     assert_eq!(bytes(&older)["db"], 4 * 5 + 5 * 7);
 }
 
@@ -238,7 +309,7 @@ proptest! {
             written.write(step);
         }
         let asked = Window { from: at(from), to: at(from + length) };
-        let older = written.database.older(asked, END).unwrap();
+        let older = written.older(asked);
         let mut expected: BTreeMap<String, u64> = BTreeMap::new();
         for (n, (server, bytes)) in (0..).zip(&gains) {
             let touches = 10 * n + 10 > from && 10 * n < from + length;
@@ -269,11 +340,15 @@ proptest! {
             given.push(GivenSteps::Late(late));
         }
         let mut written = Written::new(PLENTY);
-        given.iter().for_each(|steps| written.give(steps.clone()));
+        for steps in &given {
+            written.give(steps.clone());
+        }
         let mut written = written.reopened();
         let again = again.index(given.len());
         written.given = again as u64;
-        given[again..].iter().for_each(|steps| written.give(steps.clone()));
+        for steps in &given[again..] {
+            written.give(steps.clone());
+        }
         let mut sums: BTreeMap<u64, BTreeMap<String, u64>> = BTreeMap::new();
         for steps in given {
             let steps = match steps {
@@ -296,7 +371,7 @@ proptest! {
             *expected.entry(name.clone()).or_default() += bytes;
         }
         for tier in 0..2 {
-            let older = written.database.older_by(period, END, tier).unwrap();
+            let older = written.older_by(period, tier);
             prop_assert_eq!(bytes(&older), expected.clone());
         }
         let all = Window { from: at(0), to: at(100_000) };
@@ -304,7 +379,7 @@ proptest! {
         for (name, bytes) in sums.values().flatten() {
             *expected.entry(name.clone()).or_default() += bytes;
         }
-        let older = written.database.older_by(all, END, 2).unwrap();
+        let older = written.older_by(all, 2);
         prop_assert_eq!(bytes(&older), expected);
     }
 
@@ -336,13 +411,16 @@ proptest! {
             written.write(&step(10 * n, edges));
         }
         let end = at(10 * steps.len() as u64);
-        let older = written.database.older(Window { from: at(0), to: end }, END).unwrap();
-        let first = older.window.from.unix_ns() / 10_000_000_000;
-        let mut left: BTreeMap<String, u64> = BTreeMap::new();
-        for server in steps[first as usize..].iter().flatten() {
-            *left.entry(format!("s{server}")).or_default() += 1;
+        for by in [Grouping::Service, Grouping::Workload] {
+            let all = Window { from: at(0), to: end };
+            let older = written.database.older(all, END, by).unwrap();
+            let first = older.window.from.unix_ns() / 10_000_000_000;
+            let mut left: BTreeMap<String, u64> = BTreeMap::new();
+            for server in steps[first as usize..].iter().flatten() {
+                *left.entry(format!("s{server}")).or_default() += 1;
+            }
+            prop_assert_eq!(older.window.to, end);
+            prop_assert_eq!(bytes(&older), left);
         }
-        prop_assert_eq!(older.window.to, end);
-        prop_assert_eq!(bytes(&older), left);
     }
 }

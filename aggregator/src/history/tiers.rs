@@ -11,7 +11,7 @@ pub(super) const TIERS: [Duration; 3] =
 /// The length of the coarsest steps.
 pub(super) const LONGEST: Duration = TIERS[TIERS.len() - 1];
 
-/// Of the bytes that there may be, how many hundredths each tier has.
+/// Of the bytes that a layer may take, how many hundredths each tier has.
 pub(super) const SHARES: [u64; TIERS.len()] = [45, 25, 15];
 
 /// And how many the names have.

@@ -14,7 +14,6 @@ use super::{
     answer,
     part::{PartQuery, number},
     problem::Problem,
-    restrict::restrict,
     shapes::{CoverageJson, EdgeJson, NodeJson, WindowJson},
     window::{self, WindowQuery},
 };
@@ -125,11 +124,10 @@ pub(super) async fn topology_diff(
     let window = window.window(now)?;
     let base = query.base(window, now)?;
     let thresholds = query.thresholds()?;
-    let selection = part.diffable()?;
     let limit = part.limit()?.unwrap_or(DEFAULT_LIMIT);
+    let part = part.diffable(grant)?;
     answer::json(shared, move |shared| {
-        let [before, after] = [base, window]
-            .map(|window| restrict(shared.view(window, now), &grant).select(&selection));
+        let [before, after] = [base, window].map(|window| part.view_at(shared, window, now));
         Diff::of(before, after, thresholds, limit)
     })
     .await

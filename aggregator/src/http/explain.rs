@@ -13,8 +13,8 @@ use axum::{
 };
 use serde::Serialize;
 use topology::{
-    Basis, Difference, Explanation, Id, Measure, Meeting, SeenBy, SeenOn, Spot, View, ViewEdge,
-    ViewNode, model::Role,
+    Basis, Difference, Explanation, Grouping, Id, Measure, Meeting, SeenBy, SeenOn, Spot, View,
+    ViewEdge, ViewNode, model::Role,
 };
 use utoipa::ToSchema;
 
@@ -141,7 +141,7 @@ pub(super) async fn explain(
         .ok_or_else(|| Problem::bad_request(format!("{id:?} is not the id of an edge")))?;
     let made = answer::blocking(shared, move |shared| {
         let now = shared.now();
-        let view = restrict(shared.view(window, now), &grant);
+        let view = restrict(shared.view(window, Grouping::Service, now), &grant);
         let found = Found::in_view(view, id)?;
         let explanation = shared.core().explain(id, shared.now());
         Some(found.explain(explanation.unwrap_or_default(), &grant))

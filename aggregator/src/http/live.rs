@@ -23,7 +23,7 @@ use tokio::{
     time::sleep,
 };
 use tokio_stream::wrappers::ReceiverStream;
-use topology::{Id, View, ViewEdge, Window};
+use topology::{Grouping, Id, View, ViewEdge, Window};
 use utoipa::ToSchema;
 
 use super::{
@@ -49,9 +49,23 @@ const READERS: usize = 64;
 /// Services told of unless asked otherwise.
 const DEFAULT_LIMIT: usize = 1000;
 
+/// Groupings whose views are made of different ones: those of services, of workloads on their hosts, and of these with their
+/// zones.
+const KINDS: [Grouping; 3] = [Grouping::Service, Grouping::Workload, Grouping::Zone];
+
+/// Which of [`KINDS`] a grouping is made of.
+const fn kind_of(by: Grouping) -> usize {
+    match by {
+        Grouping::Service | Grouping::Namespace => 0,
+        Grouping::Node | Grouping::Workload => 1,
+        Grouping::Zone => 2,
+    }
+}
+
 /// What readers of the stream share.
 pub(crate) struct Live {
-    last: Mutex<Option<Look>>,
+    /// The last look for each of [`KINDS`].
+    last: [Mutex<Option<Look>>; KINDS.len()],
     places: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
 }
@@ -100,7 +114,7 @@ pub(super) async fn stream(
     Extension(live): Extension<Arc<Live>>,
     Query(part): Query<PartQuery>,
 ) -> Result<Response, Problem> {
-    let part = Part::of_services(&part, grant, Some(DEFAULT_LIMIT))?;
+    let part = Part::of(&part, grant, Some(DEFAULT_LIMIT))?;
     let place = Arc::clone(&live.places).try_acquire_owned();
     let place = place.map_err(|_| Problem::busy("too many readers of the stream; try again"))?;
     let (events, taken) = mpsc::channel(1);
@@ -111,14 +125,18 @@ pub(super) async fn stream(
 
 impl Live {
     pub(crate) fn new(stopping: watch::Receiver<bool>) -> Self {
-        Self { last: Mutex::new(None), places: Arc::new(Semaphore::new(READERS)), stopping }
+        Self {
+            last: KINDS.map(|_| Mutex::new(None)),
+            places: Arc::new(Semaphore::new(READERS)),
+            stopping,
+        }
     }
 
-    /// The graph after the look with this number, as soon as it is worth it.
-    async fn after(&self, seen: u64, shared: &Arc<Shared>) -> Result<Look, Problem> {
+    /// The graph of a kind after the look with this number, as soon as it is worth it.
+    async fn after(&self, kind: usize, seen: u64, shared: &Arc<Shared>) -> Result<Look, Problem> {
         loop {
             let due = {
-                let mut last = self.last.lock().await;
+                let mut last = self.last[kind].lock().await;
                 match &*last {
                     Some(look) if look.due > Instant::now() => {
                         if look.number > seen {
@@ -128,7 +146,7 @@ impl Live {
                     }
                     _ => {
                         let number = last.as_ref().map_or(1, |look| look.number + 1);
-                        let look = look(number, shared).await?;
+                        let look = look(number, KINDS[kind], shared).await?;
                         *last = Some(look.clone());
                         return Ok(look);
                     }
@@ -139,11 +157,11 @@ impl Live {
     }
 }
 
-async fn look(number: u64, shared: &Arc<Shared>) -> Result<Look, Problem> {
-    let made = answer::blocking(Arc::clone(shared), |shared| {
+async fn look(number: u64, by: Grouping, shared: &Arc<Shared>) -> Result<Look, Problem> {
+    let made = answer::blocking(Arc::clone(shared), move |shared| {
         let begun = Instant::now();
         let now = shared.now();
-        let view = shared.view(Window { from: now.minus(SPAN), to: now }, now);
+        let view = shared.view(Window { from: now.minus(SPAN), to: now }, by, now);
         (Arc::new(view), begun.elapsed())
     });
     let ((view, took), _turn) = made.await?;
@@ -170,13 +188,13 @@ impl Teller {
 
     async fn tell(&self, events: &mpsc::Sender<Result<Event, Infallible>>) {
         let mut told: Option<Arc<View>> = None;
-        let mut seen = 0;
+        let (mut seen, kind) = (0, kind_of(self.part.grouping()));
         while let Ok(room) = events.reserve().await {
-            let Ok(look) = self.live.after(seen, &self.shared).await else { return };
+            let Ok(look) = self.live.after(kind, seen, &self.shared).await else { return };
             seen = look.number;
             let (part, before) = (Arc::clone(&self.part), told.clone());
-            let made = answer::blocking(Arc::clone(&self.shared), move |shared| {
-                let view = part.take(View::clone(&look.view), &part.zones(shared));
+            let made = answer::blocking(Arc::clone(&self.shared), move |_| {
+                let view = part.take(View::clone(&look.view));
                 (event(before.as_deref(), &view), Arc::new(view))
             });
             let Ok(((event, view), _turn)) = made.await else { return };

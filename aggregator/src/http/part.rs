@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use topology::{Focus, Grouping, Id, Rank, Selection, View, Window, Zones};
+use topology::{Focus, Grouping, Id, Rank, Selection, Timestamp, View, Window};
 use utoipa::IntoParams;
 
 use super::{problem::Problem, restrict::restrict};
@@ -31,8 +31,8 @@ pub(super) struct PartQuery {
     /// Only services whose name contains this, in whatever case, and whom they talk to.
     q: Option<String>,
     /// What the nodes of the answer are: services, or all of a `namespace`, `node` (a host) or `zone` as one; or each
-    /// `workload` on each host for itself. `node`, `zone` and `workload` go back for some minutes only:
-    /// `coverage.history_from` says how far. What was asked for above is looked for before, what is below after.
+    /// `workload` on each host for itself. Hosts and zones are those of the time that is told of; `coverage.history_from`
+    /// says how far back that goes. What was asked for above is looked for before, what is below after.
     #[param(inline, value_type = Option<GroupBy>)]
     group_by: Option<String>,
     /// Only edges that moved at least so many payload bytes per second, over the window.
@@ -142,15 +142,13 @@ impl PartQuery {
     }
 
     /// What of it can be compared over time: a part whose edges do not come and go with their numbers.
-    pub(super) fn diffable(&self) -> Result<Selection, Problem> {
-        for (name, text) in
-            [("min_rate", &self.min_rate), ("sort", &self.sort), ("group_by", &self.group_by)]
-        {
+    pub(super) fn diffable(&self, grant: Arc<Grant>) -> Result<Part, Problem> {
+        for (name, text) in [("min_rate", &self.min_rate), ("sort", &self.sort)] {
             if text.is_some() {
                 return Err(Problem::bad_request(format!("{name} does not go with a diff")));
             }
         }
-        self.selection()
+        Ok(Part { limit: None, ..Part::of(self, grant, None)? })
     }
 
     /// How many, if that was said.
@@ -209,44 +207,29 @@ impl Part {
         })
     }
 
-    /// The same of a stream of changes, which has services alone to go by.
-    pub(super) fn of_services(
-        query: &PartQuery,
-        grant: Arc<Grant>,
-        limit: Option<usize>,
-    ) -> Result<Self, Problem> {
-        let part = Self::of(query, grant, limit)?;
-        if part.grouping.is_finer() {
-            let detail = "group_by: a stream has services and namespaces only";
-            return Err(Problem::bad_request(detail));
-        }
-        Ok(part)
+    /// What the nodes of the answer are.
+    pub(super) const fn grouping(&self) -> Grouping {
+        self.grouping
     }
 
     /// The part of the graph over a window, as of now.
     pub(super) fn view(&self, shared: &Shared, window: Window) -> View {
-        let now = shared.now();
+        self.view_at(shared, window, shared.now())
+    }
+
+    /// The same as of a moment that was now.
+    pub(super) fn view_at(&self, shared: &Shared, window: Window, now: Timestamp) -> View {
         if let Some(limit) = self.limit.filter(|_| self.is_of_all()) {
             let view = shared.folded(window, limit, self.rank.unwrap_or_default(), now);
             return self.in_order(view);
         }
-        let view = if self.grouping.is_finer() {
-            shared.view_finer(window, now)
-        } else {
-            shared.view(window, now)
-        };
-        self.take(view, &self.zones(shared))
-    }
-
-    /// Which hosts are in which zones, where that is asked for.
-    pub(super) fn zones(&self, shared: &Shared) -> Zones {
-        if self.grouping == Grouping::Zone { shared.zones() } else { Zones::default() }
+        self.take(shared.view(window, self.grouping, now))
     }
 
     /// Leaves out the rest.
-    pub(super) fn take(&self, view: View, zones: &Zones) -> View {
+    pub(super) fn take(&self, view: View) -> View {
         let view = restrict(view, &self.grant).select(&self.selection);
-        let mut view = view.group(self.grouping, zones).select(&self.shown);
+        let mut view = view.group(self.grouping).select(&self.shown);
         if let Some(limit) = self.limit {
             view = view.fold(limit, self.rank.unwrap_or_default());
         }

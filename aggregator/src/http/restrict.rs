@@ -46,6 +46,7 @@ mod tests {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             hosts: vec![host.to_owned()],
+            zone: String::new(),
             labels: [("secret".to_owned(), host.to_owned())].into(),
         })
     }

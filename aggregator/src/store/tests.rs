@@ -10,7 +10,7 @@ use prost::Message;
 use proto::{columns::Encoder, v1};
 use topology::{
     AgentFacts, ClusterChange, ClusterEndpoint, ClusterKind, ClusterService, ClusterSlice, Config,
-    Connection, Incarnation, ObjectName, ServicePort, Sums, Timestamp,
+    Connection, EdgeTotals, Grouping, Incarnation, ObjectName, ServicePort, Sums, Timestamp,
     model::{Address, Role, Scope, Workload, WorkloadKind},
 };
 
@@ -179,21 +179,34 @@ impl Run {
     fn shown(&self) -> (Vec<String>, Vec<Vec<topology::ViewEdge>>) {
         // The windows first: they begin with a tick.
         let begin = Timestamp::default();
-        let mut windows = vec![self.edges(begin, self.now)];
+        let mut asked = vec![(begin, self.now)];
         for step in 1..20 {
             let to = self.now.minus(Duration::from_secs(10 * step));
-            windows.push(self.edges(to.minus(Duration::from_secs(10)), to));
+            asked.push((to.minus(Duration::from_secs(10)), to));
+        }
+        let mut windows = Vec::new();
+        for (from, to) in asked {
+            let services = self.edges(from, to);
+            let workloads = self.told(Grouping::Workload, from, to);
+            assert_eq!(sum(&services), sum(&workloads), "{from:?} to {to:?}");
+            windows.extend([services, workloads]);
         }
         (series(&self.core.lock().unwrap()), windows)
     }
 
     fn edges(&self, from: Timestamp, to: Timestamp) -> Vec<topology::ViewEdge> {
-        let window = topology::Window { from, to };
         self.core.lock().unwrap().tick(self.now);
         self.settle();
+        self.told(Grouping::Service, from, to)
+    }
+
+    /// As it is now.
+    fn told(&self, by: Grouping, from: Timestamp, to: Timestamp) -> Vec<topology::ViewEdge> {
+        let window = topology::Window { from, to };
         let store = self.store.as_ref().unwrap();
         let mut edges =
-            Core::view_all(&self.core, &Sums::default(), store.history(), window, self.now).edges;
+            Core::view_all(&self.core, &Sums::default(), store.history(), (window, by), self.now)
+                .edges;
         // Whose word counts for what is open depends on who is connected, and now nobody is.
         edges.iter_mut().for_each(|edge| edge.connections_open = 0);
         edges
@@ -313,6 +326,13 @@ fn definitions(node: usize) -> v1::Section {
         retired_halves: Vec::new(),
     };
     section(v1::SectionKind::Definitions, definitions.encode_to_vec())
+}
+
+/// What edges add up to.
+fn sum(edges: &[topology::ViewEdge]) -> EdgeTotals {
+    let mut sum = EdgeTotals::default();
+    edges.iter().for_each(|edge| sum.merge(&edge.totals));
+    sum
 }
 
 /// Everything that was published.

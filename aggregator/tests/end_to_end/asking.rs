@@ -118,9 +118,86 @@ async fn hosts_zones_and_workloads_can_be_the_nodes() {
     // Zones are read again, like the other rules.
     std::fs::write(rules.path(), "[[zones]]\nnode = \"?\"\nzone = \"west\"\n").unwrap();
     eventually(async || (names("zone").await == pair("zone", "west", "west")).then_some(())).await;
-    for path in ["topology/stream?group_by=node", "topology/diff?group_by=namespace"] {
+    // A diff and a stream can be had of each.
+    for by in ["service", "namespace", "node", "zone", "workload"] {
+        let path = format!("/api/v1/topology/diff?from=-1m&base_from=-1h&group_by={by}");
+        let diff = fleet.get(&path).await.json();
+        assert_eq!(diff["changes_total"], 1, "{by}: {diff}");
+        let change = &diff["changes"][0];
+        assert_eq!(
+            (&change["change"], &change["after"]["connections"]),
+            (&"new".into(), &3.into())
+        );
+        let mut events = Events::open(&fleet, &format!("group_by={by}")).await;
+        let (name, snapshot) = events.next().await.unwrap();
+        assert_eq!((name.as_str(), &snapshot["edges"][0]["connections"]), ("snapshot", &3.into()));
+        assert_eq!(snapshot["edges"][0]["id"], change["after"]["id"], "{by}");
+        let kind = &snapshot["nodes"][0]["kind"];
+        match by {
+            "namespace" | "node" | "zone" => assert_eq!(*kind, by),
+            _ => assert_eq!(*kind, "process"),
+        }
+    }
+    for path in ["topology/stream?group_by=port", "topology/diff?group_by=port"] {
         let answer = fleet.get(&format!("/api/v1/{path}")).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_past_window_has_the_hosts_and_zones_of_its_time_also_after_a_restart() {
+    let rules = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(rules.path(), "[[zones]]\nnode = \"*\"\nzone = \"east\"\n").unwrap();
+    let fleet = Fleet::start_with(|config| config.rules = Some(rules.path().to_owned())).await;
+    let (mut a, _) = Agent::connect(&fleet, "a", 1).await;
+    let (mut b, _) = Agent::connect(&fleet, "b", 1).await;
+    a.report(vec![status(), client(), columns(SectionKind::Totals, &[(1, EDGE, &[])])]).await;
+    let values: &[_] = &[(Counter::Connections, 3), (Counter::BytesReceived, 1000)];
+    b.report(vec![status(), server(), columns(SectionKind::Totals, &[(1, values, &[])])]).await;
+    fleet.edge("web", "db", |edge| edge["seen_by"] == "both").await;
+    let begin = fleet.get("/api/v1/topology").await.json()["coverage"]["history_from"].clone();
+    let first: jiff::Timestamp = begin.as_str().unwrap().parse().unwrap();
+    let first = first.as_second() / 10;
+    // The step that has it is over, and written.
+    let window = eventually(async || {
+        let last = jiff::Timestamp::now().as_second() / 10;
+        let window = format!("from={}&to={last}0000", begin.as_str().unwrap());
+        let graph = fleet.get(&format!("/api/v1/topology?{window}")).await.json();
+        let is_over = last > first && graph["edges"][0]["bytes_to_server"] == 1000;
+        let written = "weft_aggregator_history_write_seconds_count";
+        let steps = fleet.series(written).await?;
+        (is_over && steps as i64 >= last - first).then_some(window)
+    })
+    .await;
+    let told = async |fleet: &Fleet, by: &str| {
+        let graph = fleet.get(&format!("/api/v1/topology?group_by={by}&{window}")).await.json();
+        let names = graph["nodes"].as_array().unwrap().iter().map(|node| node["name"].clone());
+        let mut names: Vec<Value> = names.collect();
+        names.sort_by_key(Value::to_string);
+        assert_eq!(graph["coverage"]["history_from"], begin, "{by}");
+        let edges = graph["edges"].as_array().unwrap();
+        let bytes: u64 = edges.iter().map(|edge| edge["bytes_to_server"].as_u64().unwrap()).sum();
+        let connections: u64 = edges.iter().map(|edge| edge["connections"].as_u64().unwrap()).sum();
+        let ids: Vec<_> = edges.iter().map(|edge| edge["id"].clone()).collect();
+        (names, ids, bytes, connections)
+    };
+    let all = ["service", "namespace", "node", "zone", "workload"];
+    let mut live = Vec::new();
+    for by in all {
+        live.push(told(&fleet, by).await);
+    }
+    // From now on hosts are in another zone, and nothing of before is in memory.
+    std::fs::write(rules.path(), "[[zones]]\nnode = \"*\"\nzone = \"west\"\n").unwrap();
+    let fleet = fleet.restart(|_| {}).await;
+    for (by, live) in all.iter().zip(live) {
+        let old = told(&fleet, by).await;
+        assert_eq!(old, live, "{by}");
+        assert_eq!((old.2, old.3), (1000, 3), "{by}");
+        match *by {
+            "node" => assert_eq!(old.0, ["a", "b"]),
+            "zone" => assert_eq!(old.0, ["east"]),
+            _ => {}
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod cells;
 pub mod histogram;
 pub mod id;
 pub(crate) mod index;
+pub(crate) mod paged;
 pub(crate) mod shares;
 pub mod time;
 pub mod totals;

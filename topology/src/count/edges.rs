@@ -144,6 +144,7 @@ impl Edges {
         self.edges.get(ix)
     }
 
+    #[cfg(test)]
     pub(crate) fn at(&self, index: usize) -> Option<&Edge> {
         self.edges.at(index)
     }
@@ -360,6 +361,7 @@ impl Edges {
     }
 
     /// Edges with something in the running step.
+    #[cfg(test)]
     pub(crate) fn running(&self) -> impl Iterator<Item = (usize, &Edge)> {
         self.running.iter().filter_map(|ix| Some((ix.index(), self.edges.get(*ix)?)))
     }

@@ -15,7 +15,7 @@ use super::{
     edges::{Edge, EdgeIx, Edges, Seen},
     link::Row,
     packed::{Entry, Packer, Unpacker},
-    parts::PartIx,
+    parts::{Part, PartIx},
 };
 use crate::base::{
     time::{Timestamp, Window},
@@ -49,7 +49,7 @@ struct Step {
     window: Window,
     edges: Packed,
     /// Of edges, what is kept apart.
-    parts: Box<[u8]>,
+    parts: Packed,
     lost: Lost,
 }
 
@@ -106,7 +106,7 @@ impl Step {
         self.edges = Packed::new(with(&self.edges.bytes, edges));
         if let Some(parts) = parts {
             let parts = parts.iter().map(|(ix, totals)| (ix.index(), totals, Seen::default()));
-            self.parts = with(&self.parts, parts);
+            self.parts = Packed::new(with(&self.parts.bytes, parts));
         }
     }
 }
@@ -249,8 +249,10 @@ impl History {
         over
     }
 
-    /// Puts what came late into the steps that are kept, and returns it.
-    pub(crate) fn put_late(&mut self) -> BTreeMap<Timestamp, Gained> {
+    /// Puts what came late into the steps that are kept, and returns it: of edges, and of what is kept apart of them.
+    pub(crate) fn put_late(
+        &mut self,
+    ) -> (BTreeMap<Timestamp, Gained>, BTreeMap<Timestamp, GainedParts>) {
         let late = std::mem::take(&mut self.late);
         let late_parts = std::mem::take(&mut self.late_parts);
         for (begin, gained) in &late {
@@ -263,14 +265,15 @@ impl History {
                 Some(_) if at > 0 => {
                     let window = Window { from: *begin, to: begin.plus(length) };
                     let (edges, lost) = (Packed::new(Box::default()), Lost::default());
-                    let mut step = Step { window, edges, parts: Box::default(), lost };
+                    let parts_before = Packed::new(Box::default());
+                    let mut step = Step { window, edges, parts: parts_before, lost };
                     step.add(gained, parts);
                     self.steps.insert(at, step);
                 }
                 _ => {}
             }
         }
-        late
+        (late, late_parts)
     }
 
     /// Length of a step.
@@ -309,12 +312,14 @@ impl History {
         self.running.is_some_and(|running| running.from < now.floor(self.step))
     }
 
-    /// Ends the running step if it is over; returns it then, with its edges handed to `hand_over`.
+    /// Ends the running step if it is over; returns it then, with its edges handed to `hand_over`, in order, and what
+    /// is kept apart of them to `hand_over_part`.
     pub(crate) fn advance(
         &mut self,
         now: Timestamp,
         edges: &mut Edges,
-        mut hand_over: impl FnMut(&mut Edge),
+        mut hand_over: impl FnMut(usize, &mut Edge),
+        hand_over_part: impl FnMut(&mut Part),
     ) -> Option<(Window, Lost)> {
         let begin = now.floor(self.step);
         let running = self.running.as_mut().filter(|running| running.from < begin)?;
@@ -326,10 +331,10 @@ impl History {
         edges.end_step(now, |index, edge| {
             if edge.open > 0 || !edge.running.is_zero() {
                 packer.put(index, &edge.running, edge.seen, edge.open);
-                hand_over(edge);
+                hand_over(index, edge);
             }
         });
-        let parts = edges.parts.end_step(now);
+        let parts = Packed::new(edges.parts.end_step(now, hand_over_part));
         self.steps.push_back(Step { window, edges: Packed::new(packer.finish()), parts, lost });
         while self.steps.len() > self.kept || self.too_old(now) {
             self.steps.pop_front();
@@ -383,8 +388,23 @@ impl History {
         ended
     }
 
+    /// The same of what is kept apart of edges: before the last step of the window, and in that.
+    pub(crate) fn ended_parts(
+        &self,
+        Snapped { window, .. }: Snapped,
+    ) -> (Vec<Packed>, Vec<Packed>) {
+        let inside = |step: &&Step| step.window.to > window.from && step.window.from < window.to;
+        let (mut before, mut last) = (Vec::new(), Vec::new());
+        for step in self.steps.iter().filter(inside) {
+            let steps = if step.window.to >= window.to { &mut last } else { &mut before };
+            steps.push(step.parts.clone());
+        }
+        (before, last)
+    }
+
     /// Goes through everything in a snapped window. `last` says whether an entry belongs to
     /// the window's last step, whose open connections are the window's.
+    #[cfg(test)]
     pub(crate) fn visit(
         &self,
         Snapped { window, running: reaches }: Snapped,
@@ -415,29 +435,5 @@ impl History {
             }
         }
         lost
-    }
-
-    /// The same of what is kept apart of edges.
-    pub(crate) fn visit_parts(
-        &self,
-        Snapped { window, running }: Snapped,
-        edges: &Edges,
-        mut visit: impl FnMut(&Entry, bool),
-    ) {
-        let mut entry = Entry::default();
-        let outside = |step: &Step| step.window.to <= window.from || step.window.from >= window.to;
-        for step in self.steps.iter().filter(|step| !outside(step)) {
-            let last = step.window.to >= window.to;
-            let mut unpacker = Unpacker::new(&step.parts);
-            while unpacker.next(&mut entry).is_some() {
-                visit(&entry, last);
-            }
-        }
-        for (index, part) in edges.parts.running().filter(|_| running) {
-            entry.index = index;
-            entry.totals.clone_from(&part.running);
-            entry.open = part.open;
-            visit(&entry, true);
-        }
     }
 }

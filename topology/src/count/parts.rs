@@ -68,7 +68,19 @@ pub(crate) struct Parts {
     running: Vec<PartIx>,
 }
 
+impl Part {
+    /// Whether it has something in the running step.
+    pub(crate) const fn is_running(&self) -> bool {
+        self.listed
+    }
+}
+
 impl Parts {
+    /// Every part as it is now; the memory is shared.
+    pub(crate) fn freeze(&self) -> Arena<Part> {
+        self.parts.clone()
+    }
+
     /// What has to be stored; the rest follows from it.
     pub(crate) fn stored(&self) -> Self {
         Parts { parts: self.parts.clone(), by_ends: HashMap::new(), running: self.running.clone() }
@@ -85,8 +97,8 @@ impl Parts {
         self.parts.get(ix).is_some_and(|part| part.ends == ends)
     }
 
-    pub(crate) fn at(&self, index: usize) -> Option<&Part> {
-        self.parts.at(index)
+    pub(crate) fn get(&self, ix: PartIx) -> Option<&Part> {
+        self.parts.get(ix)
     }
 
     /// Every workload that is an end.
@@ -163,8 +175,13 @@ impl Parts {
         Some(part)
     }
 
-    /// Ends the running step; returns what it had.
-    pub(crate) fn end_step(&mut self, now: Timestamp) -> Box<[u8]> {
+    /// Ends the running step; returns what it had. `hand_over` gets every part with gains or open connections, and may
+    /// take the gains.
+    pub(crate) fn end_step(
+        &mut self,
+        now: Timestamp,
+        mut hand_over: impl FnMut(&mut Part),
+    ) -> Box<[u8]> {
         self.running.sort_unstable();
         let mut packer = Packer::default();
         let mut still_open = Vec::new();
@@ -172,6 +189,7 @@ impl Parts {
             let Some(part) = self.parts.get_mut(ix) else { continue };
             if part.open > 0 || !part.running.is_zero() {
                 packer.put(ix.index(), &part.running, super::edges::Seen::default(), part.open);
+                hand_over(part);
             }
             part.running.clear();
             part.listed = part.open > 0;
@@ -182,11 +200,6 @@ impl Parts {
         }
         self.running = still_open;
         packer.finish()
-    }
-
-    /// Parts with something in the running step.
-    pub(crate) fn running(&self) -> impl Iterator<Item = (usize, &Part)> {
-        self.running.iter().filter_map(|ix| Some((ix.index(), self.parts.get(*ix)?)))
     }
 
     /// Forgets parts that no link refers to and that were not active since.

@@ -4,7 +4,7 @@
 //! itself, and the gains that follow from it go to its step (`count/late.rs` has how). Batches that come in
 //! time have no part in this.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use common::COUNTERS;
 
@@ -17,7 +17,7 @@ use crate::{
         link::{Link, LinkIx, Row},
         pairing::Sides,
     },
-    show::step::{EndedStep, Given, GivenSteps, StepEdge},
+    show::step::{EndedStep, Given, GivenSteps, KnownParts, StepEdge, StepParts},
 };
 
 /// A batch that tells of a step that is over, while it is added.
@@ -92,6 +92,7 @@ impl Graph {
     }
 
     fn look_at_all(&mut self, links: Vec<LinkIx>, now: Timestamp) {
+        self.behind.forget();
         for ix in links {
             let next = self.look_at(ix, now);
             if next.again {
@@ -145,22 +146,26 @@ impl Graph {
 
     /// Puts what came late since the last tick into the steps it belongs to.
     pub(super) fn put_late(&mut self) {
-        let late = self.history.put_late();
+        let (late, mut late_parts) = self.history.put_late();
         if late.is_empty() || !self.config.hand_over_steps {
             return;
         }
         let length = self.history.step();
         let mut steps = Vec::new();
         for (from, gained) in late {
-            let mut edges = Vec::new();
+            let (mut edges, mut places, mut between) = (Vec::new(), Vec::new(), Vec::new());
             for (ix, (totals, seen)) in gained {
-                let Some((id, key)) = self.edges.get(ix).map(|edge| (edge.id, edge.key)) else {
+                let Some((id, key, ends)) =
+                    self.edges.get(ix).map(|edge| (edge.id, edge.key, edge.ends))
+                else {
                     continue;
                 };
                 let source = self.services.view_node(key.0, &self.nodes);
                 let target = self.services.view_node(key.1, &self.nodes);
                 if let (Some(source), Some(target)) = (source, target) {
                     let (server_port, connections_open) = (key.2, 0);
+                    places.push(ix.index());
+                    between.push((key.0, key.1, ends));
                     edges.push(StepEdge {
                         id,
                         source,
@@ -173,8 +178,20 @@ impl Graph {
                 }
             }
             let window = crate::Window { from, to: from.plus(length) };
-            steps.push(EndedStep { window, lost: crate::Lost::default(), edges });
+            let parts = late_parts.remove(&from).unwrap_or_default().into_iter();
+            let parts = parts.filter_map(|(ix, totals)| {
+                let part = self.edges.parts.get(ix)?;
+                Some((part.edge.index(), part.ends, totals, 0))
+            });
+            steps.push((window, edges, places, between, parts.collect()));
         }
+        let directory = Arc::new(self.directory());
+        let steps = steps.into_iter().map(|(window, edges, places, between, parts)| {
+            let parts = KnownParts::of(Arc::clone(&directory), &places, between, parts);
+            let (lost, parts) = (crate::Lost::default(), StepParts::known(parts));
+            EndedStep { window, lost, edges, parts }
+        });
+        let steps = steps.collect();
         let number = self.history.next_number();
         self.ended.push(Given { number, steps: GivenSteps::Late(steps) });
     }

@@ -1,6 +1,7 @@
 //! The graph: everything tied together.
 
 pub(crate) mod apart;
+mod behind;
 mod cluster;
 mod define;
 pub(crate) mod ends;
@@ -14,9 +15,8 @@ pub mod room;
 mod sides;
 mod signals;
 pub mod snapshot;
+mod target;
 mod translate;
-
-use std::sync::Arc;
 
 use common::{Counter, HistogramKind};
 
@@ -34,7 +34,7 @@ use crate::{
     model::{HostSignal, NodeAddress, Program},
     nodes::{ADDRESSES, AgentFacts, Connection, Incarnation, Node, NodeIx, Nodes, told::Stretch},
     show::step::Given,
-    who::{cluster::Cluster, evidence::Evidence, services::Services},
+    who::{cluster::Cluster, evidence::Evidence, services::Services, zones::Zones},
 };
 
 /// The topology of a fleet.
@@ -47,8 +47,10 @@ pub struct Graph {
     pub(crate) nodes: Nodes,
     pub(crate) services: Services,
     pub(crate) evidence: Evidence,
-    /// What Kubernetes says of addresses. Shared with a stored copy until it is written to.
-    pub(crate) cluster: Arc<Cluster>,
+    /// What Kubernetes says of addresses.
+    pub(crate) cluster: Cluster,
+    /// Who is behind ports of Services, while links are looked at.
+    pub(crate) behind: behind::Behind,
     /// The step that a late batch tells of, while it is evaluated.
     pub(crate) telling_of: Option<Timestamp>,
     pub(crate) halves: Halves,
@@ -56,6 +58,8 @@ pub struct Graph {
     pub(crate) edges: Edges,
     pub(crate) history: History,
     pub(crate) halves_folded: u64,
+    /// Which hosts are in which zones, as the user says.
+    zones: Zones,
     /// Steps that are over, or more of them, that were not taken yet.
     ended: Vec<Given>,
     signals: signals::Signals,
@@ -80,10 +84,12 @@ impl Graph {
             clock: Timestamp::default(),
             nodes: Nodes::default(),
             evidence: Evidence::default(),
-            cluster: Arc::default(),
+            cluster: Cluster::default(),
+            behind: behind::Behind::default(),
             telling_of: None,
             links: Links::default(),
             halves_folded: 0,
+            zones: Zones::default(),
             ended: Vec::new(),
             signals: signals::Signals::default(),
             questions: questions::Questions::default(),
@@ -311,6 +317,17 @@ impl Graph {
     /// The published series, no two with the same labels. Each only ever gains.
     pub fn published(&self) -> impl Iterator<Item = &Series> {
         self.edges.series.shown()
+    }
+
+    /// From now on hosts are in these zones, else where Kubernetes says. Nothing that is counted depends on it, and
+    /// it is not stored with the graph.
+    pub fn set_zones(&mut self, zones: Zones) {
+        self.zones = zones;
+    }
+
+    /// Which hosts are in which zones.
+    pub(crate) fn zones(&self) -> Zones {
+        self.zones.clone().or(self.cluster_zones())
     }
 
     /// Whether a tick now would end a step, and with it forget what is over.

@@ -23,6 +23,8 @@ pub(super) struct Sum {
     pub(super) key: EdgeKey,
     /// Unless it was never published.
     pub(super) id: Option<Id>,
+    /// The place of the edge, if it was.
+    pub(super) place: usize,
     pub(super) totals: EdgeTotals,
     pub(super) seen: Seen,
     pub(super) open: u64,
@@ -37,6 +39,7 @@ impl Sum {
         Sum {
             key,
             id,
+            place: usize::MAX,
             totals: EdgeTotals::default(),
             seen: Seen::default(),
             open: 0,
@@ -120,7 +123,7 @@ impl Added {
                     continue;
                 };
                 let sum = *sum.get_or_insert_with(|| {
-                    self.sums.push(Sum::new(*key, Some(*id)));
+                    self.sums.push(Sum { place: head.index, ..Sum::new(*key, Some(*id)) });
                     self.sums.len() as u32 - 1
                 });
                 let Some(sum) = self.sums.get_mut(sum as usize) else { continue };

@@ -43,8 +43,12 @@ pub struct Coverage {
     /// Edges of the answer with connections that only one side has seen although
     /// the other is covered.
     pub edges_one_sided: usize,
-    /// How far back the history goes.
+    /// How far back the history goes, for what was asked: that of services may go further than that of workloads and
+    /// hosts.
     pub history_from: Timestamp,
+    /// Between workloads on their hosts: when the graph began. The history of these may begin later, and what is asked
+    /// for from before it is not complete.
+    pub begun: Option<Timestamp>,
     /// A program of a connected node should count and does not.
     pub programs_failed: bool,
     /// Stretches of the window of which something is not known of an expected node, in order.
@@ -65,6 +69,8 @@ impl Coverage {
             && self.edges_one_sided == 0
             && asked.to >= self.history_from
             && window.from >= self.history_from
+            && (asked.from >= self.history_from
+                || self.begun.is_none_or(|begun| self.history_from <= begun))
             && !self.programs_failed
             && self.holes_left_out == 0
             && self.holes.iter().all(|hole| hole.lies_wholly_in(window));
@@ -163,6 +169,7 @@ impl Graph {
             series_folded: lost.folded,
             edges_one_sided,
             history_from: self.history.from().unwrap_or(self.clock),
+            begun: None,
             programs_failed: self.nodes().any(failed),
             holes: Vec::new(),
             holes_left_out: 0,

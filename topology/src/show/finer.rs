@@ -1,4 +1,4 @@
-//! The graph between workloads on their hosts, over a window that is in memory.
+//! The graph between workloads on their hosts.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -6,12 +6,17 @@ use std::{
 };
 
 use super::{
+    adding::{self, Added},
     coverage::one_sided,
+    group::Grouping,
+    slice::Slice,
+    sums::Sums,
     view::{SeenBy, View, ViewEdge, ViewNode},
 };
 use crate::{
     Graph,
     base::{
+        arena::Arena,
         id::Id,
         time::{Timestamp, Window},
         totals::EdgeTotals,
@@ -19,11 +24,35 @@ use crate::{
     count::{
         agreement::Lead,
         edges::{EdgeKey, PROTOCOL, Seen},
-        parts::{End, Ends},
+        history::{Packed, Snapped},
+        packed::{Entry, Unpacker},
+        parts::{End, Ends, Part},
     },
-    model::WorkloadKind,
-    who::services::ServiceIx,
+    who::{
+        directory::{Directory, Looked},
+        services::ServiceIx,
+    },
 };
+
+/// What a view between workloads on their hosts is made of besides what one between services is.
+pub(super) struct Finer {
+    by: Grouping,
+    /// What is kept apart of edges: in steps before the last of the window, in the last, and in the running one.
+    before: Vec<Packed>,
+    last: Vec<Packed>,
+    parts: Arena<Part>,
+    directory: Directory,
+    pending: Vec<PendingPart>,
+}
+
+/// What a link has for a part of an edge beyond what is published.
+struct PendingPart {
+    key: EdgeKey,
+    ends: Ends,
+    totals: EdgeTotals,
+    seen: Seen,
+    open: u64,
+}
 
 /// A part of an edge while it is added up.
 #[derive(Default)]
@@ -34,85 +63,40 @@ struct Sum {
     published: bool,
 }
 
-type Sums = HashMap<(EdgeKey, Ends), Sum>;
+type PartSums = HashMap<(EdgeKey, Ends), Sum>;
 
 impl Graph {
     /// The graph over a window of time, as of `now`, with a node for each workload and host instead of one for each
-    /// service. It goes back as far as memory does. Ticks first. Who has seen an edge is told as of the edge
-    /// between the services.
-    pub fn view_finer(&mut self, asked: Window, now: Timestamp) -> View {
-        let now = self.see(now);
-        self.tick(now);
-        let snapped = self.history.snap(asked, now);
-        let mut edges: HashMap<usize, Sum> = HashMap::new();
-        let lost = self.history.visit(snapped, &self.edges, |entry, last| {
-            let sum = edges.entry(entry.index).or_default();
-            sum.totals.merge(&entry.totals);
-            sum.seen.merge(entry.seen);
-            sum.open = if last { entry.open } else { sum.open };
-        });
-        let mut parts: HashMap<usize, Sum> = HashMap::new();
-        self.history.visit_parts(snapped, &self.edges, |entry, last| {
-            let sum = parts.entry(entry.index).or_default();
-            sum.totals.merge(&entry.totals);
-            sum.open = if last { entry.open } else { sum.open };
-        });
-        let mut sums = self.parted(edges, parts);
-        if snapped.running {
-            self.add_pending_parts(&mut sums, now);
-        }
-        let window = snapped.window;
-        let (nodes, edges) = self.shown_parts(sums);
-        let mut coverage = self.coverage(asked, window, lost, one_sided(&nodes, &edges));
-        let (first, kept_from) = (self.history.first(), coverage.history_from);
-        coverage.complete &= asked.from >= kept_from || kept_from <= first;
-        View { window, coverage, nodes, edges }
+    /// service; to be [grouped](View::group) as said. Who has seen an edge is told as of the edge between the
+    /// services. Ticks first.
+    pub fn view_finer(&mut self, asked: Window, by: Grouping, now: Timestamp) -> View {
+        self.slice_finer(asked, by, now).view(&Sums::default())
     }
 
-    /// Parts of edges: what is not of a part that was kept apart is the first ends'.
-    fn parted(&self, mut edges: HashMap<usize, Sum>, parts: HashMap<usize, Sum>) -> Sums {
-        let mut sums = Sums::new();
-        let mut put = |key, ends, totals: &EdgeTotals, seen, open| {
-            let sum = sums.entry((key, ends)).or_default();
-            sum.totals.merge(totals);
-            sum.seen.merge(seen);
-            sum.open = sum.open.saturating_add(open);
-            sum.published = true;
-        };
-        for (index, part) in parts {
-            let Some(known) = self.edges.parts.at(index) else { continue };
-            let edge = self.edges.get(known.edge).map(|edge| edge.key);
-            let whole = edges.get_mut(&known.edge.index());
-            let (Some(key), Some(whole)) = (edge, whole) else { continue };
-            // A part is never more than the whole.
-            let Some(rest) = whole.totals.less(&part.totals) else { continue };
-            whole.totals = rest;
-            let open = part.open.min(whole.open);
-            whole.open -= open;
-            put(key, known.ends, &part.totals, whole.seen, open);
-        }
-        for (index, rest) in edges {
-            if let Some(edge) = self.edges.at(index) {
-                put(edge.key, edge.ends, &rest.totals, rest.seen, rest.open);
-            }
-        }
-        sums
+    /// Taken out of the graph, which has ticked.
+    pub(super) fn finer(&mut self, snapped: Snapped, by: Grouping, now: Timestamp) -> Finer {
+        let pending = if snapped.running { self.pending_parts(now) } else { Vec::new() };
+        let (before, last) = self.history.ended_parts(snapped);
+        // Links that are not settled may have made some known.
+        self.services.freeze(&self.nodes);
+        let parts = self.edges.parts.freeze();
+        Finer { by, before, last, parts, directory: self.directory(), pending }
     }
 
-    /// Adds what unsettled links have so far, and what those that have just settled showed before.
-    fn add_pending_parts(&mut self, sums: &mut Sums, now: Timestamp) {
-        let mut put = |key, ends, totals: &EdgeTotals, seen, open: u64| {
-            let sum = sums.entry((key, ends)).or_default();
-            sum.totals.merge(totals);
-            sum.seen.merge(seen);
-            sum.open = sum.open.saturating_add(open);
-        };
+    /// Who everybody is as it is now; of services, what was told since they changed.
+    pub(crate) fn directory(&self) -> Directory {
+        self.services.directory(&self.nodes, self.zones())
+    }
+
+    /// What unsettled links have so far, and what those that have just settled showed before.
+    fn pending_parts(&mut self, now: Timestamp) -> Vec<PendingPart> {
+        let mut pending = Vec::new();
         for ix in self.links.queue.clone() {
             let Some(link) = self.links.get(ix) else { continue };
             if link.settled {
                 for (key, totals, seen) in self.seen_before(ix, now) {
                     let ends = self.edges.ends_of(key).unwrap_or_default();
-                    put(key, ends, &totals, seen, 0);
+                    pending.push(PendingPart { key, ends, totals, seen, open: 0 });
                 }
                 continue;
             }
@@ -123,83 +107,165 @@ impl Graph {
             for pairing in sides.pair(&Lead::UNLIMITED).pairings {
                 let ends = self.ends_of(&known, &sides, &pairing);
                 let (key, seen) = self.edge_of(&asking, &sides, &pairing);
-                put(key, ends, &pairing.totals, seen, pairing.open);
+                let (totals, open) = (pairing.totals, pairing.open);
+                pending.push(PendingPart { key, ends, totals, seen, open });
             }
         }
+        pending
     }
+}
 
-    fn shown_parts(&mut self, sums: Sums) -> (Vec<Arc<ViewNode>>, Vec<ViewEdge>) {
-        let mut nodes: BTreeMap<Id, Arc<ViewNode>> = BTreeMap::new();
-        let mut edges: BTreeMap<Id, ViewEdge> = BTreeMap::new();
+impl Finer {
+    /// The view that all of it makes.
+    pub(super) fn view(self, slice: Slice, sums: &Sums) -> View {
+        let Slice { asked, window, mut coverage, ended, edges, running, .. } = slice;
+        let Finer { by, before, last, parts, directory, pending } = self;
+        let mut added = Added::new(&edges, running);
+        let mut first: Vec<Ends> = vec![Ends::default(); edges.places()];
+        for (ix, edge) in edges.iter() {
+            first[ix.index()] = edge.ends;
+        }
+        let parts = PartsAdded::of(&parts, [&before, &last], running);
+        // From here on the graph may change them without copying.
+        drop(edges);
+        added.add(sums.of(&ended.before), ended.last);
+        let mut sums = parts.parted(added.whole(), &first);
+        for PendingPart { key, ends, totals, seen, open } in pending {
+            let sum = sums.entry((key, ends)).or_default();
+            sum.totals.merge(&totals);
+            sum.seen.merge(seen);
+            sum.open = sum.open.saturating_add(open);
+        }
+        let (nodes, edges) = shown(sums, &directory, by);
+        coverage.edges_one_sided = one_sided(&nodes, &edges);
+        coverage.conclude(asked, window);
+        View { window, coverage, nodes, edges }
+    }
+}
+
+/// Every part, by the place of its edge: between whom it is, what it gained in the window, and what is open.
+struct PartsAdded(HashMap<usize, Vec<(Ends, EdgeTotals, u64)>>);
+
+impl PartsAdded {
+    fn of(parts: &Arena<Part>, [before, last]: [&[Packed]; 2], running: bool) -> Self {
+        let mut sums: HashMap<usize, (EdgeTotals, u64)> = HashMap::new();
+        let mut entry = Entry::default();
+        let steps = before.iter().map(|step| (step, false));
+        for (step, is_last) in steps.chain(last.iter().map(|step| (step, true))) {
+            let mut unpacker = Unpacker::new(&step.bytes);
+            while unpacker.next(&mut entry).is_some() {
+                let (totals, open) = sums.entry(entry.index).or_default();
+                totals.merge(&entry.totals);
+                *open = if is_last { entry.open } else { *open };
+            }
+        }
+        for (ix, part) in parts.iter().filter(|(_, part)| running && part.is_running()) {
+            let (totals, open) = sums.entry(ix.index()).or_default();
+            totals.merge(&part.running);
+            *open = part.open;
+        }
+        let mut added = PartsAdded(HashMap::new());
         let mut sums: Vec<_> = sums.into_iter().collect();
-        sums.retain(|(_, sum)| sum.open > 0 || !sum.totals.is_zero());
-        // Of nodes with one id, each answer tells the labels of the same one.
-        let by = |end: End| (end.node, end.workload);
-        sums.sort_by_cached_key(|((key, ends), _)| (*key, by(ends.0), by(ends.1)));
-        // Most ends are of many parts.
-        let mut known: HashMap<(ServiceIx, End), Option<Arc<ViewNode>>> = HashMap::new();
-        for (((client, server, server_port), ends), sum) in sums {
-            let mut shown = |service, end| {
-                let node = known.entry((service, end));
-                node.or_insert_with(|| self.end_node(service, end)).clone()
-            };
-            let (Some(source), Some(target)) = (shown(client, ends.0), shown(server, ends.1))
-            else {
-                continue;
-            };
-            let edge = ViewEdge {
-                id: Id::of_edge(source.id, target.id, server_port, PROTOCOL),
-                source: source.id,
-                target: target.id,
-                server_port,
-                protocol: PROTOCOL,
-                seen_by: SeenBy::of(sum.seen),
-                resolved_by: sum.seen.by,
-                pending: !sum.published,
-                connections_open: sum.open,
-                totals: sum.totals,
-            };
-            for node in [source, target] {
-                nodes.entry(node.id).or_insert(node);
-            }
-            match edges.get_mut(&edge.id) {
-                Some(known) => known.fold_in(&edge),
-                None => drop(edges.insert(edge.id, edge)),
+        sums.sort_unstable_by_key(|(index, _)| *index);
+        for (index, (totals, open)) in sums {
+            if let Some(part) = parts.at(index) {
+                let of_edge = added.0.entry(part.edge.index()).or_default();
+                of_edge.push((part.ends, totals, open));
             }
         }
-        (nodes.into_values().collect(), edges.into_values().collect())
+        added
     }
 
-    /// What is told of one end: the workload on its host, as far as they are known.
-    fn end_node(&mut self, service: ServiceIx, end: End) -> Option<Arc<ViewNode>> {
-        let told = self.services.view_node(service, &self.nodes)?;
-        if matches!(told.kind, WorkloadKind::External | WorkloadKind::Other) {
-            return Some(told);
-        }
-        let host =
-            end.node.and_then(|node| self.nodes.get(node)).map(|node| node.name().to_owned());
-        let host = host.or_else(|| match told.hosts.as_slice() {
-            [only] => Some(only.clone()),
-            _ => None,
-        });
-        let (kind, name, labels) =
-            match end.workload.and_then(|ix| self.services.workload_called(ix)) {
-                Some(called) => (called.kind, called.name.clone(), called.labels.clone()),
-                None => (told.kind, told.name.clone(), told.labels.clone()),
-            };
-        let id = match &host {
-            // No name has this character.
-            Some(host) => Id::of_node(kind, &told.namespace, &format!("{name}\0{host}")),
-            None => Id::of_node(kind, &told.namespace, &name),
+    /// What is not of a part that was kept apart is the first ends'.
+    fn parted(mut self, edges: Vec<adding::Sum>, first: &[Ends]) -> PartSums {
+        let mut sums = PartSums::with_capacity(edges.len());
+        let mut put = |key, ends, totals: EdgeTotals, seen, open| {
+            let sum = sums.entry((key, ends)).or_default();
+            if sum.totals.is_zero() {
+                sum.totals = totals;
+            } else {
+                sum.totals.merge(&totals);
+            }
+            sum.seen.merge(seen);
+            sum.open = sum.open.saturating_add(open);
+            sum.published = true;
         };
-        Some(Arc::new(ViewNode {
-            id,
-            kind,
-            namespace: told.namespace.clone(),
-            name,
-            hosts: host.into_iter().collect(),
-            labels,
-        }))
+        for mut edge in edges {
+            for (ends, totals, open) in self.0.remove(&edge.place).unwrap_or_default() {
+                // A part is never more than the whole.
+                let Some(rest) = edge.totals.less(&totals) else { continue };
+                edge.totals = rest;
+                let open = open.min(edge.open);
+                edge.open -= open;
+                put(edge.key, ends, totals, edge.seen, open);
+            }
+            let ends = first.get(edge.place).copied().unwrap_or_default();
+            put(edge.key, ends, edge.totals, edge.seen, edge.open);
+        }
+        sums
+    }
+}
+
+fn shown(
+    sums: PartSums,
+    directory: &Directory,
+    by: Grouping,
+) -> (Vec<Arc<ViewNode>>, Vec<ViewEdge>) {
+    let mut nodes: BTreeMap<Id, Arc<ViewNode>> = BTreeMap::new();
+    let mut edges: BTreeMap<Id, ViewEdge> = BTreeMap::new();
+    let mut sums: Vec<_> = sums.into_iter().collect();
+    sums.retain(|(_, sum)| sum.open > 0 || !sum.totals.is_zero());
+    // Of nodes with one id, each answer tells the labels of the same one.
+    let order = |end: End| (end.node, end.workload);
+    sums.sort_by_cached_key(|((key, ends), _)| (*key, order(ends.0), order(ends.1)));
+    let mut looked = Looked::new();
+    let mut end = |service: ServiceIx, end| {
+        let node = directory.end(service, end, &mut looked)?;
+        Some((by.id_of(&node), node))
+    };
+    for (((client, server, server_port), ends), sum) in sums {
+        let (Some((source, client)), Some((target, server))) =
+            (end(client, ends.0), end(server, ends.1))
+        else {
+            continue;
+        };
+        let edge = ViewEdge {
+            id: Id::of_edge(source, target, server_port, PROTOCOL),
+            source,
+            target,
+            server_port,
+            protocol: PROTOCOL,
+            seen_by: SeenBy::of(sum.seen),
+            resolved_by: sum.seen.by,
+            pending: !sum.published,
+            connections_open: sum.open,
+            totals: sum.totals,
+        };
+        for (id, node) in [(source, client), (target, server)] {
+            nodes.entry(id).or_insert_with(|| node.called_by(id));
+        }
+        match edges.get_mut(&edge.id) {
+            Some(known) => known.fold_in(&edge),
+            None => drop(edges.insert(edge.id, edge)),
+        }
+    }
+    (nodes.into_values().collect(), edges.into_values().collect())
+}
+
+impl Grouping {
+    /// By what id a workload on its host goes in a view that is to be grouped so: one that was in two zones is two where
+    /// zones are asked for.
+    #[must_use]
+    pub fn id_of(self, node: &ViewNode) -> Id {
+        if self == Grouping::Zone { node.id_in_zone() } else { node.id }
+    }
+}
+
+impl ViewNode {
+    /// The same by another id.
+    #[must_use]
+    pub fn called_by(self: Arc<Self>, id: Id) -> Arc<Self> {
+        if self.id == id { self } else { Arc::new(ViewNode { id, ..ViewNode::clone(&self) }) }
     }
 }
 
@@ -215,7 +281,7 @@ impl View {
                 let node = Arc::make_mut(&mut node);
                 let id = Id::of_node(node.kind, &node.namespace, &node.name);
                 ids.insert(std::mem::replace(&mut node.id, id), id);
-                (node.hosts, node.labels) = Default::default();
+                (node.hosts, node.zone, node.labels) = Default::default();
             }
             nodes.entry(node.id).or_insert(node);
         }

@@ -53,22 +53,31 @@ impl View {
         edges.sort_unstable_by_key(|edge| edge.id);
         let hosts: BTreeSet<String> =
             folded.iter().flat_map(|node| node.hosts.iter().cloned()).collect();
-        self.nodes.push(Arc::new(ViewNode {
-            id: other,
-            kind: WorkloadKind::Other,
-            namespace: String::new(),
-            name: OTHER.to_owned(),
-            hosts: hosts.into_iter().collect(),
-            labels: BTreeMap::new(),
-        }));
+        self.nodes.push(Arc::new(ViewNode::other(hosts.into_iter().collect())));
         self.nodes.sort_unstable_by_key(|node| node.id);
         View { edges, ..self }
     }
 }
 
+impl ViewNode {
+    /// What stands for the rest, which was on these hosts.
+    #[must_use]
+    pub fn other(hosts: Vec<String>) -> Self {
+        ViewNode {
+            id: Id::of_node(WorkloadKind::Other, "", OTHER),
+            kind: WorkloadKind::Other,
+            namespace: String::new(),
+            name: OTHER.to_owned(),
+            hosts,
+            zone: String::new(),
+            labels: BTreeMap::new(),
+        }
+    }
+}
+
 impl ViewEdge {
     /// Adds up two edges of the same ends.
-    pub(super) fn fold_in(&mut self, other: &ViewEdge) {
+    pub fn fold_in(&mut self, other: &ViewEdge) {
         if self.server_port != other.server_port {
             self.server_port = 0;
         }

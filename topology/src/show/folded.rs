@@ -1,10 +1,6 @@
 //! A view that is folded while it is made: samples are added up only for what is shown.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
 
 use super::{
     adding::{Added, Sum},
@@ -24,8 +20,8 @@ impl Slice {
     /// The [view](Self::view), [folded](View::fold).
     #[must_use]
     pub fn folded(self, limit: usize, rank: Rank, sums: &Sums) -> View {
-        if rank == Rank::Rtt {
-            // By samples, of all edges.
+        if rank == Rank::Rtt || self.is_finer() {
+            // By samples, of all edges; or of nodes that are not services.
             return self.view(sums).fold(limit, rank);
         }
         let (added, rest) = self.add_up(sums);
@@ -166,13 +162,7 @@ fn fold(mut added: Added, rest: Rest, ends: &Ends) -> View {
     let folded = folded.iter().filter_map(|ix| rest.services.get(*ix)?.told());
     let hosts: BTreeSet<&str> = folded.flat_map(|node| &node.hosts).map(String::as_str).collect();
     let mut nodes: Vec<_> = kept.iter().filter_map(|ix| rest.node(*ix)).collect();
-    nodes.push(Arc::new(ViewNode {
-        id: ends.other,
-        kind: WorkloadKind::Other,
-        namespace: String::new(),
-        name: OTHER.to_owned(),
-        hosts: hosts.into_iter().map(str::to_owned).collect(),
-        labels: BTreeMap::new(),
-    }));
+    let hosts = hosts.into_iter().map(str::to_owned).collect();
+    nodes.push(Arc::new(ViewNode::other(hosts)));
     rest.view(nodes, edges, one_sided)
 }

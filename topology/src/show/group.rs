@@ -6,11 +6,7 @@ use std::{
 };
 
 use super::view::{View, ViewEdge, ViewNode};
-use crate::{
-    base::id::Id,
-    model::WorkloadKind,
-    who::{services::EXTERNAL, zones::Zones},
-};
+use crate::{base::id::Id, model::WorkloadKind, who::services::EXTERNAL};
 
 /// What the nodes of an answer are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,7 +35,7 @@ const UNKNOWN: &str = "unknown";
 type Group<'a> = (WorkloadKind, &'a str, &'a str);
 
 impl Grouping {
-    /// Whether it needs more than is known of services: [`crate::Graph::view_finer`].
+    /// Whether it needs more than is known of services: [`crate::Graph::slice_finer`].
     #[must_use]
     pub const fn is_finer(self) -> bool {
         matches!(self, Grouping::Node | Grouping::Zone | Grouping::Workload)
@@ -51,7 +47,7 @@ impl Grouping {
     }
 
     /// The group of a node. Peers that no agent covers are one, and what was folded stays so.
-    fn of<'a>(self, node: &'a ViewNode, zones: &'a Zones) -> Group<'a> {
+    fn of(self, node: &ViewNode) -> Group<'_> {
         let host = match node.hosts.as_slice() {
             [host] => Some(host.as_str()),
             _ => None,
@@ -68,9 +64,9 @@ impl Grouping {
                 Some(host) => (WorkloadKind::Node, host, host),
                 None => (WorkloadKind::Node, "", UNKNOWN),
             },
-            (Grouping::Zone, _) => match host.and_then(|host| zones.of(host)) {
-                Some(zone) => (WorkloadKind::Zone, zone, zone),
-                None => (WorkloadKind::Zone, "", UNKNOWN),
+            (Grouping::Zone, _) => match node.zone.as_str() {
+                "" => (WorkloadKind::Zone, "", UNKNOWN),
+                zone => (WorkloadKind::Zone, zone, zone),
             },
         }
     }
@@ -80,14 +76,14 @@ impl View {
     /// Adds up all edges from one group to another; their port stays when it is the same for all, else it is 0. What
     /// the coverage says of edges holds for those that are added up.
     #[must_use]
-    pub fn group(self, by: Grouping, zones: &Zones) -> View {
+    pub fn group(self, by: Grouping) -> View {
         if by.is_as_it_is() {
             return self;
         }
         let mut groups: BTreeMap<Id, ViewNode> = BTreeMap::new();
         let mut group_of: HashMap<Id, Id> = HashMap::new();
         for node in &self.nodes {
-            let (kind, namespace, name) = by.of(node, zones);
+            let (kind, namespace, name) = by.of(node);
             let id = Id::of_node(kind, namespace, name);
             group_of.insert(node.id, id);
             let group = groups.entry(id).or_insert_with(|| ViewNode {
@@ -100,6 +96,7 @@ impl View {
                 },
                 name: name.to_owned(),
                 hosts: Vec::new(),
+                zone: String::new(),
                 labels: BTreeMap::new(),
             });
             group.hosts.extend(node.hosts.iter().cloned());

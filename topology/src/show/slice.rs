@@ -5,6 +5,8 @@ use std::sync::Arc;
 use super::{
     adding::{Added, Sum},
     coverage::Coverage,
+    finer::Finer,
+    group::Grouping,
     pending::Pending,
     sums::Sums,
     view::{SeenBy, View, ViewEdge, ViewNode},
@@ -27,16 +29,18 @@ use crate::{
 /// it costs little, however much there is to add up. As long as the edges in it are not added up, the next tick copies
 /// those that it changes.
 pub struct Slice {
-    asked: Window,
-    window: Window,
+    pub(super) asked: Window,
+    pub(super) window: Window,
     /// But for what edges tell.
-    coverage: Coverage,
-    ended: Ended,
+    pub(super) coverage: Coverage,
+    pub(super) ended: Ended,
     /// Every edge; and whether the window has what they gained in the running step.
-    edges: Arena<Edge>,
-    running: bool,
+    pub(super) edges: Arena<Edge>,
+    pub(super) running: bool,
     services: Arena<Service>,
     pending: Vec<Pending>,
+    /// What there is besides where the view is to be between workloads on their hosts.
+    finer: Option<Box<Finer>>,
 }
 
 impl Graph {
@@ -58,6 +62,29 @@ impl Graph {
             // Links that are not settled may have made some known.
             services: self.services.freeze(&self.nodes),
             pending,
+            finer: None,
+        }
+    }
+
+    /// What a view between workloads on their hosts is made of, to be grouped as said; else as [`slice`](Self::slice).
+    pub fn slice_finer(&mut self, asked: Window, by: Grouping, now: Timestamp) -> Slice {
+        let now = self.see(now);
+        self.tick(now);
+        let snapped = self.history.snap(asked, now);
+        let finer = self.finer(snapped, by, now);
+        let ended = self.history.ended(snapped);
+        let window = snapped.window;
+        let coverage = self.coverage(asked, window, ended.lost, 0);
+        Slice {
+            asked,
+            window,
+            coverage: Coverage { begun: Some(self.history.first()), ..coverage },
+            ended,
+            edges: self.edges.freeze(),
+            running: snapped.running,
+            services: Arena::default(),
+            pending: Vec::new(),
+            finer: Some(Box::new(finer)),
         }
     }
 }
@@ -65,14 +92,22 @@ impl Graph {
 impl Slice {
     /// The graph over the window. What steps that are over add up to is taken from `sums`, and left there.
     #[must_use]
-    pub fn view(self, sums: &Sums) -> View {
+    pub fn view(mut self, sums: &Sums) -> View {
+        if let Some(finer) = self.finer.take() {
+            return finer.view(self, sums);
+        }
         let (added, rest) = self.add_up(sums);
         rest.show(added.whole())
     }
 
+    /// Whether the view is to be between workloads on their hosts.
+    pub(super) const fn is_finer(&self) -> bool {
+        self.finer.is_some()
+    }
+
     /// Adds up everything but samples.
     pub(super) fn add_up(self, sums: &Sums) -> (Added, Rest) {
-        let Slice { asked, window, coverage, ended, edges, running, services, pending } = self;
+        let Slice { asked, window, coverage, ended, edges, running, services, pending, .. } = self;
         let mut added = Added::new(&edges, running);
         // From here on the graph may change them without copying.
         drop(edges);

@@ -41,6 +41,8 @@ pub struct ViewNode {
     pub name: String,
     /// Names of the nodes it was seen on, in order.
     pub hosts: Vec<String>,
+    /// The zone of its host, where it is a workload on one whose zone is known; else empty.
+    pub zone: String,
     /// Whatever else is known.
     pub labels: BTreeMap<String, String>,
 }

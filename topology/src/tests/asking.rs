@@ -30,6 +30,7 @@ fn view(edges: &[(&str, &str, u16, u64)]) -> View {
             namespace: namespace(name).to_owned(),
             name: (*name).to_owned(),
             hosts: vec![host(name).to_owned()],
+            zone: String::new(),
             labels: BTreeMap::new(),
         }
         .into()
@@ -231,7 +232,7 @@ proptest! {
 
 #[test]
 fn services_of_a_namespace_are_one() {
-    let grouped = chain().group(Grouping::Namespace, &Zones::default());
+    let grouped = chain().group(Grouping::Namespace);
     assert_eq!(names(&grouped), ["none", "shop"]);
     assert!(grouped.nodes.iter().all(|node| node.kind == WorkloadKind::Namespace));
     let bytes: Vec<_> = grouped
@@ -240,6 +241,6 @@ fn services_of_a_namespace_are_one() {
         .map(|edge| (edge.source == edge.target, edge.server_port, edge.totals.bytes()))
         .collect();
     assert!(bytes.contains(&(false, 80, 1000)) && bytes.contains(&(true, 5432, 110)), "{bytes:?}");
-    let other = chain().fold(1, Rank::Bytes).group(Grouping::Namespace, &Zones::default());
+    let other = chain().fold(1, Rank::Bytes).group(Grouping::Namespace);
     assert!(names(&other).contains(&"other"));
 }

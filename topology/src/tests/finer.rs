@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use proptest::prelude::*;
 
 use super::{
-    properties::{Random, event},
+    properties::{Event, Random, event},
+    slicing,
     world::*,
 };
 use crate::{model::WorkloadKind, *};
@@ -16,13 +17,18 @@ fn zones() -> Zones {
 }
 
 fn finer(world: &mut World) -> View {
+    finer_by(world, Grouping::Workload)
+}
+
+/// To be grouped so.
+fn finer_by(world: &mut World, by: Grouping) -> View {
     let window = Window { from: Timestamp::default(), to: world.now };
-    world.graph.view_finer(window, world.now)
+    world.graph.view_finer(window, by, world.now)
 }
 
 /// Bytes to the server and connections open, by the names of the groups.
 fn grouped(view: View, by: Grouping) -> BTreeMap<(String, String), (u64, u64)> {
-    let view = view.group(by, &zones());
+    let view = view.group(by);
     let name = |id| view.nodes.iter().find(|node| node.id == id).unwrap().name.clone();
     let mut sums: BTreeMap<_, (u64, u64)> = BTreeMap::new();
     for edge in &view.edges {
@@ -31,6 +37,52 @@ fn grouped(view: View, by: Grouping) -> BTreeMap<(String, String), (u64, u64)> {
         sum.1 += edge.connections_open;
     }
     sums
+}
+
+/// What steps have that are given out, over all of them: gains and open connections by key, and by the names, hosts and
+/// zones of both ends; those between services beside.
+#[derive(Default)]
+struct Kept {
+    services: BTreeMap<(String, String), EdgeTotals>,
+    finer: BTreeMap<[String; 2], EdgeTotals>,
+}
+
+impl Kept {
+    /// Takes what was given out; in each step, the finer rows add up to the others.
+    fn take(&mut self, graph: &mut Graph) {
+        for Given { steps, .. } in graph.take_steps() {
+            let steps = match steps {
+                GivenSteps::Ended(step) => vec![step],
+                GivenSteps::Late(steps) => steps,
+            };
+            for step in &steps {
+                let [services, finer] = [false, true].map(|finer| self.add(step, finer));
+                assert_eq!(services, finer, "{:?}", step.window);
+            }
+        }
+    }
+
+    fn add(&mut self, step: &EndedStep, finer: bool) -> (EdgeTotals, u64) {
+        let mut sum = (EdgeTotals::default(), 0);
+        let told = step.rows(finer, |row| {
+            sum.0.merge(&row.totals);
+            sum.1 += row.connections_open;
+            let name = |node: &ViewNode| match node.hosts.as_slice() {
+                [host] => format!("{} {host} {}", node.name, node.zone),
+                _ => node.name.clone(),
+            };
+            let totals = if finer {
+                self.finer.entry([name(&row.source), name(&row.target)]).or_default()
+            } else {
+                let ends = (row.source.name.clone(), row.target.name.clone());
+                self.services.entry(ends).or_default()
+            };
+            totals.merge(&row.totals);
+            Ok::<_, ()>(())
+        });
+        assert_eq!(told, Ok(()));
+        sum
+    }
 }
 
 fn total(view: &View) -> (EdgeTotals, u64) {
@@ -54,6 +106,7 @@ impl Replicas {
                 .collect()
         };
         let hosts = [hosts("c", 1), hosts("s", 2)];
+        world.graph.set_zones(zones());
         Self { world, hosts }
     }
 
@@ -83,7 +136,7 @@ fn replicas_are_told_apart() {
     assert_eq!(grouped(view.clone(), Grouping::Node), by_node.into());
     let by_zone = [row("east", "east", 100, 1), row("west", "east", 11, 2)];
     assert_eq!(grouped(view.clone(), Grouping::Zone), by_zone.into());
-    let workloads = view.group(Grouping::Workload, &zones());
+    let workloads = view.group(Grouping::Workload);
     assert_eq!((workloads.nodes.len(), workloads.edges.len()), (5, 3));
     assert!(workloads.nodes.iter().all(|node| node.kind == WorkloadKind::Process));
     // As before a restart, for what is in memory after it.
@@ -91,10 +144,8 @@ fn replicas_are_told_apart() {
     world.graph = Graph::resume(Config::default(), world.graph.snapshot());
     replicas.exchange(1, 0, 5);
     replicas.world.pass(3);
-    let view = replicas
-        .world
-        .graph
-        .view_finer(Window { from: now, to: now.plus(Duration::from_secs(3)) }, replicas.world.now);
+    let window = Window { from: now, to: now.plus(Duration::from_secs(3)) };
+    let view = replicas.world.graph.view_finer(window, Grouping::Node, replicas.world.now);
     assert_eq!(grouped(view, Grouping::Node)[&("c1".to_owned(), "s0".to_owned())].0, 5);
 }
 
@@ -172,8 +223,45 @@ proptest! {
         prop_assert_eq!(bytes, truth);
         let services = world.view();
         for by in [Grouping::Node, Grouping::Zone, Grouping::Workload, Grouping::Namespace] {
-            prop_assert_eq!(total(&view.clone().group(by, &zones())), total(&services));
+            prop_assert_eq!(total(&view.clone().group(by)), total(&services));
         }
+    }
+
+    #[test]
+    fn whatever_happens_what_is_kept_is_what_was_told(
+        events in proptest::collection::vec(event(), 1..80),
+        late in proptest::collection::vec((0..8_usize, 1_u64..99, 3_u64..60), 0..6),
+        restart in any::<prop::sample::Index>(),
+    ) {
+        let mut random = Random::new();
+        let config = Config { hand_over_steps: true, ..Config::default() };
+        random.world.graph = Graph::resume(config.clone(), random.world.graph.snapshot());
+        let mut kept = Kept::default();
+        let restart = restart.index(events.len());
+        for (at, event) in events.iter().enumerate() {
+            random.happen(event);
+            if let Some((half, value, age)) = late.get(at) {
+                let half = random.halves[*half];
+                slicing::late(&mut random.world, half, *value, *age);
+            }
+            kept.take(&mut random.world.graph);
+            if at == restart {
+                let stored = postcard::to_stdvec(&random.world.graph.snapshot()).unwrap();
+                let stored = postcard::from_bytes(&stored).unwrap();
+                random.world.graph = Graph::resume(config.clone(), stored);
+                random.world.graph.restarted(random.world.now);
+                for first in [true, false] {
+                    random.happen(&Event::Reconnect(first, 1));
+                }
+            }
+        }
+        // Whatever is still in memory is told as it was given out.
+        random.world.pass(45);
+        kept.take(&mut random.world.graph);
+        let mut sums = [EdgeTotals::default(), EdgeTotals::default()];
+        kept.services.values().for_each(|totals| sums[0].merge(totals));
+        kept.finer.values().for_each(|totals| sums[1].merge(totals));
+        prop_assert_eq!(&sums[0], &sums[1]);
     }
 
     #[test]
@@ -187,11 +275,11 @@ proptest! {
         let to = world.now;
         for from in [Timestamp::default(), to.minus(Duration::from_secs(back))] {
             let services = world.graph.view(Window { from, to }, world.now);
-            let parts = world.graph.view_finer(Window { from, to }, world.now);
+            let parts = world.graph.view_finer(Window { from, to }, Grouping::Zone, world.now);
             prop_assert_eq!(total(&services), total(&parts));
             prop_assert_eq!(services.window, parts.window);
             for by in [Grouping::Node, Grouping::Zone, Grouping::Workload, Grouping::Namespace] {
-                let grouped = parts.clone().group(by, &zones());
+                let grouped = parts.clone().group(by);
                 prop_assert_eq!(total(&services), total(&grouped));
                 for edge in &grouped.edges {
                     let is_node = |id| grouped.nodes.iter().any(|node| node.id == id);
@@ -222,10 +310,44 @@ fn what_comes_late_counts_for_who_told_it() {
     }
     world.pass(12);
     let window = Window { from: moment.floor(Duration::from_secs(10)), to: moment };
-    let view = world.graph.view_finer(window, world.now);
+    let view = world.graph.view_finer(window, Grouping::Node, world.now);
     let sums = grouped(view.clone(), Grouping::Node);
     assert_eq!(sums[&("c1".to_owned(), "s0".to_owned())].0, 1000);
     assert_eq!(total(&view), total(&world.graph.view(window, world.now)));
+}
+
+#[test]
+fn what_is_kept_has_the_hosts_and_zones_of_its_time() {
+    let mut replicas = Replicas::new();
+    let config = Config { hand_over_steps: true, ..Config::default() };
+    let snapshot = replicas.world.graph.snapshot();
+    replicas.world.graph = Graph::resume(config, snapshot);
+    replicas.world.graph.set_zones(zones());
+    let halves = [replicas.exchange(0, 0, 100), replicas.exchange(1, 0, 10)];
+    replicas.world.pass(25);
+    let mut kept = Kept::default();
+    kept.take(&mut replicas.world.graph);
+    let bytes = |kept: &Kept| {
+        let bytes = |(ends, totals): (&[String; 2], &EdgeTotals)| {
+            (ends.clone(), totals.get(Measure::BytesToServer))
+        };
+        kept.finer.iter().map(bytes).collect::<BTreeMap<_, _>>()
+    };
+    let row =
+        |client: &str, server: &str, bytes: u64| ([client.to_owned(), server.to_owned()], bytes);
+    let before = [row("web c0 east", "db s0 east", 100), row("web c1 west", "db s0 east", 10)];
+    assert_eq!(bytes(&kept), before.clone().into());
+    // The first host's zone is another from now on; what is kept of before is not told again.
+    replicas.world.graph.set_zones(Zones::new(vec![("c*".to_owned(), "west".to_owned())]));
+    for half in halves.iter().flatten().take(2) {
+        replicas.world.add(*half, &[(Counter::BytesSent, 7), (Counter::BytesReceived, 7)]);
+    }
+    replicas.world.pass(25);
+    kept.take(&mut replicas.world.graph);
+    let after = bytes(&kept);
+    assert_eq!(after[&before[0].0], 100);
+    let later = row("web c0 west", "db s0 ", 7);
+    assert_eq!(after[&later.0], 7, "{after:?}");
 }
 
 #[test]

@@ -70,7 +70,7 @@ proptest! {
         prop_assert_eq!(sum(&folded), sum(&view));
         prop_assert!(folded.nodes.len() <= limit.max(view.nodes.len().min(limit)) + 1);
         prop_assert_eq!(&folded.coverage, &view.coverage);
-        for grouped in [view.clone(), folded].map(|view| view.group(Grouping::Namespace, &Zones::default())) {
+        for grouped in [view.clone(), folded].map(|view| view.group(Grouping::Namespace)) {
             assert_sound(&grouped);
             prop_assert_eq!(sum(&grouped), sum(&view));
         }

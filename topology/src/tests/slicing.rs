@@ -99,7 +99,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn late(world: &mut World, half: HalfIx, value: u64, age: u64) {
+pub(super) fn late(world: &mut World, half: HalfIx, value: u64, age: u64) {
     let now = world.now;
     let moment = world.graph.moment(NodeIx(0), Duration::from_secs(age), now);
     let mut batch = world.graph.begin_late(moment, now);

@@ -2,6 +2,7 @@
 
 pub mod basis;
 pub mod cluster;
+pub(crate) mod directory;
 pub(crate) mod evidence;
 pub(crate) mod names;
 pub(crate) mod place;

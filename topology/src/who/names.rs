@@ -1,6 +1,9 @@
 //! What others than the kernel call workloads: the runtimes of containers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +27,8 @@ const NAME: usize = 256;
 /// What the names of workloads stand for, as their nodes have learned it.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Names {
-    nodes: BTreeMap<NodeIx, Named>,
+    /// Each shared with a copy until it is written to.
+    nodes: BTreeMap<NodeIx, Arc<Named>>,
     /// Nodes of which something was learned that is not taken in yet.
     news: BTreeSet<NodeIx>,
 }
@@ -91,7 +95,7 @@ impl Names {
         if named.containers.get(name).is_some_and(|(_, known)| *known == called) {
             return;
         }
-        named.set(name, called);
+        Arc::make_mut(named).set(name, called);
         self.news.insert(node);
     }
 

@@ -8,7 +8,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{cluster::facts::ObjectName, names::Names, rules::Rules};
+use super::{
+    cluster::facts::ObjectName, directory::Directory, names::Names, rules::Rules, zones::Zones,
+};
 use crate::{
     base::{
         arena::{Arena, Key},
@@ -39,6 +41,13 @@ pub(crate) struct WorkloadEntry {
     pub(crate) node: NodeIx,
     pub(crate) service: ServiceIx,
     key: (NodeIx, Arc<Workload>),
+}
+
+impl WorkloadEntry {
+    /// What it is called.
+    pub(crate) fn called<'a>(&'a self, names: &'a Names) -> &'a Workload {
+        names.get(self.node, &self.key.1)
+    }
 }
 
 pub(crate) type ServiceIx = Key<Service>;
@@ -198,6 +207,7 @@ impl Services {
             namespace: service.namespace.to_string(),
             name: service.name.to_string(),
             hosts,
+            zone: String::new(),
             labels: service.labels.clone(),
         }));
         service.told.clone()
@@ -217,10 +227,15 @@ impl Services {
         self.workloads.get(ix.0)
     }
 
-    /// What a workload is called.
-    pub(crate) fn workload_called(&self, ix: WorkloadIx) -> Option<&Workload> {
-        let entry = self.workloads.get(ix.0)?;
-        Some(self.names.get(entry.node, &entry.key.1))
+    /// Who everybody is as it is now; of services, what was told since they changed. The memory is shared.
+    pub(crate) fn directory(&self, nodes: &Nodes, zones: Zones) -> Directory {
+        Directory {
+            services: self.services.clone(),
+            workloads: self.workloads.clone(),
+            names: self.names.clone(),
+            hosts: nodes.iter().map(|(_, node)| Arc::clone(&node.name)).collect(),
+            zones,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {

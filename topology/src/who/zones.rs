@@ -1,6 +1,6 @@
 //! Which zone a host is in, by what the user says, else Kubernetes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::rules::matches;
 
@@ -8,7 +8,7 @@ use super::rules::matches;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Zones {
     /// By pattern, as the user says.
-    said: Vec<(String, String)>,
+    said: Arc<Vec<(String, String)>>,
     /// By name, where the user says nothing.
     known: BTreeMap<String, String>,
 }
@@ -16,8 +16,8 @@ pub struct Zones {
 impl Zones {
     /// Patterns of hosts' names (`*` stands for any text, `?` for any character), each with its zone.
     #[must_use]
-    pub const fn new(zones: Vec<(String, String)>) -> Self {
-        Self { said: zones, known: BTreeMap::new() }
+    pub fn new(zones: Vec<(String, String)>) -> Self {
+        Self { said: Arc::new(zones), known: BTreeMap::new() }
     }
 
     /// The same with the zones of hosts by their names, for hosts that no pattern fits.

@@ -35,7 +35,7 @@ impl Figures {
 }
 
 /// Lowest, median and highest.
-fn spread(values: &[f64]) -> [f64; 3] {
+pub fn spread(values: &[f64]) -> [f64; 3] {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
@@ -44,7 +44,7 @@ fn spread(values: &[f64]) -> [f64; 3] {
 }
 
 /// Three significant digits, and no fraction from a hundred on.
-fn digits(value: f64) -> String {
+pub fn digits(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 || size == 0.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
