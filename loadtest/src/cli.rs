@@ -101,6 +101,9 @@ pub struct Changes {
     pub freshness_every: Option<Duration>,
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub patience: Option<Duration>,
+    /// One more setting of the aggregator, as `--history-max-bytes=0`.
+    #[arg(long, value_name = "SETTING", allow_hyphen_values = true)]
+    pub aggregator_setting: Vec<String>,
 }
 
 /// The aggregator.
@@ -143,7 +146,7 @@ pub struct Replay {
 impl Changes {
     /// Changes a scenario.
     pub fn apply(&self, scenario: &mut Scenario) {
-        let Scenario { seed, fleet, load, faults, check, .. } = scenario;
+        let Scenario { seed, fleet, load, faults, check, aggregator, .. } = scenario;
         set(&mut load.paced, self.pace.map(|pace| pace == Pace::Paced));
         set(seed, self.seed);
         set(&mut fleet.agents, self.agents);
@@ -162,6 +165,7 @@ impl Changes {
         set(&mut check.query_every, self.query_every);
         set(&mut check.freshness_every, self.freshness_every);
         set(&mut check.patience, self.patience);
+        aggregator.extend(self.aggregator_setting.iter().cloned());
     }
 }
 

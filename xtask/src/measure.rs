@@ -1,8 +1,10 @@
 //! What Weft costs, measured with optimised builds: the figures of `docs/PERFORMANCE.md`.
 
 mod bpf;
+mod freshness;
 pub mod goals;
 mod ingest;
+mod joining;
 mod machine;
 mod process;
 
@@ -33,7 +35,9 @@ pub fn run_all(options: &Measure) -> Result<()> {
     match &options.what {
         Measurement::Storm(storm) => storm::measure(storm),
         Measurement::Slowdown(slowdown) => slowdown::measure(slowdown),
+        Measurement::Freshness(freshness) => freshness::measure(freshness),
         Measurement::Ingest(ingest) => ingest::measure(ingest),
+        Measurement::Joining(joining) => joining::measure(joining),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -32,7 +32,7 @@ struct Goals {
 #[serde(deny_unknown_fields)]
 struct Goal {
     what: String,
-    /// Arguments of `weft-loadtest run`.
+    /// What is run: a scenario, by `weft-loadtest run …`, or a measurement, by `cargo xtask measure …`.
     run: String,
     figure: String,
     /// Figure that it is divided by.
@@ -82,13 +82,12 @@ pub fn check(options: &Bench) -> Result<()> {
     goals.iter().for_each(|goal| runs.entry(&goal.run).or_default().push(goal));
     let folder = tempfile::tempdir()?;
     for (run, goals) in runs {
-        let arguments: Vec<&str> = run.split_whitespace().collect();
         let mut reports = Vec::new();
         for number in 1..=options.runs {
             stop.check()?;
-            say(format_args!("weft-loadtest run {run} ({number} of {})", options.runs));
+            say(format_args!("{run} ({number} of {})", options.runs));
             let report = folder.path().join("report.json");
-            reports.push(BTreeMap::from_iter(scenario::play(&program, &arguments, &report)?));
+            reports.push(play(run, &program, &report)?);
         }
         for goal in goals {
             let row = goal.row(&reports)?;
@@ -106,6 +105,21 @@ pub fn check(options: &Bench) -> Result<()> {
     Ok(())
 }
 
+/// One run, and what it came to.
+fn play(run: &str, tester: &Path, report: &Path) -> Result<BTreeMap<String, f64>> {
+    if let Some(arguments) = run.strip_prefix("weft-loadtest run ") {
+        let arguments: Vec<&str> = arguments.split_whitespace().collect();
+        return Ok(scenario::play(tester, &arguments, report)?.into_iter().collect());
+    }
+    let arguments = run.strip_prefix("cargo xtask measure ").with_context(|| format!("{run}?"))?;
+    let own = env::current_exe().context("find this program")?;
+    let mut command = Command::new(own);
+    command.arg("measure").args(arguments.split_whitespace()).arg("--json").arg(report);
+    output_of(&mut command).with_context(|| format!("{run} failed"))?;
+    let text = fs::read_to_string(report).with_context(|| report.display().to_string())?;
+    Ok(serde_json::from_str(&text)?)
+}
+
 impl Goal {
     fn row(&self, reports: &[BTreeMap<String, f64>]) -> Result<Row> {
         let of = |report: &BTreeMap<String, f64>, name: &str| {
@@ -119,7 +133,7 @@ impl Goal {
         let [_, median, _] = spread::spread(&values);
         Ok(Row {
             what: self.what.clone(),
-            command: format!("weft-loadtest run {}", self.run),
+            command: self.run.clone(),
             values,
             median,
             at_most: self.at_most,
@@ -176,7 +190,7 @@ mod tests {
     fn goal() -> Goal {
         Goal {
             what: "CPU".to_owned(),
-            run: "fast".to_owned(),
+            run: "weft-loadtest run fast".to_owned(),
             figure: "CPU, s".to_owned(),
             of: None,
             at_most: 2.0,
@@ -201,6 +215,9 @@ mod tests {
     fn the_goals_can_be_read() {
         let text = fs::read_to_string(workspace().join(GOALS)).unwrap();
         let Goals { goals } = toml::from_str(&text).unwrap();
-        assert!(goals.iter().all(|goal| goal.at_most > 0.0));
+        let is_known = |run: &str| {
+            ["weft-loadtest run ", "cargo xtask measure "].iter().any(|tool| run.starts_with(tool))
+        };
+        assert!(goals.iter().all(|goal| goal.at_most > 0.0 && is_known(&goal.run)));
     }
 }

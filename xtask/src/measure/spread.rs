@@ -1,6 +1,8 @@
 //! Figures of several runs, and how far they lie apart.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
+
+use anyhow::{Context as _, Result};
 
 /// Figures by name, in the order in which the first run gave them.
 #[derive(Debug, Default)]
@@ -16,6 +18,18 @@ impl Figures {
             Some((_, values)) => values.push(value),
             None => self.rows.push((name, vec![value])),
         }
+    }
+
+    /// Writes the median of each into a file, if there is one.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep(&self, path: Option<&Path>) -> Result<()> {
+        let Some(path) = path else { return Ok(()) };
+        let median = |(name, values): &(String, Vec<f64>)| (name.clone(), spread(values)[1]);
+        let medians: BTreeMap<String, f64> = self.rows.iter().map(median).collect();
+        fs::write(path, serde_json::to_string_pretty(&medians)?)
+            .with_context(|| path.display().to_string())
     }
 
     /// A table with lowest, median and highest of each figure.

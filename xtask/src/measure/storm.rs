@@ -42,7 +42,7 @@ pub fn measure(options: &Storm) -> Result<()> {
         say(format_args!("run {run}: {line}"));
     }
     say(format_args!("\n{}", figures.table()));
-    Ok(())
+    figures.keep(options.json.as_deref())
 }
 
 /// One storm in a lab of its own.
