@@ -45,6 +45,9 @@ const MISSING: &str = "batches_missing";
 /// Steps that are kept for the history while the journal cannot be written.
 const STEPS_HELD: usize = 60;
 
+/// How old what is published may be when somebody reads it.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// The state of the aggregator.
 pub struct Core {
     graph: Graph,
@@ -371,6 +374,13 @@ impl Core {
         self.hand_over();
     }
 
+    /// Lets time pass unless that was done just now: what is published is not older than a second then.
+    pub(crate) fn refresh(&mut self, at: Timestamp) {
+        if at.since(self.graph.ticked_at()) >= FRESH {
+            self.tick(at);
+        }
+    }
+
     /// Before a step ends, and with it services go that nothing refers to: the same for workloads, which streams
     /// refer to by number.
     fn forget_workloads(&mut self, at: Timestamp) {
@@ -441,8 +451,9 @@ impl Core {
         reaching(slice.folded(limit, rank, sums), history, Grouping::Service)
     }
 
-    /// Why an edge is there, as far as that is in memory. Nothing that is counted changes with it.
+    /// Why an edge is there, as far as that is in memory.
     pub fn explain(&mut self, edge: Id, now: Timestamp) -> Option<Explanation> {
+        self.refresh(now);
         self.graph.explain(edge, now)
     }
 

@@ -36,11 +36,13 @@ pub struct Scrape {
 }
 
 impl Scrape {
-    /// Takes every number as it is now; the graph is held for no longer than it takes to share them.
+    /// Takes every number as it is now; the graph is held for no longer than it takes to look at what has changed of
+    /// late, and to share them.
     #[must_use]
     pub fn take(shared: &Shared, format: Format) -> Self {
         let (mut scrape, stats) = {
-            let core = shared.core();
+            let mut core = shared.core();
+            core.refresh(shared.now());
             let graph = core.graph();
             let scrape = Self::of(graph, &shared.expected_nodes, format);
             (Self { position: core.position(), ..scrape }, graph.stats())

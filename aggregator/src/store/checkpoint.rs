@@ -14,8 +14,8 @@ use crate::state::Shared;
 /// How often it is looked whether one is due.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Bytes of journal that are read in a moment.
-const FEW: u64 = 32 << 20;
+/// Bytes of journal that are read in a moment: some eight million records, which take a second or two.
+const FEW: u64 = 128 << 20;
 
 /// Bytes of journal that are not to be read once more, should this one end soon, too.
 const ONCE: u64 = 4 << 20;

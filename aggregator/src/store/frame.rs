@@ -16,6 +16,9 @@ const VERSION: u32 = 3 << 16 | SNAPSHOT_VERSION;
 /// Magic, version, checksum, length.
 const HEADER: usize = 8 + 4 + 4 + 8;
 
+/// Bytes that are written at a time.
+const GATHERED: usize = 64 << 10;
+
 /// What is stored.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Stored {
@@ -53,14 +56,14 @@ pub(super) fn write_to(stored: &Stored, file: &mut (impl Write + Seek)) -> io::R
 }
 
 fn write_body(stored: &Stored, file: &mut impl Write) -> io::Result<(u32, u64)> {
-    let checksum = crc32fast::Hasher::new();
-    let mut body = Body { file: BufWriter::new(file), checksum, length: 0, failed: None };
-    let written = postcard::to_io(stored, &mut body).map(drop);
+    let mut body = Body { file, checksum: crc32fast::Hasher::new(), length: 0, failed: None };
+    // Numbers come one at a time: they are gathered before anything is done about them.
+    let gathered = BufWriter::with_capacity(GATHERED, &mut body);
+    let written = postcard::to_io(stored, gathered).map(drop);
     if let Some(error) = body.failed {
         return Err(error);
     }
     written.map_err(io::Error::other)?;
-    body.file.flush()?;
     Ok((body.checksum.finalize(), body.length))
 }
 
@@ -73,7 +76,7 @@ pub(super) fn write(stored: &Stored) -> io::Result<Vec<u8>> {
 
 /// What follows the header, on its way.
 struct Body<W: Write> {
-    file: BufWriter<W>,
+    file: W,
     checksum: crc32fast::Hasher,
     length: u64,
     /// Why it could not be written; who serialises does not tell.

@@ -138,7 +138,7 @@ impl Journal {
         segment::put_frame(entry, rest, &mut pending.bytes);
         let after = pending.bytes.len();
         pending.end += (after - before) as u64;
-        // Something is appended at least once a second: the clock is.
+        // Something is appended every second, or ten at most when ticks are not worth it: the clock is.
         self.look_whether_stalled(&mut pending);
         if pending.mode == Mode::Failing {
             pending.bytes.clear();

@@ -535,6 +535,23 @@ fn whoever_sets_a_clock_moves_nothing() {
 }
 
 #[test]
+fn what_is_read_is_no_older_than_a_second() {
+    let mut run = Run::new();
+    (0..2).for_each(|node| run.report(node, 5, 0));
+    run.happen(Event::Pass(15));
+    let published = series(run.core.get_mut().unwrap());
+    (0..2).for_each(|node| run.report(node, 5, 0));
+    let core = run.core.get_mut().unwrap();
+    core.refresh(run.clock.now());
+    assert_eq!(series(core), published, "the last tick was just now");
+    run.hands.pass(1);
+    let core = run.core.get_mut().unwrap();
+    assert_eq!(series(core), published, "nobody has asked yet");
+    core.refresh(run.clock.now());
+    assert_ne!(series(core), published);
+}
+
+#[test]
 fn many_large_objects_of_kubernetes_are_read_back() {
     let mut run = Run::new();
     let endpoint = |at: u32| ClusterEndpoint {

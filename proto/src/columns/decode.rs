@@ -43,6 +43,8 @@ impl From<varint::Bad> for DecodeError {
 
 /// Takes the values of each record, half by half in ascending order of the ids.
 pub trait Visitor {
+    /// So many records, counters and buckets there are, if all is well. Never more than there are bytes.
+    fn expect(&mut self, _records: usize, _counters: usize, _buckets: usize) {}
     /// A record begins: the following values are this half's.
     fn half(&mut self, half: u32);
     /// A counter of the half.
@@ -56,6 +58,7 @@ pub trait Visitor {
 /// Allocates nothing. On an error the visitor has seen the values before the bad one.
 pub fn decode(payload: &[u8], visitor: &mut impl Visitor) -> Result<u64, DecodeError> {
     let mut columns = Columns::parse(payload)?;
+    columns.announce(visitor);
     let mut next_half = 0_u64;
     for _ in 0..columns.records {
         let half = next_half.saturating_add(varint::take(&mut columns.halves)?);
@@ -72,6 +75,8 @@ struct Columns<'a> {
     shapes: &'a [u8],
     halves: &'a [u8],
     shape_indices: &'a [u8],
+    /// The shape of the record before, and its index.
+    last_shape: Option<(u64, u32)>,
     counters: [&'a [u8]; COUNTERS],
     buckets: &'a [u8],
     counts: &'a [u8],
@@ -103,6 +108,7 @@ impl<'a> Columns<'a> {
             shapes,
             halves: slice(&mut rest, halves)?,
             shape_indices: slice(&mut rest, shape_indices)?,
+            last_shape: None,
             counters: [&[]; COUNTERS],
             buckets: &[],
             counts: &[],
@@ -114,6 +120,13 @@ impl<'a> Columns<'a> {
         columns.buckets = slice(&mut rest, buckets)?;
         columns.counts = slice(&mut rest, counts)?;
         if rest.is_empty() { Ok(columns) } else { Err(DecodeError::Trailing(rest.len())) }
+    }
+
+    fn announce(&self, visitor: &mut impl Visitor) {
+        let records = varint::count(self.halves);
+        let counters: usize = self.counters.iter().map(|column| varint::count(column)).sum();
+        let counters = counters.min(records * COUNTERS);
+        visitor.expect(records, counters, varint::count(self.counts));
     }
 
     #[inline]
@@ -138,10 +151,22 @@ impl<'a> Columns<'a> {
     #[inline]
     fn shape(&mut self) -> Result<u32, DecodeError> {
         let index = varint::take(&mut self.shape_indices)?;
+        // Neighbours are mostly alike.
+        match self.last_shape {
+            Some((last, shape)) if last == index => Ok(shape),
+            _ => self.another_shape(index),
+        }
+    }
+
+    fn another_shape(&mut self, index: u64) -> Result<u32, DecodeError> {
         let start = usize::try_from(index).ok().and_then(|index| index.checked_mul(SHAPE_BYTES));
         let bytes = start.and_then(|start| self.shapes.get(start..start.checked_add(SHAPE_BYTES)?));
         let shape = shape_at(bytes.ok_or(DecodeError::ShapeIndex(index))?);
-        if shape & !SHAPE_BITS == 0 { Ok(shape) } else { Err(DecodeError::Shape(shape)) }
+        if shape & !SHAPE_BITS != 0 {
+            return Err(DecodeError::Shape(shape));
+        }
+        self.last_shape = Some((index, shape));
+        Ok(shape)
     }
 
     #[inline]

@@ -7,7 +7,7 @@ use super::{DecodeError, Visitor, decode};
 /// The records of a section in ascending order of their halves. Some 100 bytes for one of 4 counters and 3 samples.
 #[derive(Debug, Default)]
 pub struct Records {
-    /// Half of each record, and where its counters and samples end.
+    /// Half of each record, and where its counters and samples begin.
     rows: Vec<(u32, u32, u32)>,
     counters: Vec<(Counter, u64)>,
     samples: Vec<(HistogramKind, u16, u64)>,
@@ -51,9 +51,12 @@ impl Records {
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
         let (mut counters, mut samples) = (self.counters.as_slice(), self.samples.as_slice());
         let (mut from_counter, mut from_sample) = (0, 0);
-        self.rows.iter().map(move |(half, counters_end, samples_end)| {
-            let (counted, sampled) = (counters_end - from_counter, samples_end - from_sample);
-            (from_counter, from_sample) = (*counters_end, *samples_end);
+        let mut begins = self.rows.iter().skip(1);
+        self.rows.iter().map(move |(half, ..)| {
+            // All that is left is the last one's.
+            let (_, counter, sample) = begins.next().copied().unwrap_or((0, u32::MAX, u32::MAX));
+            let (counted, sampled) = (counter - from_counter, sample - from_sample);
+            (from_counter, from_sample) = (counter, sample);
             Record {
                 half: *half,
                 counters: front(&mut counters, counted),
@@ -63,7 +66,8 @@ impl Records {
     }
 }
 
-/// Takes as many off the front, which are there.
+/// Takes as many off the front, or all that are there.
+#[inline]
 fn front<'a, T>(rest: &mut &'a [T], count: u32) -> &'a [T] {
     let (front, back) = rest.split_at_checked(count as usize).unwrap_or((rest, &[]));
     *rest = back;
@@ -71,6 +75,12 @@ fn front<'a, T>(rest: &mut &'a [T], count: u32) -> &'a [T] {
 }
 
 impl Visitor for Records {
+    fn expect(&mut self, records: usize, counters: usize, buckets: usize) {
+        self.rows.reserve_exact(records);
+        self.counters.reserve_exact(counters);
+        self.samples.reserve_exact(buckets);
+    }
+
     #[inline]
     fn half(&mut self, half: u32) {
         self.rows.push((half, self.counters.len() as u32, self.samples.len() as u32));
@@ -79,16 +89,10 @@ impl Visitor for Records {
     #[inline]
     fn counter(&mut self, _: u32, counter: Counter, value: u64) {
         self.counters.push((counter, value));
-        if let Some(row) = self.rows.last_mut() {
-            row.1 += 1;
-        }
     }
 
     #[inline]
     fn bucket(&mut self, _: u32, kind: HistogramKind, bucket: u16, count: u64) {
         self.samples.push((kind, bucket, count));
-        if let Some(row) = self.rows.last_mut() {
-            row.2 += 1;
-        }
     }
 }

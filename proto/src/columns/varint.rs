@@ -29,7 +29,37 @@ pub(super) fn take(from: &mut &[u8]) -> Result<u64, Bad> {
     }
 }
 
+/// Bytes that are looked at at a time.
+const WORD: usize = 8;
+
+/// The highest bit of each byte of a word: not set in the last byte of a number.
+const HIGHEST: u64 = 0x8080_8080_8080_8080;
+
+/// A number of several bytes, which nearly all have their end in the next word.
 fn take_long(from: &mut &[u8]) -> Result<u64, Bad> {
+    let Some(word) = from.first_chunk().map(|word: &[u8; WORD]| u64::from_le_bytes(*word)) else {
+        return take_slowly(from);
+    };
+    let last = !word & HIGHEST;
+    if last == 0 {
+        return take_slowly(from);
+    }
+    // Seven bits of each byte up to the last one, moved together.
+    let bytes = last.trailing_zeros() / u8::BITS + 1;
+    let bits = (word & !HIGHEST) & (u64::MAX >> (u64::BITS - bytes * u8::BITS));
+    let bits = bits & 0x007f_007f_007f_007f | (bits & 0x7f00_7f00_7f00_7f00) >> 1;
+    let bits = bits & 0x0000_3fff_0000_3fff | (bits & 0x3fff_0000_3fff_0000) >> 2;
+    *from = &from[bytes as usize..];
+    Ok(bits & 0x0fff_ffff | (bits & 0x0fff_ffff_0000_0000) >> 4)
+}
+
+/// How many numbers end in these bytes.
+pub(super) fn count(bytes: &[u8]) -> usize {
+    bytes.iter().map(|byte| usize::from(*byte < 0x80)).sum()
+}
+
+#[cold]
+fn take_slowly(from: &mut &[u8]) -> Result<u64, Bad> {
     let mut value = 0_u64;
     for (index, byte) in from.iter().enumerate() {
         let bits = u64::from(byte & 0x7f);
@@ -74,6 +104,21 @@ mod tests {
             let mut rest = bytes.as_slice();
             prop_assert_eq!(take(&mut rest), Ok(value));
             prop_assert_eq!(rest, tail.as_slice());
+        }
+
+        #[test]
+        fn numbers_of_every_length_come_back(
+            values in proptest::collection::vec((any::<u64>(), 0..64_u32), 0..20),
+        ) {
+            let values: Vec<u64> = values.into_iter().map(|(value, shift)| value >> shift).collect();
+            let mut bytes = Vec::new();
+            values.iter().for_each(|value| put(&mut bytes, *value));
+            prop_assert_eq!(count(&bytes), values.len());
+            let mut rest = bytes.as_slice();
+            for value in values {
+                prop_assert_eq!(take(&mut rest), Ok(value));
+            }
+            prop_assert!(rest.is_empty());
         }
 
         #[test]

@@ -37,6 +37,31 @@ impl Cells {
         self.width = 1;
     }
 
+    /// The counts as they lie in memory, with the bucket of the first and the width of each.
+    pub(super) fn parts(&self) -> (u16, u8, &[u8]) {
+        (self.first, self.width, &self.bytes)
+    }
+
+    /// Back from [`parts`](Self::parts); `None` for what no counts of at most `most` up to bucket `last` can be.
+    pub(super) fn of_parts(
+        (first, width, bytes): (u16, u8, Vec<u8>),
+        last: u16,
+        most: u64,
+    ) -> Option<Self> {
+        if bytes.is_empty() {
+            return Some(Cells::default());
+        }
+        let block = usize::from(BLOCK) * usize::from(width);
+        let whole = [1, 2, 4, 8].contains(&width) && bytes.len().is_multiple_of(block);
+        if !whole || !first.is_multiple_of(BLOCK) {
+            return None;
+        }
+        let cells = Cells { bytes, first, width };
+        let fits = |(bucket, count): (u16, u64)| bucket <= last && count <= most;
+        let reaches = usize::from(first) + cells.cells() <= usize::from((last / BLOCK + 1) * BLOCK);
+        (reaches && cells.iter().next().is_some() && cells.iter().all(fits)).then_some(cells)
+    }
+
     pub(super) fn shrink(&mut self) {
         self.bytes.shrink_to_fit();
     }
@@ -343,6 +368,29 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn cells_come_back_from_their_parts(entries in entries()) {
+            let cells = of(&entries).0;
+            let most = u64::MAX >> 1;
+            let (first, width, bytes) = cells.parts();
+            let parts = |first, width, times| (first, width, bytes.repeat(times));
+            let back = Cells::of_parts(parts(first, width, 1), 319, most).unwrap();
+            prop_assert!(back.iter().eq(cells.iter()));
+            for wrong in [parts(first + 1, width, 1), parts(first, 3, 1), parts(312, width, 2)] {
+                prop_assert!(bytes.is_empty() || Cells::of_parts(wrong, 319, most).is_none());
+            }
+        }
+
+        #[test]
+        fn any_parts_are_cells_or_nothing(first: u16, width: u8, bytes: Vec<u8>) {
+            for first in [first, first % 320 / BLOCK * BLOCK] {
+                if let Some(cells) = Cells::of_parts((first, width, bytes.clone()), 319, 99) {
+                    prop_assert!(cells.iter().all(|(bucket, count)| bucket < 320 && count <= 99));
+                    prop_assert_eq!(cells.is_empty(), bytes.is_empty());
+                }
+            }
+        }
+
         #[test]
         fn cells_are_a_map(entries in entries()) {
             let (cells, plain) = of(&entries);

@@ -1,9 +1,9 @@
 //! The one histogram.
 
-use std::sync::LazyLock;
+use std::{fmt, sync::LazyLock};
 
 use common::{BUCKETS, histogram::bound_seconds};
-use serde::{Deserialize, Serialize, Serializer, ser::SerializeSeq as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Visitor};
 
 use super::cells::Cells;
 
@@ -19,37 +19,64 @@ static MIDDLES: LazyLock<Vec<f64>> = LazyLock::new(|| {
 
 /// Counts per bucket of `common::histogram`.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(try_from = "Entries")]
+#[serde(try_from = "Stored<Bytes<Vec<u8>>>")]
 pub struct Histogram {
     cells: Cells,
 }
 
-/// A histogram as it is stored, not checked yet.
-#[derive(Deserialize)]
-struct Entries(Vec<(u16, u64)>);
+/// A histogram as it is stored, not checked yet: its counts as they lie in memory, which is little more than numbers of
+/// as few bytes as they need would take, and is copied as a whole.
+#[derive(Serialize, Deserialize)]
+struct Stored<B> {
+    first: u16,
+    width: u8,
+    counts: B,
+}
 
-impl Serialize for Histogram {
+/// Bytes that are written as such, not as a sequence of numbers.
+struct Bytes<B>(B);
+
+impl Serialize for Bytes<&[u8]> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut sequence = serializer.serialize_seq(Some(self.iter().count()))?;
-        for entry in self.iter() {
-            sequence.serialize_element(&entry)?;
-        }
-        sequence.end()
+        serializer.serialize_bytes(self.0)
     }
 }
 
-impl TryFrom<Entries> for Histogram {
+impl<'de> Deserialize<'de> for Bytes<Vec<u8>> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(Read)
+    }
+}
+
+/// Takes bytes.
+struct Read;
+
+impl Visitor<'_> for Read {
+    type Value = Bytes<Vec<u8>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bytes")
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+        Ok(Bytes(bytes.to_vec()))
+    }
+}
+
+impl Serialize for Histogram {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (first, width, counts) = self.cells.parts();
+        Stored { first, width, counts: Bytes(counts) }.serialize(serializer)
+    }
+}
+
+impl TryFrom<Stored<Bytes<Vec<u8>>>> for Histogram {
     type Error = &'static str;
 
-    fn try_from(Entries(entries): Entries) -> Result<Self, Self::Error> {
-        let ascending = entries.windows(2).all(|pair| pair[0].0 < pair[1].0);
-        let in_range = entries.last().is_none_or(|last| usize::from(last.0) < BUCKETS);
-        let counted = entries.iter().all(|entry| (1..=MOST).contains(&entry.1));
-        if ascending && in_range && counted {
-            Ok(entries.into_iter().collect())
-        } else {
-            Err("a histogram is out of order")
-        }
+    fn try_from(stored: Stored<Bytes<Vec<u8>>>) -> Result<Self, Self::Error> {
+        let Stored { first, width, counts: Bytes(counts) } = stored;
+        let cells = Cells::of_parts((first, width, counts), BUCKETS as u16 - 1, MOST);
+        Ok(Histogram { cells: cells.ok_or("a histogram is out of order")? })
     }
 }
 

@@ -1,9 +1,6 @@
 //! Halves, as nodes report them.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    hint::black_box,
-};
+use std::{collections::BTreeMap, hint::black_box};
 
 use common::{COUNTERS, Counter, HISTOGRAMS, HistogramKind};
 use serde::{Deserialize, Serialize};
@@ -13,6 +10,7 @@ use crate::{
     base::{
         arena::{Arena, Key},
         histogram::Histogram,
+        index::Index,
         shares::Shares,
         time::Timestamp,
     },
@@ -174,7 +172,7 @@ const AHEAD: usize = 16;
 pub(crate) struct Halves {
     halves: Arena<Half>,
     #[serde(skip)]
-    by_id: HashMap<HalfId, HalfIx>,
+    by_id: Index<Half>,
     pub(crate) changed: Vec<HalfIx>,
     pub(crate) stale_records: u64,
     /// What is being told again of folded halves.
@@ -200,7 +198,7 @@ impl Halves {
     pub(crate) fn stored(&self) -> Self {
         Halves {
             halves: self.halves.clone(),
-            by_id: HashMap::new(),
+            by_id: Index::default(),
             changed: self.changed.clone(),
             stale_records: self.stale_records,
             told: self.told.clone(),
@@ -216,7 +214,10 @@ impl Halves {
         for (_, half) in self.halves.iter() {
             self.shares.take(half.id.0, room(&half.id));
         }
-        self.by_id = self.halves.iter().map(|(ix, half)| (half.id, HalfIx(ix))).collect();
+        self.by_id = Index::default();
+        for (ix, half) in self.halves.iter() {
+            self.by_id.insert(&half.id, ix);
+        }
     }
 
     /// The clock was ahead and has been set back: nothing waits for what it said.
@@ -249,7 +250,8 @@ impl Halves {
     }
 
     pub(crate) fn find(&self, id: &HalfId) -> Option<HalfIx> {
-        self.by_id.get(id).copied()
+        let is = |ix| self.halves.get(ix).is_some_and(|half| half.id == *id);
+        self.by_id.find(id, is).map(HalfIx)
     }
 
     /// Every half with its place.
@@ -286,14 +288,14 @@ impl Halves {
             whose: Whose::Unknown { asked: 0, again_at: opened },
         };
         self.shares.take(id.0, room(&id));
-        let ix = HalfIx(self.halves.insert(half));
-        self.by_id.insert(id, ix);
-        ix
+        let ix = self.halves.insert(half);
+        self.by_id.insert(&id, ix);
+        HalfIx(ix)
     }
 
     pub(crate) fn remove(&mut self, ix: HalfIx) -> Option<Half> {
         let half = self.halves.remove(ix.0)?;
-        self.by_id.remove(&half.id);
+        self.by_id.remove(&half.id, ix.0);
         self.told.remove(&ix);
         self.shares.give(half.id.0, room(&half.id));
         Some(half)

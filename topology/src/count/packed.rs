@@ -1,21 +1,35 @@
 //! A step of the history as bytes: most numbers of most edges are 0 or small.
+//!
+//! An entry is its index less that of the one before, what it has of the following, its open connections, its numbers,
+//! and of each histogram how many numbers follow and these: the distance to the bucket before, and the count, as
+//! one number where the count is small. Nearly all buckets take one byte so. Histories of before have, of each histogram,
+//! how many buckets follow, and of each its number and its count.
 
 use common::{HISTOGRAMS, HistogramKind};
 
 use super::edges::Seen;
 use crate::{
-    base::totals::{EdgeTotals, MEASURES, Measure},
+    base::{
+        histogram::Histogram,
+        totals::{EdgeTotals, MEASURES, Measure},
+    },
     who::basis::Basis,
 };
 
 const CLIENT: u64 = 1 << 30;
 const SERVER: u64 = 1 << 31;
 const OPEN: u64 = 1 << 29;
+/// Buckets are written as distances.
+const DISTANCES: u64 = 1 << 24;
 /// Where the four bits with the evidence begin.
 const BASIS: u32 = 25;
 /// A bit for each number that there is, and for each histogram.
 const VALUES: u64 = (1 << MEASURES) - 1;
 const SAMPLES: u64 = ((1 << HISTOGRAMS) - 1) << MEASURES;
+
+/// Bits of a sample's number that are its count. Where they are 0, the count is too large for them, and follows.
+const COUNT_BITS: u32 = 3;
+const COUNT: u64 = (1 << COUNT_BITS) - 1;
 
 /// The highest bit of each byte, which a number has in all of its bytes but the last.
 const HIGHEST: u64 = 0x8080_8080_8080_8080;
@@ -62,7 +76,7 @@ impl Packer {
         let index = index as u64;
         self.number(index.wrapping_sub(self.last));
         self.last = index;
-        let mut mask = 0;
+        let mut mask = DISTANCES;
         for measure in Measure::ALL {
             mask |= u64::from(totals.get(measure) > 0) << measure.index();
         }
@@ -85,10 +99,22 @@ impl Packer {
         for kind in HistogramKind::ALL {
             let histogram = totals.histogram(kind);
             if !histogram.is_empty() {
-                self.number(histogram.iter().count() as u64);
+                let numbers = histogram.iter().map(|(_, count)| 1 + u64::from(count > COUNT));
+                self.number(numbers.sum());
+                self.samples(histogram);
             }
-            for (bucket, count) in histogram.iter() {
-                self.number(u64::from(bucket));
+        }
+    }
+
+    fn samples(&mut self, histogram: &Histogram) {
+        let mut next = 0;
+        for (bucket, count) in histogram.iter() {
+            let distance = u64::from(bucket - next) << COUNT_BITS;
+            next = bucket + 1;
+            if count <= COUNT {
+                self.number(distance | count);
+            } else {
+                self.number(distance);
                 self.number(count);
             }
         }
@@ -162,11 +188,39 @@ impl<'a> Unpacker<'a> {
     pub(crate) fn add_samples(&mut self, head: &Head, totals: &mut EdgeTotals) -> Option<()> {
         for kind in HistogramKind::ALL {
             if head.mask & (1 << (MEASURES + kind.index())) > 0 {
-                for _ in 0..self.number()? {
-                    let bucket = u16::try_from(self.number()?).ok()?;
-                    totals.add_bucket(kind, bucket, self.number()?);
+                let histogram = totals.histogram_mut(kind);
+                if head.mask & DISTANCES > 0 {
+                    self.add_distances(histogram)?;
+                } else {
+                    self.add_buckets(histogram)?;
                 }
             }
+        }
+        Some(())
+    }
+
+    #[inline]
+    fn add_distances(&mut self, histogram: &mut Histogram) -> Option<()> {
+        let (mut numbers, mut next) = (self.number()?, 0_u64);
+        while numbers > 0 {
+            let number = self.number()?;
+            let bucket = next.checked_add(number >> COUNT_BITS)?;
+            next = bucket + 1;
+            numbers -= 1;
+            let mut count = number & COUNT;
+            if count == 0 {
+                count = self.number()?;
+                numbers = numbers.checked_sub(1)?;
+            }
+            histogram.add(u16::try_from(bucket).ok()?, count);
+        }
+        Some(())
+    }
+
+    fn add_buckets(&mut self, histogram: &mut Histogram) -> Option<()> {
+        for _ in 0..self.number()? {
+            let bucket = u16::try_from(self.number()?).ok()?;
+            histogram.add(bucket, self.number()?);
         }
         Some(())
     }
@@ -181,8 +235,9 @@ impl<'a> Unpacker<'a> {
     #[inline]
     pub(crate) fn pass_samples(&mut self, head: &Head) -> Option<()> {
         for _ in 0..(head.mask & SAMPLES).count_ones() {
-            let buckets = self.number()?;
-            self.pass(buckets.saturating_mul(2))?;
+            let numbers = self.number()?;
+            let each = if head.mask & DISTANCES > 0 { 1 } else { 2 };
+            self.pass(numbers.saturating_mul(each))?;
         }
         Some(())
     }
@@ -236,6 +291,29 @@ mod tests {
             }
             totals
         })
+    }
+
+    #[test]
+    fn what_was_packed_before_comes_back() {
+        let connections = 1 << Measure::Connections.index();
+        let samples = 1 << (MEASURES + HistogramKind::Connect.index());
+        let mut packer = Packer::default();
+        for _ in 0..2 {
+            // The index, what there is, connections, two buckets.
+            for number in [3, CLIENT | connections | samples, 5, 2, 17, 200, 300, 1] {
+                packer.number(number);
+            }
+        }
+        let bytes = packer.finish();
+        let (mut unpacker, mut entry) = (Unpacker::new(&bytes), Entry::default());
+        assert_eq!(unpacker.next(&mut entry), Some(()));
+        assert_eq!((entry.index, entry.totals.get(Measure::Connections)), (3, 5));
+        let histogram = entry.totals.histogram(HistogramKind::Connect);
+        assert_eq!(histogram.iter().collect::<Vec<_>>(), [(17, 200), (300, 1)]);
+        let head = unpacker.head().unwrap();
+        unpacker.pass_values(&head).unwrap();
+        assert_eq!((head.index, unpacker.pass_samples(&head)), (6, Some(())));
+        assert!(unpacker.head().is_none());
     }
 
     proptest! {

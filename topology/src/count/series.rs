@@ -1,12 +1,13 @@
 //! Published series: what `/metrics` shows.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     base::{
         arena::{Arena, Key},
+        index::Index,
         shares::Shares,
         time::Timestamp,
         totals::EdgeTotals,
@@ -110,7 +111,7 @@ impl Series {
 pub(crate) struct SeriesTable {
     series: Arena<Series>,
     #[serde(skip)]
-    by_key: HashMap<SeriesKey, SeriesIx>,
+    by_key: Index<Series>,
     /// Series that were forgotten.
     pub(crate) forgotten: u64,
     /// Whose they are.
@@ -138,8 +139,10 @@ impl SeriesTable {
         for (_, series) in self.series.iter() {
             self.shares.take(series.node, 1);
         }
-        let series = self.series.iter();
-        self.by_key = series.map(|(ix, series)| (series.key.clone(), ix)).collect();
+        self.by_key = Index::default();
+        for (ix, series) in self.series.iter() {
+            self.by_key.insert(&series.key, ix);
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -148,7 +151,11 @@ impl SeriesTable {
 
     /// Whether there is a series for these ends.
     pub(crate) fn has(&self, client: &Service, server: &Service, server_port: u16) -> bool {
-        self.by_key.contains_key(&key(client, server, server_port))
+        self.find(&key(client, server, server_port)).is_some()
+    }
+
+    fn find(&self, key: &SeriesKey) -> Option<SeriesIx> {
+        self.by_key.find(key, |ix| self.series.get(ix).is_some_and(|series| series.key == *key))
     }
 
     /// The series of another edge, on behalf of a node.
@@ -161,10 +168,9 @@ impl SeriesTable {
         now: Timestamp,
     ) -> SeriesIx {
         let key = key(client, server, server_port);
-        let (series, shares) = (&mut self.series, &mut self.shares);
-        let ix = *self.by_key.entry(key).or_insert_with_key(|key| {
-            shares.take(node, 1);
-            series.insert(Series {
+        let ix = self.find(&key).unwrap_or_else(|| {
+            self.shares.take(node, 1);
+            let ix = self.series.insert(Series {
                 key: key.clone(),
                 client_kind: client.kind,
                 server_kind: server.kind,
@@ -175,7 +181,9 @@ impl SeriesTable {
                 shown: false,
                 node,
                 edges: 0,
-            })
+            });
+            self.by_key.insert(&key, ix);
+            ix
         });
         if let Some(series) = self.series.get_mut(ix) {
             series.edges += 1;
@@ -240,7 +248,7 @@ impl SeriesTable {
                 return;
             }
             if let Some(series) = self.series.remove(ix) {
-                self.by_key.remove(&series.key);
+                self.by_key.remove(&series.key, ix);
                 self.shares.give(series.node, 1);
                 self.forgotten += 1;
             }

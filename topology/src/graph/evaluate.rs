@@ -34,9 +34,11 @@ pub(super) struct Next {
 
 impl Graph {
     /// Settles and publishes what is due, ends the running step when it is over, and forgets.
-    /// To be called about once a second; it looks at what changed only.
+    /// To be called about once a second, or less often where nobody looks meanwhile, but soon after the end of each
+    /// step; it looks at what changed only.
     pub fn tick(&mut self, now: Timestamp) {
         let now = self.see(now);
+        self.ticked_at = now;
         self.behind.forget();
         self.nodes.look_who_is_back(now, self.config.node_return, self.config.catch_up);
         self.take_names();

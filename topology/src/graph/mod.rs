@@ -67,6 +67,8 @@ pub struct Graph {
     forgetting: expire::Forgetting,
     /// What a link gains, while it is evaluated: it keeps its memory.
     gain: EdgeTotals,
+    /// When links were looked at the last time.
+    ticked_at: Timestamp,
 }
 
 impl Graph {
@@ -93,6 +95,7 @@ impl Graph {
             questions: questions::Questions::default(),
             forgetting: expire::Forgetting::default(),
             gain: EdgeTotals::default(),
+            ticked_at: Timestamp::default(),
         }
     }
 
@@ -355,6 +358,12 @@ impl Graph {
     #[must_use]
     pub fn remembered_from(&self) -> Timestamp {
         self.history.remembered_from().unwrap_or(self.clock)
+    }
+
+    /// When [`tick`](Self::tick) was called the last time. Not stored: it is a while ago after a restart.
+    #[must_use]
+    pub const fn ticked_at(&self) -> Timestamp {
+        self.ticked_at
     }
 
     /// Shares what room there is out among the nodes.

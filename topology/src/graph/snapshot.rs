@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The layout of a [`Snapshot`]: to be raised whenever a stored type changes.
-pub const SNAPSHOT_VERSION: u32 = 12;
+pub const SNAPSHOT_VERSION: u32 = 13;
 
 /// A graph as of one moment. What is large in it is shared with the graph until that changes, so that
 /// making it costs next to nothing and writing it needs no graph.
@@ -96,6 +96,7 @@ impl Graph {
     pub fn restarted(&mut self, now: Timestamp) {
         if now < self.clock {
             self.clock = now;
+            self.ticked_at = self.ticked_at.min(now);
             self.nodes.set_back(now);
             self.links.set_back(now);
             self.halves.set_back(now);
