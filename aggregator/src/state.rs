@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::timeout;
+use tokio::{sync::Notify, time::timeout};
 use topology::{Grouping, Rank, Sums, Timestamp, View, Window, Zones};
 
 use crate::{
@@ -39,6 +39,8 @@ pub struct Shared {
     pub(crate) answers: Answers,
     /// Answers that were made of late, for whoever asks for the same.
     pub(crate) kept: Kept,
+    /// A tick is over.
+    pub(crate) ticked: Notify,
     /// What steps that are over add up to.
     sums: Sums,
     /// Whether `/metrics` has the `traces_service_graph_…` series.
@@ -65,6 +67,7 @@ impl Shared {
             store,
             answers: Answers::new(metrics.answers_cut.clone()),
             kept: Kept::default(),
+            ticked: Notify::new(),
             sums: Sums::default(),
             metrics,
             streams: Streams::default(),

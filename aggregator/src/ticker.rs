@@ -33,6 +33,7 @@ pub async fn run(shared: Arc<Shared>, mut shutdown: watch::Receiver<bool>) {
             shared.metrics.kubernetes.set(core.graph(), now);
         }
         timer.observe_duration();
+        shared.ticked.notify_waiters();
         let ahead = shared.clock.ahead_seconds();
         shared.metrics.clock_ahead_seconds.set(ahead);
         let was_far = std::mem::replace(&mut far, ahead.abs() > FAR_SECONDS);

@@ -5,7 +5,7 @@ use crate::{counter::COUNTERS, histogram::BUCKETS};
 
 /// Version of everything in this module. Incremented with every change, so that an agent
 /// never adopts maps it would misread.
-pub const SCHEMA_VERSION: u32 = 5;
+pub const SCHEMA_VERSION: u32 = 6;
 
 /// Slots for halves: 16,384 of 216 bytes, 3.4 MiB. When none is free, the half is folded: it counts in a
 /// spare slot, with all others of its owner and role that were, and [`Loss::HalvesFolded`] says how often.
@@ -134,7 +134,9 @@ pub struct Slot {
     /// Values by [`crate::Counter`].
     pub counters: [u64; COUNTERS],
     /// When a slot hint of each [`SlotHint`] was last sent, in ns since boot.
-    pub hinted_ns: [u64; 3],
+    pub hinted_ns: [u64; 2],
+    /// When an open connection was last found to have moved what is not counted yet, in ns since boot.
+    pub moved_ns: u64,
     /// 1 when other owners of the namespace reach the same server: the tuples of its
     /// connections are kept in the map `tuples`.
     pub shared: u16,
@@ -143,16 +145,14 @@ pub struct Slot {
     pub last_chunks: [u16; 3],
 }
 
-/// What made a slot hint; each kind is sent at most once per 20 ms and slot.
+/// What made a slot hint, besides that the slot came into use; each kind is sent at most once per 200 ms and slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum SlotHint {
-    /// The slot came into use.
-    Used = 0,
     /// An attempt failed or a connection was reset.
-    Failed = 1,
+    Failed = 0,
     /// The last open connection closed.
-    Closed = 2,
+    Closed = 1,
 }
 
 /// No slot.

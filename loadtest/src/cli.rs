@@ -71,6 +71,9 @@ pub struct Changes {
     pub services: Option<u32>,
     #[arg(long, value_name = "N")]
     pub edges: Option<u32>,
+    /// Share of the links whose client knows the server by another address.
+    #[arg(long, value_name = "SHARE")]
+    pub translated: Option<f64>,
     /// Share of the records with everything that a real agent sees.
     #[arg(long, value_name = "SHARE")]
     pub detail: Option<f64>,
@@ -98,6 +101,9 @@ pub struct Changes {
     pub freshness_every: Option<Duration>,
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub patience: Option<Duration>,
+    /// One more setting of the aggregator, as `--history-max-bytes=0`.
+    #[arg(long, value_name = "SETTING", allow_hyphen_values = true)]
+    pub aggregator_setting: Vec<String>,
 }
 
 /// The aggregator.
@@ -140,12 +146,13 @@ pub struct Replay {
 impl Changes {
     /// Changes a scenario.
     pub fn apply(&self, scenario: &mut Scenario) {
-        let Scenario { seed, fleet, load, faults, check, .. } = scenario;
+        let Scenario { seed, fleet, load, faults, check, aggregator, .. } = scenario;
         set(&mut load.paced, self.pace.map(|pace| pace == Pace::Paced));
         set(seed, self.seed);
         set(&mut fleet.agents, self.agents);
         set(&mut fleet.services, self.services);
         set(&mut fleet.edges, self.edges);
+        set(&mut fleet.translated, self.translated);
         set(&mut fleet.detail, self.detail);
         set(&mut load.interval, self.interval);
         set(&mut load.warm_up, self.warm_up);
@@ -158,6 +165,7 @@ impl Changes {
         set(&mut check.query_every, self.query_every);
         set(&mut check.freshness_every, self.freshness_every);
         set(&mut check.patience, self.patience);
+        aggregator.extend(self.aggregator_setting.iter().cloned());
     }
 }
 

@@ -18,6 +18,7 @@ pub const BUNDLED: &[(&str, &str)] = &[
     ("paced", include_str!("../scenarios/paced.toml")),
     ("queries", include_str!("../scenarios/queries.toml")),
     ("reconnect", include_str!("../scenarios/reconnect.toml")),
+    ("scrape", include_str!("../scenarios/scrape.toml")),
     ("smoke", include_str!("../scenarios/smoke.toml")),
     ("soak", include_str!("../scenarios/soak.toml")),
 ];
@@ -68,6 +69,10 @@ pub struct Fleet {
     /// increments of histograms.
     #[serde(default)]
     pub detail: f64,
+    /// Share of the links whose client knows the server by an address of its own, as behind a published port: the
+    /// client's agent tells what the server sees.
+    #[serde(default)]
+    pub translated: f64,
     /// Share of the links that are one connection for all their time.
     #[serde(default)]
     pub long_lived: f64,
@@ -154,6 +159,8 @@ pub struct Check {
     /// the answers are; 0 for not at all.
     #[serde(with = "duration")]
     pub query_every: Duration,
+    /// `/metrics` is read at the end in each of its formats: what each costs.
+    pub scrapes: bool,
     /// An edge of its own is watched in `/api/v1/topology`: how long until what is sent shows;
     /// 0 for not at all.
     #[serde(with = "duration")]
@@ -178,6 +185,7 @@ impl Default for Check {
         Self {
             scrape_every: Duration::ZERO,
             query_every: Duration::ZERO,
+            scrapes: false,
             freshness_every: Duration::ZERO,
             patience: Duration::from_secs(90),
             topology: true,

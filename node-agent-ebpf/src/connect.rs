@@ -159,7 +159,7 @@ pub fn weft_connect_exit(ctx: TracePointContext) -> u32 {
     let Some(counter) = reason_at_once((-ret) as i32) else {
         return 0;
     };
-    let number = slot::of(&half, now);
+    let number = slot::of(&half);
     if number == NO_SLOT {
         return 0;
     }

@@ -5,8 +5,9 @@ use common::kernel::{Hint, HintKind, Loss, Slot, SlotHint};
 
 use crate::maps::{HINTS, LOSSES};
 
-/// A slot's hints of one kind are at least this far apart.
-const SLOT_HINT_GAP_NS: u64 = 20_000_000;
+/// A slot's hints of one kind are at least this far apart. For the same half the agent sends a batch early no more
+/// than once a second.
+const SLOT_HINT_GAP_NS: u64 = 200_000_000;
 
 /// Counts something that was not counted elsewhere.
 #[inline(always)]
@@ -31,6 +32,12 @@ pub fn send(kind: HintKind, tgid: u32, subject: u64) {
     if HINTS.output::<Hint>(&hint, 0).is_err() {
         lost(Loss::HintsFull);
     }
+}
+
+/// Hints at a slot that came into use.
+#[inline(always)]
+pub fn slot_used(number: u32) {
+    send(HintKind::Slot, 0, u64::from(number));
 }
 
 /// Hints at a slot, unless the same was hinted just now.

@@ -23,6 +23,7 @@ mod settings;
 mod slot;
 mod socket;
 mod states;
+mod survey;
 mod tcp;
 mod walk;
 mod zero;

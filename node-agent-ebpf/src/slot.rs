@@ -7,7 +7,7 @@ use common::{
     Counter,
     address::client_scope,
     kernel::{
-        FanKey, FanState, HalfKey, Loss, NO_SLOT, SHARED_SLOTS, Slot, SlotHint, role, sharing,
+        FanKey, FanState, HalfKey, Loss, NO_SLOT, SHARED_SLOTS, Slot, role, sharing,
     },
 };
 
@@ -49,14 +49,14 @@ pub fn has_open(slot: *mut Slot) -> bool {
 
 /// Number of the half's slot, which is taken if the half has none; one that it shares when all are in use.
 #[inline(always)]
-pub fn of(key: &HalfKey, now: u64) -> u32 {
+pub fn of(key: &HalfKey) -> u32 {
     // SAFETY: the number is copied at once.
     if let Some(number) = unsafe { HALVES.get(key) } {
         return *number;
     }
-    match take(key, now) {
+    match take(key) {
         // Not from within: older kernels allow 512 bytes for the stacks of all calls together.
-        NONE_FREE => fold(key, now),
+        NONE_FREE => fold(key),
         number => number,
     }
 }
@@ -65,7 +65,7 @@ pub fn of(key: &HalfKey, now: u64) -> u32 {
 const NONE_FREE: u32 = NO_SLOT - 1;
 
 #[inline(never)]
-fn take(key: &HalfKey, now: u64) -> u32 {
+fn take(key: &HalfKey) -> u32 {
     let Ok(Some(number)) = FREE_SLOTS.pop() else {
         return NONE_FREE;
     };
@@ -100,14 +100,14 @@ fn take(key: &HalfKey, now: u64) -> u32 {
         }
         return number;
     }
-    hint::slot(number, slot, SlotHint::Used, now);
+    hint::slot_used(number);
     number
 }
 
 /// Number of the slot that counts for all halves of an owner and role that got none; when there are no spare ones
 /// either, for those of all owners.
 #[inline(never)]
-fn fold(key: &HalfKey, now: u64) -> u32 {
+fn fold(key: &HalfKey) -> u32 {
     hint::lost(Loss::HalvesFolded);
     let mut folded = HalfKey::folded(key.owner, key.netns_cookie, key.role);
     // SAFETY: the number is copied at once.
@@ -128,7 +128,7 @@ fn fold(key: &HalfKey, now: u64) -> u32 {
     // SAFETY: the slot is ours, or everybody writes the same.
     unsafe { (*slot).key = folded };
     if HALVES.insert(&folded, number, u64::from(BPF_NOEXIST)).is_ok() {
-        hint::slot(number, slot, SlotHint::Used, now);
+        hint::slot_used(number);
         return number;
     }
     // Another CPU was first, or the slot of all owners is known already.

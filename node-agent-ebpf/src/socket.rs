@@ -199,7 +199,7 @@ pub fn establish(state: &mut SocketState, ends: &Ends, counter: Counter, now: u6
         hint::lost(Loss::OwnerUnknown);
     }
     let mut key = MaybeUninit::uninit();
-    let number = slot::of(half_key(&mut key, state, ends), now);
+    let number = slot::of(half_key(&mut key, state, ends));
     state.slot = number;
     state.phase = phase::ESTABLISHED;
     state.established_ns = now;
@@ -231,6 +231,18 @@ fn remember_tuple(state: &SocketState, ends: &Ends) {
     };
     // An LRU map: never full.
     let _ = TUPLES.insert(key, state.owner, 0);
+}
+
+/// Whether [`flush`] would add something.
+#[inline(always)]
+pub fn has_moved(state: &SocketState, live: &Live) -> bool {
+    let received = live.bytes_received.saturating_sub(u64::from(state.fin_received));
+    let acked = live.bytes_acked.saturating_sub(u64::from(state.control_acked));
+    received > state.bytes_received
+        || acked > state.bytes_acked
+        || live.segments_sent != state.segments_sent
+        || live.segments_received != state.segments_received
+        || live.retransmits != state.retransmits
 }
 
 /// Adds to the slot what the connection moved since the last time.

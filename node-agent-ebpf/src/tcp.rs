@@ -199,7 +199,7 @@ fn failed(ctx: &SockOpsContext, sk: *mut c_void, state: &mut common::kernel::Soc
     let error = life::error(tcp);
     let now = hint::now_ns();
     let mut key = MaybeUninit::uninit();
-    let number = slot::of(socket::half_key(&mut key, state, &ends(ctx)), now);
+    let number = slot::of(socket::half_key(&mut key, state, &ends(ctx)));
     state.phase = phase::CLOSED;
     if let Some(slot) = slot::by_number(number) {
         slot::add(slot, connect::reason_after_syn(error), 1);

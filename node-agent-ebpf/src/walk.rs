@@ -170,7 +170,7 @@ pub fn live(sock: *const u8) -> Live {
 }
 
 #[inline(always)]
-fn ends(sock: *const u8) -> Ends {
+pub fn ends(sock: *const u8) -> Ends {
     let family = read::field::<u16>(sock, settings::sock_family()).unwrap_or(0);
     let (local, peer) = if family == AF_INET {
         (

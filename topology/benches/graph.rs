@@ -8,8 +8,9 @@ use std::{collections::BTreeMap, hint::black_box, net::Ipv4Addr, time::Duration}
 
 use harness::{Case, Dice, Meter};
 use topology::{
-    AgentFacts, Config, Counter, Gained, GivenSteps, Graph, Grouping, HalfIx, HistogramKind,
-    Incarnation, NodeIx, Sums, Timestamp, Window,
+    AgentFacts, ClusterChange, ClusterEndpoint, ClusterNews, ClusterSlice, Config, Counter, Gained,
+    GivenSteps, Graph, Grouping, HalfIx, HistogramKind, Incarnation, NodeIx, ObjectName, Sums,
+    Timestamp, Window,
     model::{Address, Ends, HalfKey, Role, Scope, Workload, WorkloadKind},
 };
 
@@ -27,6 +28,8 @@ const CASES: &[Case] = &[
     ("graph-slice-fine", |meter| slice_fine(meter, 1_000)),
     ("graph-view-fine", |meter| view_fine(meter, 1_000)),
     ("graph-snapshot", snapshot),
+    ("graph-cluster", cluster),
+    ("graph-cluster-step", cluster_step),
 ];
 
 fn main() {
@@ -262,4 +265,55 @@ fn snapshot(meter: &mut Meter) {
         fleet.tick();
         drop(black_box(snapshot));
     });
+}
+
+/// Endpoints of one slice of a Service.
+const ENDPOINTS: u32 = 100;
+
+/// A slice, of which one pod may have gone to another address.
+fn slice_of_pods(number: u32, moved: u32) -> ClusterChange {
+    let endpoint = |at: u32| {
+        let moves = if at == 0 { moved } else { 0 };
+        let at = number * ENDPOINTS + at;
+        let address = Ipv4Addr::from((0x0b00_0000 | at) + moves);
+        let pod = Some(format!("pod-{at}"));
+        ClusterEndpoint { addresses: vec![address.into()], ready: true, pod }
+    };
+    let endpoints = (0..ENDPOINTS).map(endpoint).collect();
+    let ports = vec![("http".to_owned(), 8080)];
+    let slice = ClusterSlice { service: format!("service-{}", number / 10), endpoints, ports };
+    ClusterChange::Slice(ObjectName::new("shop", &format!("slice-{number}")), Some(slice))
+}
+
+/// A fleet in a cluster of 50,000 pods.
+fn in_cluster(links: u32) -> Fleet {
+    let mut fleet = Fleet::settled(links);
+    let slices = (0..500).map(|number| slice_of_pods(number, 0)).collect();
+    fleet.graph.take_cluster_news(ClusterNews::Changed(slices), fleet.now);
+    fleet.now = fleet.now.plus(Duration::from_secs(10));
+    fleet.tick();
+    fleet
+}
+
+/// Unit: a slice of 100 pods of which one moves, while a snapshot is being written.
+fn cluster(meter: &mut Meter) {
+    let mut fleet = in_cluster(1);
+    for moved in 1..=5 {
+        let snapshot = fleet.graph.snapshot();
+        let news = ClusterNews::Changed(vec![slice_of_pods(moved, 1 << 20)]);
+        let now = fleet.now;
+        meter.measure(1, || fleet.graph.take_cluster_news(news.clone(), now));
+        drop(black_box(snapshot));
+    }
+}
+
+/// Unit: a link in a step in which one pod has moved, beyond what a step costs without it.
+fn cluster_step(meter: &mut Meter) {
+    let mut fleet = in_cluster(10_000);
+    for moved in 1..=5 {
+        let news = ClusterNews::Changed(vec![slice_of_pods(moved, 1 << 20)]);
+        fleet.graph.take_cluster_news(news, fleet.now);
+        fleet.now = fleet.now.plus(Duration::from_secs(10));
+        meter.measure(10_000, || fleet.tick());
+    }
 }

@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
+    measure::goals,
     options::Bench,
     process::{cargo, in_ci, output_of, works},
     terminal::{loud, say},
@@ -40,6 +41,9 @@ struct Outcome {
 /// # Errors
 /// When one does not run; with `--check` when one needs more instructions than it did, or in CI when they cannot be counted.
 pub fn run_all(options: &Bench) -> Result<()> {
+    if options.table {
+        return goals::check(options);
+    }
     let counts = works(Command::new("valgrind").arg("--version"));
     if !counts {
         let hint = "valgrind is not installed: instructions cannot be counted";
@@ -83,7 +87,7 @@ pub fn run_all(options: &Bench) -> Result<()> {
 }
 
 impl Bench {
-    fn wants(&self, case: &str) -> bool {
+    pub fn wants(&self, case: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|part| case.contains(part))
     }
 }

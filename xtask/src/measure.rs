@@ -1,9 +1,16 @@
 //! What Weft costs, measured with optimised builds: the figures of `docs/PERFORMANCE.md`.
 
 mod bpf;
+mod freshness;
+pub mod goals;
 mod ingest;
+mod joining;
 mod machine;
 mod process;
+
+mod rush;
+mod scenario;
+mod slowdown;
 mod spread;
 mod storm;
 
@@ -27,7 +34,10 @@ use crate::{
 pub fn run_all(options: &Measure) -> Result<()> {
     match &options.what {
         Measurement::Storm(storm) => storm::measure(storm),
+        Measurement::Slowdown(slowdown) => slowdown::measure(slowdown),
+        Measurement::Freshness(freshness) => freshness::measure(freshness),
         Measurement::Ingest(ingest) => ingest::measure(ingest),
+        Measurement::Joining(joining) => joining::measure(joining),
     }
 }
 

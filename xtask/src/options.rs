@@ -77,9 +77,16 @@ pub struct Test {
 pub struct Bench {
     /// Only cases whose name contains one of these.
     pub only: Vec<String>,
-    /// Fail where more instructions are needed than were kept.
+    /// Fail where more instructions are needed than were kept; with --table, where a goal is not reached.
     #[arg(long, conflicts_with = "keep")]
     pub check: bool,
+    /// Whole runs of the load tester instead, held against the goals of xtask/goals.toml: about half an hour, on a
+    /// machine that does nothing else. What they come to is kept in loadtest/results.
+    #[arg(long, conflicts_with = "keep")]
+    pub table: bool,
+    /// How often each of them.
+    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..), requires = "table")]
+    pub runs: u32,
     /// Keep the counts: what is needed from now on.
     #[arg(long)]
     pub keep: bool,
@@ -115,8 +122,14 @@ pub enum Measurement {
     /// Agents and kernel programs while short connections rush between their hosts (needs root
     /// and bpftool; sets kernel.bpf_stats_enabled while it runs).
     Storm(Storm),
+    /// What an agent takes from a service under load: the same storm with and without agents, in turn (needs root).
+    Slowdown(Slowdown),
+    /// How long it takes from the kernel to the API, with real agents: new edges, failures, counters (needs root).
+    Freshness(Freshness),
     /// The aggregator while it takes in records of many edges.
     Ingest(Ingest),
+    /// The same with and without translated addresses and a history, in turn.
+    Joining(Joining),
 }
 
 /// Options of the kill test.
@@ -209,6 +222,31 @@ pub struct Storm {
     /// Put both ends on one host with one agent, instead of two hosts with an agent each.
     #[arg(long)]
     pub one_agent: bool,
+    /// Write the medians there.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Options of the freshness.
+#[derive(Debug, Args)]
+pub struct Freshness {
+    /// How many of each: at most 10000.
+    #[arg(long, value_name = "N", default_value = "200", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub times: u16,
+    /// Write the figures there.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Options of the slowdown.
+#[derive(Debug, Args)]
+pub struct Slowdown {
+    /// How many pairs of storms, one of each with agents: every other one begins with it.
+    #[arg(long, value_name = "N", default_value = "6", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pairs: u32,
+    /// Connections of a storm: a multiple of 8, at most 160000.
+    #[arg(long, value_name = "N", default_value = "80000", value_parser = connections)]
+    pub connections: u32,
 }
 
 /// Options of the ingest.
@@ -226,6 +264,20 @@ pub struct Ingest {
     /// Keep every report in this folder.
     #[arg(long, value_name = "DIR")]
     pub reports: Option<PathBuf>,
+}
+
+/// Options of the same with and without.
+#[derive(Debug, Args)]
+pub struct Joining {
+    /// How often each.
+    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: u32,
+    /// Number of edges.
+    #[arg(long, value_name = "N", default_value = "10000")]
+    pub edges: u32,
+    /// How long a run takes, start and comparison apart.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "12s")]
+    pub duration: Duration,
 }
 
 impl From<Matrix> for matrix::Options {

@@ -37,7 +37,7 @@ pub struct Flags {
     /// Directory for what must survive a restart [default: /var/lib/weft-aggregator]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
-    /// How large the history may get, as 500MB or 2GB [default: 2GB]
+    /// How large the history may get, as 500MB or 2GB; 0 for none [default: 2GB]
     #[arg(long, value_name = "SIZE")]
     pub history_max_bytes: Option<String>,
     /// How many series there may be; more count for `other` [default: 200000]

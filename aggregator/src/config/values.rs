@@ -68,13 +68,14 @@ pub(super) fn rate(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Less would not hold what its own merging needs.
+/// Less would not hold what its own merging needs; 0 is for none at all.
 const LEAST_HISTORY: u64 = 16_000_000;
 
 pub(super) fn history_bytes(text: &str) -> Result<u64, String> {
     match bytes(text)? {
+        0 => Ok(0),
         LEAST_HISTORY.. => bytes(text),
-        _ => Err(format!("`{text}` is too little for a history: 16MB at least")),
+        _ => Err(format!("`{text}` is too little for a history: 16MB at least, or 0 for none")),
     }
 }
 

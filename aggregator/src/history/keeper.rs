@@ -26,7 +26,8 @@ const WAITING: usize = 6;
 
 /// Writes steps that are over, and reads them.
 pub(crate) struct Keeper {
-    database: Arc<Database>,
+    /// `None` where no history is wanted.
+    database: Option<Arc<Database>>,
     steps: Option<SyncSender<Given>>,
     progress: Arc<Progress>,
     reach: Arc<Reach>,
@@ -64,19 +65,23 @@ impl Reach {
 }
 
 impl Keeper {
-    /// Opens the history of a state.
+    /// Opens the history of a state; none where it may have no bytes, what there was stays as it is.
     pub(crate) fn start(
         dir: &Path,
         instance: u64,
         max_bytes: u64,
         metrics: HistoryMetrics,
     ) -> Result<Self, HistoryError> {
+        let progress = Arc::new(Progress::default());
+        let reach = Arc::new(Reach([u64::MAX; LAYERS.len()].map(AtomicU64::new)));
+        if max_bytes == 0 {
+            let (database, steps, thread) = (None, None, None);
+            return Ok(Self { database, steps, progress, reach, thread, metrics });
+        }
         let (database, aside) = Database::open(dir, instance, max_bytes)?;
         metrics.files_put_aside.inc_by(u64::from(aside.is_some()));
         let database = Arc::new(database);
         let (steps, waiting) = sync_channel(WAITING);
-        let progress = Arc::new(Progress::default());
-        let reach = Arc::new(Reach([u64::MAX; LAYERS.len()].map(AtomicU64::new)));
         reach.look(&database)?;
         let writer = Writer {
             database: Arc::clone(&database),
@@ -87,15 +92,16 @@ impl Keeper {
         let thread = std::thread::Builder::new()
             .name("history".to_owned())
             .spawn(move || writer.run(&waiting))?;
-        let (steps, thread) = (Some(steps), Some(thread));
+        let (database, steps, thread) = (Some(database), Some(steps), Some(thread));
         Ok(Self { database, steps, progress, reach, thread, metrics })
     }
 
     /// Has a step written, if there is room.
     pub(crate) fn put(&self, step: Given) {
+        let Some(steps) = &self.steps else { return };
         self.progress.note(1, 0);
-        let sent = self.steps.as_ref().map(|steps| steps.try_send(step));
-        if let Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) = sent {
+        let sent = steps.try_send(step);
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = sent {
             self.progress.note(0, 1);
             self.metrics.steps_lost.inc();
         }
@@ -108,10 +114,9 @@ impl Keeper {
 
     /// Has a step written, and waits for room.
     pub(crate) fn put_patiently(&self, step: Given) {
+        let Some(steps) = &self.steps else { return };
         self.progress.note(1, 0);
-        if let Some(steps) = &self.steps
-            && steps.send(step).is_err()
-        {
+        if steps.send(step).is_err() {
             self.progress.note(0, 1);
         }
     }
@@ -127,7 +132,8 @@ impl Keeper {
     /// The state has been made again, and has given out steps up to this number. When more are stored, it has lost
     /// what they follow from: what it gives out next is not what they are.
     pub(crate) fn resume_after(&self, number: u64) {
-        if let Err(error) = self.database.resume_after(number) {
+        let Some(database) = &self.database else { return };
+        if let Err(error) = database.resume_after(number) {
             tracing::error!("the history cannot be written, windows may lack some of it: {error}");
         }
     }
@@ -140,7 +146,8 @@ impl Keeper {
     /// What is stored of a window, in steps that end by `limit`, to be grouped as said; nothing when it cannot be read,
     /// which is said.
     pub(crate) fn older(&self, window: Window, limit: Timestamp, by: Grouping) -> Older {
-        self.database.older(window, limit, by).unwrap_or_else(|error| {
+        let Some(database) = &self.database else { return Older::default() };
+        database.older(window, limit, by).unwrap_or_else(|error| {
             self.metrics.read_failures.inc();
             tracing::error!("the history cannot be read: {error}");
             Older::default()

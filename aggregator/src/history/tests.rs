@@ -13,7 +13,7 @@ use topology::{
 };
 
 use super::{
-    Database,
+    Database, Keeper,
     database::{AllNumbers, Written as Wrote},
 };
 
@@ -423,4 +423,34 @@ proptest! {
             prop_assert_eq!(bytes(&older), left);
         }
     }
+}
+
+#[test]
+fn where_none_is_wanted_nothing_is_written_and_what_there_was_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = crate::metrics::Metrics::new().unwrap().history;
+    let start = |max_bytes| Keeper::start(folder.path(), 7, max_bytes, metrics.clone()).unwrap();
+    let give = |keeper: &Keeper, number, from| {
+        let steps = GivenSteps::Ended(step(from, vec![edge("db", 5, 0)]));
+        keeper.put_patiently(Given { number, steps });
+        keeper.flush(std::time::Duration::from_secs(10));
+    };
+    let stored = |keeper: &Keeper| {
+        let older = keeper.older(Window { from: at(0), to: at(1_000) }, END, Grouping::Service);
+        sums(&older).0
+    };
+    let with = start(PLENTY);
+    give(&with, 1, 100);
+    assert_eq!(stored(&with), 5);
+    drop(with);
+    let without = start(0);
+    without.resume_after(1);
+    give(&without, 2, 110);
+    without.put(Given { number: 3, steps: GivenSteps::Ended(step(120, vec![edge("db", 5, 0)])) });
+    assert_eq!((stored(&without), without.stored_from(Grouping::Service)), (0, END));
+    drop(without);
+    let again = start(PLENTY);
+    again.resume_after(3);
+    give(&again, 4, 130);
+    assert_eq!((stored(&again), again.stored_from(Grouping::Service)), (10, at(100)));
 }

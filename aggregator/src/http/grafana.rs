@@ -81,7 +81,8 @@ pub(super) async fn data(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let asked = window.window(shared.now())?;
-    let key = Key::new("graph", query, &grant);
+    let window = window.up_to_now(shared.now());
+    let key = Key::new("graph", window.with_rest_of(query.as_deref()), &grant);
     let part = Part::of(&part, grant, Some(DEFAULT_LIMIT))?;
     kept::json(shared, key, move |shared| {
         // Up to when it is made.

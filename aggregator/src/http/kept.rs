@@ -1,14 +1,16 @@
 //! Answers that readers share.
 //!
 //! An answer is good for everybody who asked for the same before what it tells was taken out of the state: of those who
-//! come together, one has it made. Of a large graph, which takes its time to be added up, it is good for a second
-//! longer: who asks then gets it at once, and has the next one made meanwhile. The end of its window says how old it is.
+//! come together, one has it made. A large graph takes its time to be added up: its answers are made again and again as
+//! long as somebody asks for them now and then, and whoever asks gets the last one at once. The end of its window says
+//! how old it is.
 
 use std::{
     collections::{BTreeSet, HashMap},
     future::Future,
+    pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -16,7 +18,11 @@ use std::{
 
 use axum::{body::Bytes, response::Response};
 use serde::Serialize;
-use tokio::{task::spawn_blocking, time::Instant};
+use tokio::{
+    sync::Notify,
+    task::spawn_blocking,
+    time::{Instant, sleep, timeout},
+};
 
 use super::{
     answer::{self, NOT_READ},
@@ -24,8 +30,23 @@ use super::{
 };
 use crate::{config::Grant, state::Shared};
 
-/// How long an answer of a large graph is good for.
+/// How long the last answer of a large graph is good for.
 const GOOD_FOR: Duration = Duration::from_secs(1);
+
+/// The same while answers like it are made again and again.
+const GOOD_FOR_AT_MOST: Duration = Duration::from_secs(5);
+
+/// How long an answer is made again and again after somebody asked for it: pages ask every 5, 10 or 30 s.
+const WANTED_FOR: Duration = Duration::from_secs(35);
+
+/// Nothing is made for this many times as long as the last making took, so that it takes a third of a processor at most.
+const REST: u32 = 2;
+
+/// How long a tick may take to come. What is taken out of the state right after it needs no tick of its own.
+const TICK_WAIT: Duration = Duration::from_secs(1);
+
+/// How long until there may be a turn to spare.
+const TURN_WAIT: Duration = Duration::from_millis(100);
 
 /// Edges from which on a graph is large: an answer takes more than some milliseconds.
 const LARGE: usize = 5_000;
@@ -36,7 +57,11 @@ const MOST_BYTES: usize = 4 << 20;
 
 /// Answers that were made of late, by what was asked for.
 #[derive(Default)]
-pub struct Kept(Mutex<HashMap<Key, Arc<Slot>>>);
+pub struct Kept {
+    slots: Mutex<HashMap<Key, Arc<Slot>>>,
+    /// Somebody makes again and again what is wanted.
+    is_warm: AtomicBool,
+}
 
 /// What was asked for, and how much of it the reader may see.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -46,14 +71,24 @@ pub(super) struct Key {
     namespaces: Option<BTreeSet<String>>,
 }
 
+/// Makes an answer, and may do so more than once.
+type Make = Box<dyn Fn() -> Making + Send + Sync>;
+type Making = Pin<Box<dyn Future<Output = Result<Made, Problem>> + Send>>;
+
 /// The place of an answer.
-#[derive(Default)]
 struct Slot {
-    last: Mutex<Option<Made>>,
+    make: Make,
+    state: Mutex<State>,
     /// Who makes the next one.
-    maker: Arc<tokio::sync::Mutex<()>>,
+    maker: tokio::sync::Mutex<()>,
+}
+
+struct State {
+    last: Option<Made>,
+    /// When it was last asked for.
+    wanted: Instant,
     /// The last one was too large to be kept: nobody waits for what another one makes.
-    too_large: AtomicBool,
+    too_large: bool,
 }
 
 #[derive(Clone)]
@@ -66,81 +101,131 @@ struct Made {
 }
 
 impl Key {
-    pub(super) fn new(route: &'static str, query: Option<String>, grant: &Grant) -> Self {
-        let query = query.unwrap_or_default();
+    /// `query` says what is asked for, the same for everybody who may have the same answer.
+    pub(super) fn new(route: &'static str, query: String, grant: &Grant) -> Self {
         Self { route, query, namespaces: grant.namespaces.clone() }
     }
 }
 
 impl Kept {
     /// The place for an answer; one of its own where there are too many.
-    fn slot(&self, key: Key) -> Arc<Slot> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, slot| Arc::strong_count(slot) > 1 || slot.is_recent());
-        if all.len() >= MOST && !all.contains_key(&key) {
-            return Arc::default();
+    fn slot(&self, key: Key, make: Make) -> Arc<Slot> {
+        let mut all = self.slots();
+        let now = Instant::now();
+        all.retain(|_, slot| Arc::strong_count(slot) > 1 || slot.is_recent(now));
+        if let Some(slot) = all.get(&key) {
+            return Arc::clone(slot);
         }
-        Arc::clone(all.entry(key).or_default())
+        let slot = Arc::new(Slot::new(make, now));
+        if all.len() < MOST {
+            all.insert(key, Arc::clone(&slot));
+        }
+        slot
+    }
+
+    /// Of what somebody wants now and then, the oldest.
+    fn next(&self) -> Option<Arc<Slot>> {
+        let all = self.slots();
+        let now = Instant::now();
+        let wanted = all.values().filter_map(|slot| Some((slot.wanted_of(now)?, slot)));
+        wanted.min_by_key(|(taken, _)| *taken).map(|(_, slot)| Arc::clone(slot))
+    }
+
+    /// Makes again and again what is wanted, one after the other, while there is a turn to spare; until nothing is.
+    async fn keep_warm<T>(&self, ticked: &Notify, spare: impl Fn() -> Option<T>) {
+        while let Some(slot) = self.next() {
+            // A tick that was missed is not waited for: it comes again.
+            let _ = timeout(TICK_WAIT, ticked.notified()).await;
+            let Some(turn) = spare() else {
+                sleep(TURN_WAIT).await;
+                continue;
+            };
+            let begun = Instant::now();
+            if slot.make_one_more().await.is_err() {
+                // That is told to whoever has to wait for it.
+                slot.state().last = None;
+            }
+            drop(turn);
+            sleep(REST * begun.elapsed()).await;
+        }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<Key, Arc<Slot>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Slot {
-    fn last(&self) -> Option<Made> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn new(make: Make, now: Instant) -> Self {
+        let state = State { last: None, wanted: now, too_large: false };
+        Self { make, state: Mutex::new(state), maker: tokio::sync::Mutex::default() }
     }
 
-    fn is_recent(&self) -> bool {
-        self.last().is_some_and(|made| made.taken.elapsed() <= GOOD_FOR)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The last answer, if it is good for who asked at that moment.
-    fn good(&self, asked: Instant) -> Option<Made> {
-        let is_good =
-            |made: &Made| made.taken >= asked || (made.large && made.taken.elapsed() <= GOOD_FOR);
-        self.last().filter(is_good)
+    fn is_recent(&self, now: Instant) -> bool {
+        let state = self.state();
+        state.wanted_of(now).is_some()
+            || state.last.as_ref().is_some_and(|made| now - made.taken <= GOOD_FOR)
     }
 
-    /// An answer for who asked at that moment: the last one, or what comes of `making`. The next one is made meanwhile
-    /// if there is a turn to spare for it.
-    async fn get<T: Send + 'static>(
-        self: &Arc<Self>,
-        asked: Instant,
-        making: impl Future<Output = Result<Made, Problem>> + Send + 'static,
-        spare: impl FnOnce() -> Option<T> + Send,
-    ) -> Result<Made, Problem> {
-        if let Some(made) = self.good(asked) {
-            if made.taken.elapsed() >= GOOD_FOR / 2
-                && let Ok(maker) = Arc::clone(&self.maker).try_lock_owned()
-                && let Some(turn) = spare()
-            {
-                let slot = Arc::clone(self);
-                tokio::spawn(async move {
-                    // What goes wrong is told to whoever has to wait for it.
-                    let _ = slot.make(making).await;
-                    drop((maker, turn));
-                });
+    fn wanted_of(&self, now: Instant) -> Option<Instant> {
+        self.state().wanted_of(now)
+    }
+
+    /// An answer for who asks now: the last one, or the next, which others may wait for, too.
+    async fn get(&self, is_warm: bool) -> Result<Made, Problem> {
+        let asked = Instant::now();
+        let too_large = {
+            let mut state = self.state();
+            state.wanted = asked;
+            if let Some(made) = state.good(asked, is_warm) {
+                return Ok(made);
             }
-            return Ok(made);
-        }
-        if self.too_large.load(Ordering::Relaxed) {
-            return self.make(making).await;
+            state.too_large
+        };
+        if too_large {
+            return self.make().await;
         }
         let _maker = self.maker.lock().await;
-        match self.good(asked) {
+        let made = self.state().good(asked, is_warm);
+        match made {
             Some(made) => Ok(made),
-            None => self.make(making).await,
+            None => self.make().await,
         }
     }
 
-    async fn make(
-        &self,
-        making: impl Future<Output = Result<Made, Problem>>,
-    ) -> Result<Made, Problem> {
-        let made = making.await?;
+    /// The next answer, whatever the last one is.
+    async fn make_one_more(&self) -> Result<Made, Problem> {
+        let _maker = self.maker.lock().await;
+        self.make().await
+    }
+
+    async fn make(&self) -> Result<Made, Problem> {
+        let made = (self.make)().await?;
         let kept = (made.body.len() <= MOST_BYTES).then(|| made.clone());
-        self.too_large.store(kept.is_none(), Ordering::Relaxed);
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = kept;
+        let mut state = self.state();
+        state.too_large = kept.is_none();
+        state.last = kept;
         Ok(made)
+    }
+}
+
+impl State {
+    /// The last answer, if it is good for who asked at that moment.
+    fn good(&self, asked: Instant, is_warm: bool) -> Option<Made> {
+        let good_for = if is_warm { GOOD_FOR_AT_MOST } else { GOOD_FOR };
+        let made = self.last.as_ref()?;
+        (made.taken >= asked || (made.large && made.taken.elapsed() <= good_for))
+            .then(|| made.clone())
+    }
+
+    /// Of when the last answer is, if it is of a large graph and somebody wants it now and then.
+    fn wanted_of(&self, now: Instant) -> Option<Instant> {
+        let made = self.last.as_ref()?;
+        (made.large && now - self.wanted < WANTED_FOR).then_some(made.taken)
     }
 }
 
@@ -148,139 +233,200 @@ impl Slot {
 pub(super) async fn json<T: Serialize + 'static>(
     shared: Arc<Shared>,
     key: Key,
-    make: impl FnOnce(&Shared) -> T + Send + 'static,
+    make: impl Fn(&Shared) -> T + Send + Sync + 'static,
 ) -> Result<Response, Problem> {
-    let asked = Instant::now();
     let turn = shared.answers.turn().await;
     let all = Arc::clone(&shared);
     // Whoever does not wait for it has his turn until it is made, all the same.
     let made = tokio::spawn(async move {
-        let making = making(Arc::clone(&all), make);
-        let made = all.kept.slot(key).get(asked, making, || all.answers.turn_to_spare()).await;
+        let slot = all.kept.slot(key, maker(&all, make));
+        let made = slot.get(all.kept.is_warm.load(Ordering::Relaxed)).await;
+        if made.as_ref().is_ok_and(|made| made.large) {
+            keep_warm(&all);
+        }
         (made, turn)
     });
     let (made, turn) = made.await.map_err(|_| Problem::internal(NOT_READ))?;
     Ok(answer::document(&shared, made?.body, turn))
 }
 
-async fn making<T: Serialize + 'static>(
-    shared: Arc<Shared>,
-    make: impl FnOnce(&Shared) -> T + Send + 'static,
-) -> Result<Made, Problem> {
-    let all = Arc::clone(&shared);
-    let made = spawn_blocking(move || {
-        let taken = Instant::now();
-        let body = serde_json::to_vec(&make(&shared))?;
-        let large = shared.core().graph().stats().edges >= LARGE;
-        Ok::<_, serde_json::Error>(Made { body: body.into(), taken, large })
+/// What makes an answer. It is kept among what is shared, so it does not keep that.
+fn maker<T: Serialize + 'static>(
+    shared: &Arc<Shared>,
+    make: impl Fn(&Shared) -> T + Send + Sync + 'static,
+) -> Make {
+    let (shared, make) = (Arc::downgrade(shared), Arc::new(make));
+    Box::new(move || {
+        let (shared, make) = (shared.upgrade(), Arc::clone(&make));
+        Box::pin(async move {
+            let shared = shared.ok_or_else(|| Problem::internal(NOT_READ))?;
+            let all = Arc::clone(&shared);
+            let made = spawn_blocking(move || {
+                let taken = Instant::now();
+                let body = serde_json::to_vec(&make(&shared))?;
+                let large = shared.core().graph().stats().edges >= LARGE;
+                Ok::<_, serde_json::Error>(Made { body: body.into(), taken, large })
+            });
+            let made = made.await.map_err(|_| Problem::internal(NOT_READ))?;
+            // Nobody waits for that.
+            drop(spawn_blocking(move || all.prepare_views()));
+            made.map_err(|_| Problem::internal("the answer could not be written"))
+        })
+    })
+}
+
+/// Sees to it that what is wanted is made again and again.
+fn keep_warm(shared: &Arc<Shared>) {
+    if shared.kept.is_warm.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        shared.kept.keep_warm(&shared.ticked, || shared.answers.turn_to_spare()).await;
+        shared.kept.is_warm.store(false, Ordering::Relaxed);
     });
-    let made = made.await.map_err(|_| Problem::internal(NOT_READ))?;
-    // Nobody waits for that.
-    drop(spawn_blocking(move || all.prepare_views()));
-    made.map_err(|_| Problem::internal("the answer could not be written"))
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicUsize;
 
-    use tokio::{task::JoinSet, time::sleep};
+    use tokio::task::JoinSet;
 
     use super::*;
 
     const TAKES: Duration = Duration::from_millis(300);
 
-    /// Makes answers that say how many there were before, and have so many bytes besides.
-    #[derive(Clone, Default)]
-    struct Maker(Arc<AtomicUsize>, usize);
-
-    impl Maker {
-        fn make(
-            &self,
-            large: bool,
-        ) -> impl Future<Output = Result<Made, Problem>> + Send + 'static {
-            let number = Arc::clone(&self.0);
-            let size = self.1;
-            async move {
-                let taken = Instant::now();
-                sleep(TAKES).await;
-                let mut body = number.fetch_add(1, Ordering::Relaxed).to_string();
-                body.extend(std::iter::repeat_n(' ', size));
-                Ok(Made { body: body.into(), taken, large })
-            }
-        }
-
-        fn made(&self) -> usize {
-            self.0.load(Ordering::Relaxed)
-        }
+    /// An answer that says how many were made before it, and has so many bytes besides.
+    fn slot(made: &Arc<AtomicUsize>, large: bool, size: usize) -> Arc<Slot> {
+        Arc::new(Slot::new(maker(made, large, size), Instant::now()))
     }
 
-    async fn ask(slot: &Arc<Slot>, maker: &Maker, large: bool) -> (Bytes, Duration) {
+    fn maker(made: &Arc<AtomicUsize>, large: bool, size: usize) -> Make {
+        let made = Arc::clone(made);
+        Box::new(move || {
+            let made = Arc::clone(&made);
+            Box::pin(async move {
+                let taken = Instant::now();
+                sleep(TAKES).await;
+                let mut body = made.fetch_add(1, Ordering::Relaxed).to_string();
+                body.extend(std::iter::repeat_n(' ', size));
+                Ok(Made { body: body.into(), taken, large })
+            })
+        })
+    }
+
+    async fn ask(slot: &Slot, is_warm: bool) -> (Bytes, Duration) {
         let asked = Instant::now();
-        let made = slot.get(asked, maker.make(large), || Some(())).await;
-        let made = made.map_err(|_| "not made").unwrap();
+        let made = slot.get(is_warm).await.map_err(|_| "not made").unwrap();
         (made.body, asked.elapsed())
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_comes_together_shares_an_answer_that_is_of_after_they_came() {
-        let (slot, maker) = (Arc::<Slot>::default(), Maker::default());
+        let slot = slot(&Arc::default(), false, 0);
         let mut readers = JoinSet::new();
         for _ in 0..5 {
-            let (slot, maker) = (Arc::clone(&slot), maker.clone());
-            readers.spawn(async move { ask(&slot, &maker, false).await.0 });
+            let slot = Arc::clone(&slot);
+            readers.spawn(async move { ask(&slot, true).await.0 });
         }
         sleep(TAKES / 2).await;
         // What is being made is not of after this one came.
-        assert_eq!(ask(&slot, &maker, false).await.0, "1");
+        assert_eq!(ask(&slot, true).await.0, "1");
         assert!(readers.join_all().await.iter().all(|body| body == "0"));
-        assert_eq!(ask(&slot, &maker, false).await.0, "2");
+        assert_eq!(ask(&slot, true).await.0, "2");
     }
 
     #[tokio::test(start_paused = true)]
     async fn of_a_large_graph_the_last_answer_is_good_for_a_second() {
-        let (slot, maker) = (Arc::<Slot>::default(), Maker::default());
-        assert_eq!(ask(&slot, &maker, true).await, (Bytes::from("0"), TAKES));
-        for _ in 0..3 {
-            assert_eq!(ask(&slot, &maker, true).await, (Bytes::from("0"), Duration::ZERO));
+        let slot = slot(&Arc::default(), true, 0);
+        assert_eq!(ask(&slot, false).await, (Bytes::from("0"), TAKES));
+        sleep(GOOD_FOR - TAKES).await;
+        assert_eq!(ask(&slot, false).await, (Bytes::from("0"), Duration::ZERO));
+        sleep(TAKES).await;
+        assert_eq!(ask(&slot, false).await, (Bytes::from("1"), TAKES), "an older one is not told");
+    }
+
+    /// Somebody who ticks once a second, and keeps warm what is wanted.
+    fn keep_warm(kept: &Arc<Kept>) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        let ticked = Arc::<Notify>::default();
+        let (kept, ticks) = (Arc::clone(kept), Arc::clone(&ticked));
+        tasks.spawn(async move {
+            loop {
+                sleep(Duration::from_secs(1)).await;
+                ticks.notify_waiters();
+            }
+        });
+        tasks.spawn(async move { kept.keep_warm(&ticked, || Some(())).await });
+        tasks
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_what_somebody_wants_now_and_then() {
+        let (kept, made) = (Arc::<Kept>::default(), Arc::<AtomicUsize>::default());
+        let slots = [0, 1].map(|number| kept.slot(key(number), maker(&made, true, 0)));
+        for slot in &slots {
+            assert_eq!(ask(slot, false).await.1, TAKES);
         }
-        sleep(TAKES).await;
-        assert_eq!(maker.made(), 1, "it is too new for another one");
-        assert_eq!(ask(&slot, &maker, true).await, (Bytes::from("0"), Duration::ZERO));
-        sleep(TAKES).await;
-        tokio::task::yield_now().await;
-        assert_eq!(maker.made(), 2, "one more was made meanwhile");
-        assert_eq!(ask(&slot, &maker, true).await, (Bytes::from("1"), Duration::ZERO));
-        sleep(TAKES + GOOD_FOR).await;
-        let (body, took) = ask(&slot, &maker, true).await;
-        assert_eq!((body, took), (Bytes::from("2"), TAKES), "an older one is not told");
+        let mut tasks = keep_warm(&kept);
+        for _ in 0..20 {
+            sleep(WANTED_FOR - GOOD_FOR).await;
+            let now = Instant::now();
+            for slot in &slots {
+                assert_eq!(ask(slot, true).await.1, Duration::ZERO);
+                let age = now - slot.state().last.as_ref().unwrap().taken;
+                assert!(age <= Duration::from_secs(4), "{age:?}");
+            }
+        }
+        // A third of the time at most, and not at all once nobody wants it any more.
+        let most = 20 * WANTED_FOR.as_millis() / (3 * TAKES).as_millis();
+        let after = made.load(Ordering::Relaxed);
+        assert!((after as u128) < most, "{after} of {most}");
+        sleep(2 * WANTED_FOR).await;
+        assert!(tasks.try_join_next().is_some(), "it ends");
+        let after = made.load(Ordering::Relaxed);
+        sleep(WANTED_FOR).await;
+        assert_eq!(made.load(Ordering::Relaxed), after);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_of_a_small_graph_is_not_made_for_nobody() {
+        let kept = Arc::<Kept>::default();
+        let slot = kept.slot(key(0), maker(&Arc::default(), false, 0));
+        ask(&slot, false).await;
+        assert!(kept.next().is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_an_answer_that_is_too_large_to_be_kept() {
-        let (slot, maker) = (Arc::<Slot>::default(), Maker(Arc::default(), MOST_BYTES));
-        ask(&slot, &maker, true).await;
+        let made = Arc::default();
+        let slot = slot(&made, true, MOST_BYTES);
+        ask(&slot, true).await;
         let mut readers = JoinSet::new();
         for _ in 0..3 {
-            let (slot, maker) = (Arc::clone(&slot), maker.clone());
-            readers.spawn(async move { ask(&slot, &maker, true).await.1 });
+            let slot = Arc::clone(&slot);
+            readers.spawn(async move { ask(&slot, true).await.1 });
         }
         let took = readers.join_all().await;
         assert!(took.iter().all(|took| *took == TAKES), "one beside the other: {took:?}");
-        assert_eq!(maker.made(), 4);
+        assert_eq!(made.load(Ordering::Relaxed), 4);
     }
 
     #[tokio::test(start_paused = true)]
     async fn few_are_kept_and_not_for_long() {
-        let (kept, maker) = (Kept::default(), Maker::default());
-        let key = |number: usize| Key { route: "x", query: number.to_string(), namespaces: None };
+        let (kept, made) = (Kept::default(), Arc::default());
         for number in 0..3 * MOST {
-            ask(&kept.slot(key(number)), &maker, true).await;
+            ask(&kept.slot(key(number), maker(&made, true, 0)), false).await;
         }
-        assert!(kept.0.lock().unwrap().len() <= MOST);
-        sleep(2 * GOOD_FOR).await;
-        ask(&kept.slot(key(0)), &maker, true).await;
-        assert_eq!(kept.0.lock().unwrap().len(), 1);
+        assert!(kept.slots().len() <= MOST);
+        sleep(WANTED_FOR).await;
+        ask(&kept.slot(key(0), maker(&made, true, 0)), false).await;
+        assert_eq!(kept.slots().len(), 1);
+    }
+
+    fn key(number: usize) -> Key {
+        Key { route: "x", query: number.to_string(), namespaces: None }
     }
 
     #[test]
@@ -290,7 +436,7 @@ mod tests {
             role: crate::config::Role::Read,
             namespaces: namespaces.map(|namespace| [namespace.to_owned()].into()),
         };
-        let key = |namespaces| Key::new("x", Some("q".to_owned()), &grant(namespaces));
+        let key = |namespaces| Key::new("x", "q".to_owned(), &grant(namespaces));
         assert_eq!(key(Some("a")), key(Some("a")));
         assert_ne!(key(Some("a")), key(Some("b")));
         assert_ne!(key(Some("a")), key(None));

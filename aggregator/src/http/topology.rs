@@ -49,7 +49,8 @@ pub(super) async fn topology(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let asked = window.window(shared.now())?;
-    let key = Key::new("topology", query, &grant);
+    let window = window.up_to_now(shared.now());
+    let key = Key::new("topology", window.with_rest_of(query.as_deref()), &grant);
     let part = Part::of(&part, grant, None)?;
     kept::json(shared, key, move |shared| {
         // Up to when it is made.

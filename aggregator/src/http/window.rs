@@ -11,8 +11,11 @@ use super::problem::Problem;
 /// What is shown unless asked otherwise.
 const DEFAULT_SPAN: Duration = Duration::from_secs(300);
 
+/// A window that ends so close to now ends now.
+const NOW: Duration = Duration::from_secs(2);
+
 /// From when to when. What is not known is ignored: Grafana's plugins add their own.
-#[derive(Debug, Default, Deserialize, IntoParams)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, IntoParams)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
 pub(super) struct WindowQuery {
@@ -29,6 +32,32 @@ impl WindowQuery {
     pub(super) fn window(&self, now: Timestamp) -> Result<Window, Problem> {
         let to = self.to(now)?.unwrap_or(now);
         window(("from", &self.from), to, DEFAULT_SPAN, now)
+    }
+
+    /// The same for everybody who asks for as long a window up to now: pages say when it begins and ends, to the
+    /// millisecond, and mean the last five minutes.
+    pub(super) fn up_to_now(self, now: Timestamp) -> Self {
+        let moment = |text: &Option<String>| {
+            let text = text.as_deref().filter(|text| !is_relative(text))?;
+            moment(text, now)
+        };
+        let (Some(from), Some(to)) = (moment(&self.from), moment(&self.to)) else { return self };
+        let away = to.since(now).max(now.since(to));
+        if away > NOW || from >= to {
+            return self;
+        }
+        let seconds = to.since(from).as_secs_f64().round().max(1.0);
+        Self { from: Some(format!("-{seconds}s")), to: None }
+    }
+
+    /// A query without its window, and then this one.
+    pub(super) fn with_rest_of(&self, query: Option<&str>) -> String {
+        let is_of_window = |pair: &&str| pair.starts_with("from=") || pair.starts_with("to=");
+        let pairs = query.unwrap_or_default().split('&').filter(|pair| !is_of_window(pair));
+        pairs
+            .chain([format!("{:?}", (&self.from, &self.to)).as_str()])
+            .collect::<Vec<_>>()
+            .join("&")
     }
 
     fn to(&self, now: Timestamp) -> Result<Option<Timestamp>, Problem> {
@@ -65,6 +94,11 @@ pub(super) fn read(
             "{name}: {text:?} is not a time; write 2026-01-31T12:00:00Z, -5m or now"
         ))
     })
+}
+
+/// Whether a text tells of a moment by how far it is from now.
+fn is_relative(text: &str) -> bool {
+    text.starts_with("now") || text.starts_with('-')
 }
 
 fn moment(text: &str, now: Timestamp) -> Option<Timestamp> {
@@ -128,6 +162,39 @@ mod tests {
         assert_eq!(of(&[("from", "1799996400000")]).unwrap(), (NOW_S - 3600, NOW_S));
         // What is to come is cut off.
         assert_eq!(of(&[("to", "2099-01-01T00:00:00Z")]).unwrap(), (NOW_S - 300, NOW_S));
+    }
+
+    #[test]
+    fn pages_that_say_when_the_last_minutes_begin_and_end_ask_for_the_same() {
+        let of = |from: &str, to: &str| {
+            let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+            WindowQuery { from: text(from), to: text(to) }
+        };
+        let ms = |s: u64, ms: u64| (s * 1000 + ms).to_string();
+        let same = of("-300s", "");
+        for (from, to) in [
+            (ms(NOW_S - 300, 0), ms(NOW_S, 0)),
+            (ms(NOW_S - 301, 400), ms(NOW_S - 1, 400)),
+            (ms(NOW_S - 299, 1), ms(NOW_S + 1, 0)),
+            ("2027-01-15T07:55:00Z".to_owned(), "2027-01-15T08:00:00Z".to_owned()),
+        ] {
+            assert_eq!(of(&from, &to).up_to_now(now()), same, "{from} {to}");
+        }
+        for (from, to) in [
+            (ms(NOW_S - 300, 0), ms(NOW_S - 3, 0)),
+            (ms(NOW_S - 300, 0), String::new()),
+            ("-5m".to_owned(), "now".to_owned()),
+            ("-5m".to_owned(), ms(NOW_S, 0)),
+            ("x".to_owned(), ms(NOW_S, 0)),
+            (ms(NOW_S, 0), ms(NOW_S, 0)),
+        ] {
+            let asked = of(&from, &to);
+            assert_eq!(asked.clone().up_to_now(now()), asked, "{from} {to}");
+        }
+        let rest = |query| same.with_rest_of(Some(query));
+        assert_eq!(rest("from=1&limit=2&to=3"), rest("limit=2&from=4&to=5"));
+        assert_ne!(rest("limit=2"), rest("limit=3"));
+        assert_ne!(rest("limit=2"), of("-60s", "").with_rest_of(Some("limit=2")));
     }
 
     #[test]

@@ -162,9 +162,12 @@ impl Book {
                 }
             }
             let records = self.encoder.records();
+            let new = wire.halves.iter().filter_map(|half| self.live[half.id as usize].as_ref());
+            let translations = definitions::translations(&self.world, new);
             if let Some(draft) = drafts.last_mut() {
                 // Definitions go first: the increments beside them are of other halves.
                 draft.sections.insert(0, definitions::section(SectionKind::Definitions, &wire));
+                draft.sections.extend(translations);
                 put(&mut self.encoder, SectionKind::Totals, &mut draft.sections);
                 draft.records += records;
             }

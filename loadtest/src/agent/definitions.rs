@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use prost::Message;
 use proto::v1::{
-    Address, AddressDefinition, Definitions, HalfDefinition, ListenerState, Listeners, NodeAddress,
-    NodeStatus, Program, ProgramState, Role, Section, SectionKind, WorkloadDefinition,
-    WorkloadKind,
+    Address, AddressDefinition, Definitions, Ends, HalfDefinition, ListenerState, Listeners,
+    NodeAddress, NodeStatus, Program, ProgramState, Role, Section, SectionKind, Translation,
+    Translations, WorkloadDefinition, WorkloadKind,
 };
 
 use super::{book::Half, ids::Interned};
@@ -22,7 +22,8 @@ pub struct Names {
     local: u32,
     peer: u32,
     local_instance: u32,
-    peer_instance: u32,
+    /// Numbers of addresses: an instance's own has the instance's.
+    peer_address: u32,
 }
 
 impl Names {
@@ -35,26 +36,25 @@ impl Names {
         addresses: &mut Interned,
         wire: &mut Definitions,
     ) -> Self {
-        let other = if side == Side::Client { Side::Server } else { Side::Client };
-        let (mine, theirs) = (world.instance_at(link, side), world.instance_at(link, other));
+        let (mine, theirs) = (world.instance_at(link, side), world.peer_address(link, side));
         let (workload, is_new) = workloads.refer(mine);
         if is_new {
             wire.workloads.push(workload_definition(world, workload, mine));
         }
-        let [local, peer] = [mine, theirs].map(|instance| {
-            let (id, is_new) = addresses.refer(instance);
+        let [local, peer] = [mine, theirs].map(|number| {
+            let (id, is_new) = addresses.refer(number);
             if is_new {
-                wire.addresses.push(address_definition(id, instance));
+                wire.addresses.push(address_definition(id, number));
             }
             id
         });
-        Self { workload, local, peer, local_instance: mine, peer_instance: theirs }
+        Self { workload, local, peer, local_instance: mine, peer_address: theirs }
     }
 
     pub fn release(&self, workloads: &mut Interned, addresses: &mut Interned) {
         workloads.release(self.local_instance);
         addresses.release(self.local_instance);
-        addresses.release(self.peer_instance);
+        addresses.release(self.peer_address);
     }
 }
 
@@ -65,7 +65,7 @@ pub fn all<'a>(world: &World, halves: impl IntoIterator<Item = &'a Half>) -> Def
         let names = &half.names;
         wire.workloads.push(workload_definition(world, names.workload, names.local_instance));
         wire.addresses.push(address_definition(names.local, names.local_instance));
-        wire.addresses.push(address_definition(names.peer, names.peer_instance));
+        wire.addresses.push(address_definition(names.peer, names.peer_address));
         wire.halves.push(self::half(world, half));
     }
     wire.workloads.sort_by_key(|one| one.id);
@@ -90,6 +90,25 @@ pub fn half(world: &World, half: &Half) -> HalfDefinition {
         role: role.into(),
         birth: 0,
     }
+}
+
+/// What the servers see of these halves' clients where these know them by other addresses, if there are any.
+pub fn translations<'a>(
+    world: &World,
+    halves: impl IntoIterator<Item = &'a Half>,
+) -> Option<Section> {
+    let is_translated = |half: &&Half| half.side == Side::Client && world.is_translated(half.link);
+    let translation = |half: &Half| Translation {
+        half: half.id,
+        ends: vec![Ends {
+            client: Some(address(half.names.local_instance)),
+            server: Some(address(world.instance_at(half.link, Side::Server))),
+            server_port: world.port_of(half.link).into(),
+        }],
+    };
+    let translations: Vec<_> = halves.into_iter().filter(is_translated).map(translation).collect();
+    (!translations.is_empty())
+        .then(|| section(SectionKind::Translations, &Translations { translations }))
 }
 
 /// All listeners of these halves' node.
@@ -152,8 +171,8 @@ fn workload_definition(world: &World, id: u32, instance: u32) -> WorkloadDefinit
     }
 }
 
-fn address_definition(id: u32, instance: u32) -> AddressDefinition {
-    AddressDefinition { id, address: Some(address(instance)) }
+fn address_definition(id: u32, number: u32) -> AddressDefinition {
+    AddressDefinition { id, address: Some(address(number)) }
 }
 
 /// Cookie of an instance's network namespace.
@@ -161,6 +180,6 @@ fn namespace_of(instance: u32) -> u64 {
     HOST_NAMESPACE + 1 + u64::from(instance)
 }
 
-fn address(instance: u32) -> Address {
-    Address { ip: address_of(instance).octets().to_vec(), scope: None }
+fn address(number: u32) -> Address {
+    Address { ip: address_of(number).octets().to_vec(), scope: None }
 }

@@ -121,6 +121,8 @@ impl Outbox {
         for chunk in chunks.chain(none) {
             let wire = definitions::all(book.world(), chunk.iter().map(|(half, _)| *half));
             let mut sections = vec![definitions::section(SectionKind::Definitions, &wire)];
+            let halves = chunk.iter().map(|(half, _)| *half);
+            sections.extend(definitions::translations(book.world(), halves));
             for (half, totals) in chunk {
                 encoder.push(half.id, &totals.counters, &totals.buckets())?;
             }

@@ -7,7 +7,10 @@ use common::{Counter, HistogramKind};
 use prost::Message;
 use proto::{
     columns::{Visitor, decode},
-    v1::{Definitions, HalfDefinition, Listeners, Role, SectionKind, agent_message::Body},
+    v1::{
+        Definitions, HalfDefinition, Listeners, Role, SectionKind, Translations,
+        agent_message::Body,
+    },
 };
 
 use super::{book::Book, outbox::Outbox, *};
@@ -25,6 +28,8 @@ type Key = (u64, Vec<u8>, Vec<u8>, bool);
 struct Taken {
     applied: u64,
     halves: BTreeMap<Key, HalfTotals>,
+    /// What the addresses are that clients know servers by.
+    behind: HashMap<Vec<u8>, Vec<u8>>,
 }
 
 /// An aggregator of few lines, which does what the protocol says.
@@ -115,6 +120,15 @@ impl Receiver {
                     let known = |one: &proto::v1::ListenerState| &self.workloads[&one.workload];
                     assert!(wire.listeners.iter().map(known).all(|name| name.starts_with("svc-")));
                 }
+                SectionKind::Translations => {
+                    let wire = Translations::decode(section.payload.clone()).unwrap();
+                    for one in wire.translations {
+                        let [ends] = one.ends.try_into().unwrap();
+                        let (_, client, server, _) = &self.halves[&one.half];
+                        assert_eq!(*client, ends.client.unwrap().ip);
+                        self.taken.behind.insert(server.clone(), ends.server.unwrap().ip);
+                    }
+                }
                 _ => {}
             }
         }
@@ -145,7 +159,8 @@ impl Receiver {
 
     /// What edges have counted by all there is.
     fn ledger(&self, world: &World) -> Ledger {
-        let service_of = |ip: &[u8]| {
+        let service_of = |ip: &Vec<u8>| {
+            let ip = self.taken.behind.get(ip).unwrap_or(ip);
             let number = u32::from_be_bytes([0, ip[1], ip[2], ip[3]]) - 1;
             world.instances[number as usize].service
         };

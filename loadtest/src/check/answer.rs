@@ -43,6 +43,17 @@ pub fn fetch<T>(
     path: &str,
     read: impl FnOnce(Answer<'_>) -> Result<T>,
 ) -> Result<Option<Fetched<T>>> {
+    let accept = ("accept", "text/plain;version=0.0.4, application/json");
+    fetch_as(readers, path, &[accept], read)
+}
+
+/// The same with headers that say in which format; nothing is decompressed.
+pub fn fetch_as<T>(
+    readers: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    read: impl FnOnce(Answer<'_>) -> Result<T>,
+) -> Result<Option<Fetched<T>>> {
     let begin = Instant::now();
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
@@ -50,7 +61,9 @@ pub fn fetch<T>(
         .build();
     let agent = ureq::Agent::new_with_config(config);
     let url = format!("http://{readers}{path}");
-    let request = agent.get(&url).header("accept", "text/plain;version=0.0.4, application/json");
+    let request = agent.get(&url);
+    let request =
+        headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
     let Ok(mut response) = request.call() else { return Ok(None) };
     if response.status() == 503 {
         return Ok(None);

@@ -13,7 +13,7 @@ mod monotone;
 mod text;
 mod topology;
 
-pub use answer::{Answer, Fetched, fetch};
+pub use answer::{Answer, Fetched, fetch, fetch_as};
 pub use exact::{compare_clients, compare_metrics};
 pub use expected::{Differences, Expected};
 pub use monotone::Monotone;

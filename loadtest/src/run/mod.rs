@@ -1,7 +1,7 @@
 //! One run: the aggregator, the fleet, the faults, and whether all of it adds up.
 //!
 //! - `place` is where, `faults` lets things go wrong, `attack` has agents that tell of too much, `freshness` watches an edge of its own, `readings` reads
-//!   `/metrics` all the while, `queries` the topology, `sampler` takes down what is used,
+//!   `/metrics` all the while, `queries` the topology, `sampler` takes down what is used, `scrapes` reads `/metrics` in all its formats at the end,
 //! - `verdict` compares the answers at the end, `figures` tells what was used.
 
 mod attack;
@@ -13,6 +13,7 @@ mod place;
 mod queries;
 mod readings;
 mod sampler;
+mod scrapes;
 mod verdict;
 
 use std::{
@@ -40,6 +41,7 @@ use crate::{
 use attack::Attack;
 use faults::Faulty;
 use figures::{Inputs, Mark};
+use scrapes::Scrapes;
 use verdict::Verdict;
 
 /// Ticks beyond the newest that every agent counts at the end.
@@ -160,6 +162,10 @@ async fn play(
         Verdict::reach(scenario, server, &world, &ledger, probed, since_ms, monotone).await?;
     verdict.attacks(scenario, server, &attacks).await?;
     verdict.growth(scenario, &moments);
+    let scrapes = match scenario.check.scrapes {
+        true => Scrapes::read(server).await?,
+        false => Scrapes::default(),
+    };
     let mut figures = Inputs {
         scenario,
         agents,
@@ -173,6 +179,7 @@ async fn play(
     }
     .figures();
     queries.figures(&mut figures);
+    scrapes.figures(&mut figures);
     let acks = shared.stats.latency.since(&from.latency);
     let errors = shared.stats.errors();
     fleet.end().await?;

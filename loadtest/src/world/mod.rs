@@ -27,6 +27,7 @@ mod purpose {
     pub const SIDE: u64 = 5;
     pub const STORM: u64 = 6;
     pub const REST: u64 = 7;
+    pub const NAT: u64 = 8;
 }
 
 /// A number of a tick, one per interval.
@@ -172,6 +173,24 @@ impl World {
         }
     }
 
+    /// The number of the address by which one end of a link knows the other.
+    pub fn peer_address(&self, link: u32, side: Side) -> u32 {
+        match side {
+            Side::Client if self.is_translated(link) => {
+                self.instance_at(link, Side::Server) | TRANSLATED
+            }
+            Side::Client => self.instance_at(link, Side::Server),
+            Side::Server => self.instance_at(link, Side::Client),
+        }
+    }
+
+    /// Whether the client of a link knows its server by another address.
+    pub fn is_translated(&self, link: u32) -> bool {
+        // Nothing is drawn where nobody asked for it: what is drawn a million times over shows.
+        self.settings.translated > 0.0
+            && Random::of(&[self.seed, purpose::NAT, link.into()]).chance(self.settings.translated)
+    }
+
     /// Where the server of a link listens.
     pub fn port_of(&self, link: u32) -> u16 {
         self.server_of(link).port
@@ -198,8 +217,12 @@ impl World {
     }
 }
 
-/// The address of an instance.
-pub fn address_of(instance: u32) -> Ipv4Addr {
-    let [_, b, c, d] = (instance + 1).to_be_bytes();
-    Ipv4Addr::new(10, b, c, d)
+/// Added to the number of an instance: the address by which those know it who do not know its own.
+const TRANSLATED: u32 = 1 << 31;
+
+/// The address with this number: an instance's own, or its other one.
+pub fn address_of(number: u32) -> Ipv4Addr {
+    let is_own = number & TRANSLATED == 0;
+    let first = if is_own { Ipv4Addr::new(10, 0, 0, 0) } else { Ipv4Addr::new(100, 64, 0, 0) };
+    Ipv4Addr::from(first.to_bits() + (number & !TRANSLATED) + 1)
 }

@@ -86,6 +86,7 @@ impl<S: Source> Collector<S> {
             }
         }
         self.metrics.halves.set(self.report.halves() as i64);
+        self.follow_hints();
         self.nat.look(&mut self.report, &self.addresses, now);
     }
 

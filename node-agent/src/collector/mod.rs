@@ -290,11 +290,14 @@ impl<S: Source> Collector<S> {
         }
         self.follow_hints();
         self.refresh();
+        // On a busy host, each of these may take longer than a short life.
+        self.follow_hints();
         self.read_slots(None, now);
         self.links.clear();
         if std::mem::take(&mut self.resumed) {
             self.pass_over();
         }
+        self.follow_hints();
         self.read_host(now);
         self.ask_for_names();
         self.tidy(now);

@@ -190,6 +190,23 @@ async fn a_hint_is_followed_long_before_the_interval_is_over() {
 }
 
 #[tokio::test]
+async fn who_comes_and_goes_during_a_long_look_is_named() {
+    let Some(mut setup) = Setup::new(NEVER) else { return };
+    let mut brief = setup.kernel.kernel().owners[&OWNER];
+    brief.comm[..4].copy_from_slice(b"once");
+    setup.kernel.kernel().passing = Some((OWNER + 1, brief));
+    setup.connect().await;
+    setup.until("the status", |receiver| !receiver.status.programs.is_empty()).await;
+    assert!(!setup.kernel.kernel().owners.contains_key(&(OWNER + 1)));
+    setup.kernel.count(0, client_key(OWNER + 1, "10.0.0.2", 80), Counter::BytesSent, 1);
+    setup.kernel.hint(HintKind::Slot, 0);
+    setup.until("what it counted", |receiver| sum(receiver, BYTES) == 1).await;
+    let half = setup.receiver.counted.keys().next().unwrap();
+    assert_eq!((half.workload.kind, half.workload.name.as_str()), (WorkloadKind::Process, "once"));
+    setup.stop().await;
+}
+
+#[tokio::test]
 async fn a_port_is_shared_with_who_has_just_left_it() {
     let Some(mut setup) = Setup::new(NEVER) else { return };
     let mut past = setup.kernel.kernel().owners[&OWNER];

@@ -3,12 +3,16 @@
 use std::{
     fs::File,
     io::{self, Read as _},
+    os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
 };
 
-use aya::{Ebpf, programs::Iter};
+use aya::{Ebpf, maps::Map, programs::Iter};
 
-use super::programs::{ADOPT_FILES, WALK_TCP};
+use super::{
+    over_map,
+    programs::{ADOPT_FILES, SOCKETS, SURVEY, WALK_TCP},
+};
 
 /// Where the iterators are.
 pub enum Iterators {
@@ -20,6 +24,8 @@ pub enum Iterators {
         walk_tcp: PathBuf,
         /// Tags sockets older than the agent.
         adopt_files: PathBuf,
+        /// Finds out where walking would be of use.
+        survey: PathBuf,
         /// What could not be pinned lives as long as the process.
         _rest: Option<Box<Ebpf>>,
     },
@@ -34,6 +40,17 @@ impl Iterators {
         match self {
             Self::Loaded(ebpf) => run(ebpf, WALK_TCP),
             Self::Pinned { walk_tcp, .. } => read(File::open(walk_tcp)?),
+        }
+    }
+
+    /// Goes over the sockets that the programs follow, in all namespaces.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn survey(&mut self) -> io::Result<()> {
+        match self {
+            Self::Loaded(ebpf) => read(over_map::open(&link_over_map(ebpf, SURVEY, SOCKETS)?)?),
+            Self::Pinned { survey, .. } => read(File::open(survey)?),
         }
     }
 
@@ -55,6 +72,20 @@ fn run(ebpf: &mut Ebpf, name: &str) -> io::Result<()> {
     let link = iterator.attach().map_err(io::Error::other)?;
     let link = iterator.take_link(link).map_err(io::Error::other)?;
     read(link.into_file().map_err(io::Error::other)?)
+}
+
+/// Attaches an iterator to the map that it goes over.
+///
+/// # Errors
+/// When one of them is not there, or the kernel refuses.
+pub fn link_over_map(ebpf: &mut Ebpf, name: &str, map: &str) -> io::Result<OwnedFd> {
+    let Some(Map::SkStorage(map)) = ebpf.map(map) else {
+        return Err(io::ErrorKind::NotFound.into());
+    };
+    let map = map.fd().as_fd().try_clone_to_owned()?;
+    let program = ebpf.program_mut(name).ok_or(io::ErrorKind::NotFound)?;
+    let iterator: &mut Iter = program.try_into().map_err(io::Error::other)?;
+    over_map::link(iterator.fd().map_err(io::Error::other)?.as_fd(), map.as_fd())
 }
 
 /// To the end; the output is empty.

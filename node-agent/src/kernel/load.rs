@@ -94,10 +94,7 @@ impl Kernel {
         pins: Option<(&Pins, &Pinning)>,
     ) -> anyhow::Result<Self> {
         let first = Self::load_with(cgroup, max_halves, true, pins)?;
-        let walks = first
-            .programs
-            .iter()
-            .any(|program| program.name == "walk_tcp" && program.state == ProgramState::Attached);
+        let walks = is_attached(&first.programs, "walk_tcp");
         // Without the iterator, events have to keep live sockets up to date, which is decided before loading.
         let mut kernel = if first.walk && !walks {
             let tried = first.programs.clone();
@@ -233,6 +230,7 @@ impl Kernel {
     ) -> Self {
         Self {
             iterators,
+            survey: settings.walk && is_attached(&programs, "survey"),
             programs,
             generation,
             walk: settings.walk,
@@ -303,7 +301,12 @@ fn identity(cgroup: &Path, pinning: &Pinning, settings: u64) -> anyhow::Result<I
 
 fn pinned(pins: &Pins, rest: Option<Box<Ebpf>>) -> Iterators {
     let (walk_tcp, adopt_files) = (pins.link_path("walk_tcp"), pins.link_path("adopt_files"));
-    Iterators::Pinned { walk_tcp, adopt_files, _rest: rest }
+    Iterators::Pinned { walk_tcp, adopt_files, survey: pins.link_path("survey"), _rest: rest }
+}
+
+fn is_attached(programs: &[Program], name: &str) -> bool {
+    let mut programs = programs.iter().filter(|program| program.name == name);
+    programs.any(|program| program.state == ProgramState::Attached)
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<Map> {

@@ -11,6 +11,7 @@ mod listeners;
 mod load;
 mod maps;
 mod namespaces;
+mod over_map;
 mod pages;
 pub mod pins;
 mod programs;
@@ -42,7 +43,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("WEFT_BPF_OBJECT"));
 /// The loss that is none while nobody is there to read hints.
 const HINTS_FULL: &str = "hints_full";
 
-/// A namespace without open connections is walked every so many refreshes, for its listeners.
+/// Without a survey, a namespace without open connections is walked every so many refreshes, for its listeners.
 const QUIET_NAMESPACE_REFRESHES: u64 = 10;
 
 /// The programs and their maps. Dropping it detaches and removes everything that is not pinned.
@@ -51,6 +52,8 @@ pub struct Kernel {
     programs: Vec<Program>,
     generation: u64,
     walk: bool,
+    /// Whether a survey tells where walking is of use.
+    survey: bool,
     slots: Slots,
     maps: Maps,
     namespaces: Namespaces,
@@ -97,6 +100,19 @@ impl Kernel {
                 tracing::warn!("cannot pick up sockets that were there before: {error:#}")
             }
         }
+    }
+
+    /// Goes over all sockets that are followed, which marks the slots that a walk would add to, and renews listeners.
+    fn survey(&mut self) -> bool {
+        // The first time, sockets older than the agent are to be found.
+        if !self.survey || self.refreshes == 0 {
+            return false;
+        }
+        if let Err(error) = self.iterators.survey() {
+            tracing::warn!(%error, "from now on every namespace with open connections is walked");
+            self.survey = false;
+        }
+        self.survey
     }
 
     /// Makes sure that a namespace can be entered, through a process that lives there.
@@ -161,21 +177,24 @@ impl Source for Kernel {
         if !self.walk {
             return Ok(());
         }
-        let all = self.refreshes.is_multiple_of(QUIET_NAMESPACE_REFRESHES);
+        let began_ns = listeners::now_ns();
+        let surveyed = self.survey();
+        let all = !surveyed && self.refreshes.is_multiple_of(QUIET_NAMESPACE_REFRESHES);
         self.refreshes += 1;
-        let open = self.slots.open_namespaces();
+        let open = self.slots.open_namespaces(began_ns.filter(|_| surveyed));
         for (cookie, owner) in &open {
             self.note_namespace(*cookie, *owner);
         }
-        let began_ns = listeners::now_ns();
         let entrances = self.namespaces.entrances(|cookie| all || open.contains_key(&cookie));
         let iterators = &mut self.iterators;
-        iterators.walk_tcp()?;
+        if !surveyed || self.namespaces.is_own_among(&open) {
+            iterators.walk_tcp()?;
+        }
         if !entrances.is_empty() {
             // A listener that could not be looked for is not gone.
             self.namespaces.within(&entrances, || iterators.walk_tcp())?;
         }
-        if let (true, Some(began_ns)) = (all, began_ns) {
+        if let (true, Some(began_ns)) = (all || surveyed, began_ns) {
             self.maps.listeners.walked(began_ns);
         }
         Ok(())

@@ -65,6 +65,12 @@ impl Namespaces {
         Some(cookie) == self.own_cookie || self.witnesses.contains_key(&cookie)
     }
 
+    /// Whether the agent's own namespace is one of these, or may be since its cookie is not known.
+    #[must_use]
+    pub fn is_own_among<T>(&self, cookies: &HashMap<u64, T>) -> bool {
+        self.own_cookie.map_or(!cookies.is_empty(), |own| cookies.contains_key(&own))
+    }
+
     /// Entrances to the namespaces among `wanted` other than the agent's own. Those in which no process is known to
     /// live are forgotten.
     pub fn entrances(&mut self, wanted: impl Fn(u64) -> bool) -> Vec<Entrance> {

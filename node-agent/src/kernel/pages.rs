@@ -124,6 +124,12 @@ impl Pages<Slot> {
         unsafe { (&raw const (*slot).key).read_volatile() }
     }
 
+    /// When an open connection of the slot was last found to have moved something, in ns since boot.
+    pub fn moved_ns(&self, index: usize) -> u64 {
+        // SAFETY: a valid element.
+        self.element(index).map_or(0, |slot| load(unsafe { &raw mut (*slot).moved_ns }))
+    }
+
     /// Counters of the slot, each as it is now.
     pub fn counters(&self, index: usize) -> [u64; COUNTERS] {
         let Some(slot) = self.element(index) else { return [0; COUNTERS] };

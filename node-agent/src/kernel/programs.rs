@@ -10,13 +10,17 @@ use aya::{
     },
 };
 
-use super::{links, pins::Pins, settings::Settings, tracefs};
+use super::{iterators, links, over_map, pins::Pins, settings::Settings, tracefs};
 use crate::source::{Program, ProgramState};
 
 /// Name of the program that walks live sockets.
 pub const WALK_TCP: &str = "weft_walk_tcp";
 /// Name of the program that tags sockets older than the agent.
 pub const ADOPT_FILES: &str = "weft_adopt_files";
+/// Name of the program that goes over the sockets that are followed.
+pub const SURVEY: &str = "weft_survey";
+/// Name of the map with the state of these sockets.
+pub const SOCKETS: &str = "sockets";
 
 enum Hook {
     SockCreate,
@@ -24,6 +28,7 @@ enum Hook {
     Connect,
     ConnectExit,
     Iterator(&'static str),
+    Survey,
     SetState,
     BtfTracepoint(&'static str),
 }
@@ -36,7 +41,7 @@ struct Plan {
     essential: bool,
 }
 
-const PLANS: [Plan; 11] = [
+const PLANS: [Plan; 12] = [
     Plan {
         program: "weft_sock_create",
         name: "sock_create",
@@ -84,6 +89,13 @@ const PLANS: [Plan; 11] = [
         name: "adopt_files",
         hook: Hook::Iterator("task_file"),
         lost_without: "sockets that were there before the agent",
+        essential: false,
+    },
+    Plan {
+        program: SURVEY,
+        name: "survey",
+        hook: Hook::Survey,
+        lost_without: "nothing but time: namespaces are walked though nothing moved in them",
         essential: false,
     },
     Plan {
@@ -213,6 +225,7 @@ fn mptcp_owners(settings: &Settings) -> Program {
 /// Why a program is not needed on this kernel.
 fn off(settings: &Settings, plan: &Plan) -> Option<&'static str> {
     match plan.hook {
+        Hook::Survey if !settings.walk => Some("not needed: no iterator walks live sockets"),
         Hook::SetState if settings.adopt => {
             Some("not needed: sockets older than the agent get callbacks")
         }
@@ -278,6 +291,14 @@ fn attach(
             if pins.is_some() {
                 let link = program.attach().map_err(one_line)?;
                 keep(pins, plan, || program.take_link(link))?;
+            }
+        }
+        Hook::Survey => {
+            let program: &mut Iter = program.try_into().map_err(one_line)?;
+            program.load("bpf_sk_storage_map", needs_btf()?).map_err(one_line)?;
+            let link = iterators::link_over_map(ebpf, SURVEY, SOCKETS).map_err(one_line)?;
+            if let Some(pins) = pins {
+                over_map::pin(&link, &pins.link_path(plan.name)).map_err(one_line)?;
             }
         }
         Hook::SetState => {

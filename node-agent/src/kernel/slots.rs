@@ -156,11 +156,15 @@ impl Slots {
         SlotUse { used: u32::try_from(used).unwrap_or(SLOTS), capacity: self.most }
     }
 
-    /// Network namespaces in which connections are open right now, each with an owner who has one there.
+    /// Network namespaces in which connections are open right now, each with an owner who has one there. With `moved`, only
+    /// those in which one was found to have moved something since then, in ns since boot.
     #[must_use]
-    pub fn open_namespaces(&mut self) -> HashMap<u64, u64> {
+    pub fn open_namespaces(&mut self, moved: Option<u64>) -> HashMap<u64, u64> {
         self.used_slots()
             .into_iter()
+            .filter(|slot| {
+                moved.is_none_or(|since| self.maps.slots.moved_ns(*slot as usize) >= since)
+            })
             .filter(|slot| open(&self.maps.slots.counters(*slot as usize)) != 0)
             .map(|slot| self.maps.slots.key(slot as usize))
             .map(|key| (key.netns_cookie, key.owner))

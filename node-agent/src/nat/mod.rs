@@ -123,7 +123,15 @@ impl Default for Nat {
 impl Nat {
     /// Looks for translations of halves that are new or have new connections, when it is time.
     pub fn look(&mut self, report: &mut Report, addresses: &Addresses, now: Instant) {
-        self.look_by(&conntrack::translated, report, addresses, now);
+        let works = self.state == State::Works;
+        let list = move |deadline, visit: &mut dyn FnMut(Entry)| {
+            // The kernel would go through its whole table all the same. The first time tells whether it can be asked.
+            if works && conntrack::tracked() == Some(0) {
+                return Ok(Read::All);
+            }
+            conntrack::translated(deadline, visit)
+        };
+        self.look_by(&list, report, addresses, now);
     }
 
     fn look_by(&mut self, list: &List, report: &mut Report, addresses: &Addresses, now: Instant) {

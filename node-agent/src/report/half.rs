@@ -1,12 +1,15 @@
 //! What is known of one half.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::{BUCKETS, COUNTERS, Counter, HistogramKind};
 use topology::model::{Ends, HalfKey};
 
 /// Largest count of a bucket that the columns can hold.
 const LARGEST_COUNT: u64 = u64::MAX >> 1;
+
+/// Failures of a half, and its last closes, call for a batch of their own at most this often.
+pub(super) const ALARM_EVERY: Duration = Duration::from_secs(1);
 
 /// A bucket that has ever had a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +24,30 @@ struct Bucket {
 /// Values of a bucket as the columns want them.
 pub(super) type BucketRecord = (HistogramKind, u16, u64);
 
+/// What somebody waits to see is told before the interval is over, each kind at most so often: closes do not keep failures.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Alarms {
+    failed: Option<Instant>,
+    closed: Option<Instant>,
+}
+
+impl Alarms {
+    /// Whether these call for a batch of their own; if so, they have it.
+    pub(super) fn raise(&mut self, failed: bool, closed: bool, now: Instant) -> bool {
+        let raise = |last: &mut Option<Instant>| {
+            let quiet = last.is_none_or(|last| now.duration_since(last) >= ALARM_EVERY);
+            if quiet {
+                *last = Some(now);
+            }
+            quiet
+        };
+        // Both are told by one batch.
+        let failed = failed && raise(&mut self.failed);
+        let closed = closed && raise(&mut self.closed);
+        failed || closed
+    }
+}
+
 /// Totals of a half since the map generation began, over all kernel slots that ever counted
 /// for it.
 #[derive(Clone, Debug)]
@@ -34,8 +61,8 @@ pub(super) struct Half {
     pub(super) slots: u32,
     /// When it last changed.
     pub(super) changed: Instant,
-    /// When a failure was last worth a batch of its own.
-    pub(super) alarmed: Option<Instant>,
+    /// When failures, and the last close, were last worth a batch of their own.
+    pub(super) alarmed: Alarms,
     /// The batch that defined it; 0 for none yet.
     pub(super) defined: u64,
     /// The batch that retired it; 0 for none yet.
@@ -68,7 +95,7 @@ impl Half {
             peer,
             slots: 0,
             changed: now,
-            alarmed: None,
+            alarmed: Alarms::default(),
             defined: 0,
             retired: 0,
             dirty: false,
@@ -150,8 +177,8 @@ impl Half {
         Told { counters, buckets: self.buckets.iter().map(told).collect() }
     }
 
-    /// Attempts and connections in these increments that somebody waits to see.
-    pub(super) fn alarms(counters: &[u64; COUNTERS]) -> bool {
+    /// Whether there are attempts and connections in these increments that somebody waits to see.
+    pub(super) fn has_failed(counters: &[u64; COUNTERS]) -> bool {
         const ALARMING: [Counter; 7] = [
             Counter::FailedRefused,
             Counter::FailedTimeout,

@@ -46,9 +46,6 @@ use intern::Interner;
 use listeners::Listeners;
 use slots::{NOBODY, Slots};
 
-/// Failures of a half call for a batch of their own at most this often.
-const ALARM_EVERY: Duration = Duration::from_secs(1);
-
 /// Answers waiting to be sent; more are not given, and the aggregator does without.
 const MOST_ANSWERS: usize = proto::MAX_TUPLES;
 
@@ -269,13 +266,8 @@ impl Report {
         if half.may_be_translated(change.counters, now) {
             self.translations.wanted = true;
         }
-        let quiet = half.alarmed.is_none_or(|alarmed| now.duration_since(alarmed) >= ALARM_EVERY);
-        if half.defined == 0 {
-            self.urgent = true;
-        } else if quiet && (closed || Half::alarms(change.counters)) {
-            half.alarmed = Some(now);
-            self.urgent = true;
-        }
+        let failed = Half::has_failed(change.counters);
+        self.urgent |= half.defined == 0 || half.alarmed.raise(failed, closed, now);
         self.halves.mark(id);
     }
 

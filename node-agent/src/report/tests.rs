@@ -2,7 +2,7 @@ use prost::Message as _;
 use proto::v1::SectionKind;
 use topology::model::{Ends, Scope};
 
-use super::*;
+use super::{half::ALARM_EVERY, *};
 use crate::{
     addresses::scoped,
     queue::Queue,
@@ -324,6 +324,29 @@ fn a_new_half_and_a_first_failure_are_urgent_and_traffic_is_not() {
     world.now += ALARM_EVERY;
     world.report.absorb(&change, world.now);
     assert!(world.report.take_urgent());
+}
+
+#[test]
+fn closes_do_not_keep_a_failure_and_failures_no_close() {
+    let key = client_key(0, "10.0.0.2", 80);
+    let mut failed = [0; COUNTERS];
+    failed[Counter::FailedRefused.index()] = 1;
+    let nothing = [0; COUNTERS];
+    let change = |counters, users| SlotChange { slot: 0, key: &key, counters, users, buckets: &[] };
+    let (open, closed, failed) = (change(&nothing, 1), change(&nothing, 0), change(&failed, 1));
+    for order in [[closed, failed], [failed, closed]] {
+        let mut world = World::new();
+        world.restart();
+        world.gain(0, 0, 80, 1);
+        world.deliver();
+        world.report.take_urgent();
+        for change in order {
+            world.report.absorb(&open, world.now);
+            assert!(!world.report.take_urgent());
+            world.report.absorb(&change, world.now);
+            assert!(world.report.take_urgent(), "{change:?}");
+        }
+    }
 }
 
 #[test]

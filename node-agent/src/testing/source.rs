@@ -45,6 +45,8 @@ pub(crate) struct Kernel {
     pub(crate) sharing: Vec<(u64, u16, PortSharing)>,
     /// How many slots there are, if not as many as there can be.
     pub(crate) capacity: Option<u32>,
+    /// An owner who comes while sockets are looked at, and is gone before listeners are.
+    pub(crate) passing: Option<(u64, Owner)>,
     hints: Vec<Hint>,
 }
 
@@ -143,7 +145,12 @@ impl Source for FakeSource {
     }
 
     fn refresh(&mut self) -> anyhow::Result<()> {
-        self.kernel().refreshes += 1;
+        let mut kernel = self.kernel();
+        kernel.refreshes += 1;
+        if let Some((id, owner)) = kernel.passing {
+            kernel.owners.insert(id, owner);
+            kernel.hints.push(Hint { kind: HintKind::Owner as u32, tgid: 0, subject: id });
+        }
         Ok(())
     }
 
@@ -214,7 +221,11 @@ impl Source for FakeSource {
     }
 
     fn listeners(&mut self) -> Vec<ListenerKey> {
-        self.kernel().listeners.clone()
+        let mut kernel = self.kernel();
+        if let Some((id, _)) = kernel.passing.take() {
+            kernel.owners.remove(&id);
+        }
+        kernel.listeners.clone()
     }
 
     fn servers(&mut self) -> Vec<Server> {

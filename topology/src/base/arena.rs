@@ -15,6 +15,9 @@ pub(crate) struct Key<T> {
 }
 
 impl<T> Key<T> {
+    /// No key is before it.
+    pub(crate) const FIRST: Self = Key { index: 0, life: 0, of: PhantomData };
+
     /// The place, below [`Arena::places`].
     pub(crate) const fn index(self) -> usize {
         self.index as usize

@@ -4,6 +4,7 @@ pub(crate) mod arena;
 mod cells;
 pub mod histogram;
 pub mod id;
+pub(crate) mod paged;
 pub(crate) mod shares;
 pub mod time;
 pub mod totals;

@@ -71,6 +71,11 @@ impl Measure {
         Measure::SegmentsToClient,
     ];
 
+    /// Those of the shared ones that tell that there was somebody, and who it was. What else both sides count, each
+    /// counts in its own way: it may differ for ever.
+    pub(crate) const TELLING: [Measure; 3] =
+        [Measure::BytesToServer, Measure::BytesToClient, Measure::Connections];
+
     /// Index of the measure in every array of [`MEASURES`] values.
     #[must_use]
     pub const fn index(self) -> usize {
@@ -178,6 +183,11 @@ impl EdgeTotals {
     pub fn is_zero(&self) -> bool {
         self.values.iter().all(|value| *value == 0)
             && self.histograms.iter().all(Histogram::is_empty)
+    }
+
+    /// Whether there was somebody, and not only what went to and fro beside it.
+    pub(crate) fn tells(&self) -> bool {
+        Measure::TELLING.into_iter().any(|measure| self.get(measure) > 0)
     }
 
     /// Adds everything of `other`.

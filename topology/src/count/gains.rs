@@ -38,8 +38,8 @@ impl Change<'_> {
     }
 }
 
-/// What each row gains. The sum of what is published rises to the sum of the targets, or to the
-/// limit of a shared measure, and never falls.
+/// What each row gains. The sum of what is published rises to the sum of the targets, and never falls. Of a shared
+/// measure with a limit, each row gains what is its own wherever that which is beyond the limit belongs.
 pub(crate) fn gains(
     changes: &[Change<'_>],
     limits: &[u64; Measure::SHARED.len()],
@@ -122,14 +122,9 @@ impl Values {
         }
         let room = limit.saturating_sub(self.published);
         let sum = self.gains.iter().fold(0, |sum: u64, gain| sum.saturating_add(*gain));
-        if sum > room {
-            let mut left = room;
-            for gain in &mut self.gains {
-                let share = u128::from(*gain) * u128::from(room) / u128::from(sum);
-                *gain = u64::try_from(share).unwrap_or(u64::MAX).min(left);
-                left -= *gain;
-            }
-        }
+        // Whose it is that there is no room for is not known: it may be that of any of them, with somebody else.
+        let open = sum.saturating_sub(room);
+        self.gains.iter_mut().for_each(|gain| *gain = gain.saturating_sub(open));
     }
 
     /// Sets gains off against the debts of rows whose ends go together.
@@ -231,15 +226,15 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_shared_in_proportion() {
+    fn what_is_beyond_a_limit_may_be_anybodys() {
         let mut limits = NO_LIMIT;
-        limits[0] = 130;
+        limits[0] = 210;
         let rows = [
             (0, 2, bytes(100), bytes(200)),
             (1, 2, bytes(0), bytes(50)),
             (1, 3, bytes(0), bytes(0)),
         ];
-        assert_eq!(of(&rows, &limits), [bytes(20), bytes(10), bytes(0)]);
+        assert_eq!(of(&rows, &limits), [bytes(60), bytes(10), bytes(0)]);
     }
 
     proptest! {
@@ -252,18 +247,21 @@ mod tests {
             limits[0] = limit;
             let published: u64 = rows.iter().map(|row| row.2).sum();
             let target: u64 = rows.iter().map(|row| row.3).sum();
-            let rows: Vec<_> = rows
-                .into_iter()
+            let in_bytes: Vec<_> = rows
+                .iter()
                 .map(|(client, server, published, target)| {
-                    (client, server, bytes(published), bytes(target))
+                    (*client, *server, bytes(*published), bytes(*target))
                 })
                 .collect();
-            let gains = of(&rows, &limits);
+            let gains = of(&in_bytes, &limits);
             let gained: u64 = gains.iter().map(EdgeTotals::bytes).sum();
             let room = target.min(limit).saturating_sub(published);
-            // Shares are rounded down.
             prop_assert!(gained <= room);
-            prop_assert!(gained + rows.len() as u64 > room);
+            prop_assert!(gained == room || limit < target);
+            for (gain, row) in gains.iter().map(EdgeTotals::bytes).zip(&rows) {
+                let beyond = target.saturating_sub(limit);
+                prop_assert!(gain == 0 || row.2 + gain + beyond <= row.3);
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    addresses::Addresses,
     agreement::Agreement,
     edges::EdgeIx,
     half::{Half, HalfIx},
@@ -61,6 +62,8 @@ pub(crate) struct Link {
     pub(crate) late: Option<Box<Late>>,
     /// What translations have told of it.
     pub(crate) tied: Option<Box<Tied>>,
+    /// Whom Kubernetes knows behind its addresses, or in front of them, is to be looked for.
+    pub(crate) seeks: bool,
 }
 
 /// What a link has published for an edge.
@@ -102,6 +105,7 @@ impl Link {
             split: None,
             late: None,
             tied: None,
+            seeks: true,
         }
     }
 
@@ -190,6 +194,9 @@ pub(crate) struct Links {
     /// Keys with an address that one side alone takes for its host's own, by what others make of them.
     #[serde(skip)]
     pub(super) scoped: HashMap<LinkKey, Vec<LinkKey>>,
+    /// Where each link is, as long as somebody asks.
+    #[serde(skip)]
+    pub(super) addresses: Option<Addresses>,
     /// Links to look at in the next tick.
     pub(crate) queue: Vec<LinkIx>,
 }
@@ -251,16 +258,26 @@ impl Links {
             return *ix;
         }
         let ix = self.links.insert(Link::new(key, now));
-        self.by_key.insert(key, ix);
-        self.note_scoped(&key);
+        self.note_key(&key, ix);
         ix
+    }
+
+    pub(super) fn note_key(&mut self, key: &LinkKey, ix: LinkIx) {
+        self.by_key.insert(*key, ix);
+        self.note_scoped(key);
+        self.note_addresses(key, ix);
+    }
+
+    pub(super) fn forget_key(&mut self, key: &LinkKey, ix: LinkIx) {
+        self.by_key.remove(key);
+        self.forget_scoped(key);
+        self.forget_addresses(key, ix);
     }
 
     pub(crate) fn remove(&mut self, ix: LinkIx) -> Option<Link> {
         let link = self.links.remove(ix)?;
         for key in link.keys() {
-            self.by_key.remove(key);
-            self.forget_scoped(key);
+            self.forget_key(key, ix);
         }
         Some(link)
     }

@@ -1,8 +1,10 @@
 //! What is counted: halves meet in links, links feed edges, edges make history.
 
+mod addresses;
 pub(crate) mod agreement;
 pub(crate) mod edges;
 pub(crate) mod externals;
+pub(crate) mod fronts;
 pub(crate) mod gains;
 pub mod half;
 pub(crate) mod history;

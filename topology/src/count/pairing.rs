@@ -27,6 +27,8 @@ pub(crate) struct Party {
     pub(crate) away: LinkKey,
     /// Some or all of what it counts may be with somebody there.
     pub(crate) elsewhere: bool,
+    /// Where it goes by the address of a Service, some is with pods that nobody covers.
+    pub(crate) open_ended: bool,
     /// Addresses and port of one of its halves.
     pub(crate) own: LinkKey,
     /// Of a link that is tied: where the connections of its halves lead, or come from.
@@ -45,6 +47,7 @@ impl Party {
             live: false,
             away: own,
             elsewhere: false,
+            open_ended: false,
             own,
             led_to: BTreeSet::new(),
             reach: BTreeSet::new(),
@@ -232,12 +235,14 @@ impl Sides {
             if first.is_none() && (nothing || unfounded) {
                 continue;
             }
-            if client.elsewhere && !missing.is_zero() {
+            // Segments alone do not tell that there was somebody: each side counts them in its own way.
+            let away = client.elsewhere && missing.tells();
+            if away {
                 let open = client.open.saturating_sub(in_cells_of(&found, at));
                 let totals = std::mem::take(&mut missing);
                 found.push(Pairing { client: Some(at), server: None, totals, open });
             }
-            let first = first.or_else(|| self.first_reached(at));
+            let first = first.or_else(|| self.first_reached(at).filter(|_| !away));
             let pairing = pairing(&mut found, at, first);
             pairing.totals.merge(&missing);
             both_sides(&mut pairing.totals, &client.totals);

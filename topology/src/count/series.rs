@@ -201,7 +201,8 @@ impl SeriesTable {
     pub(crate) fn set_open(&mut self, ix: SeriesIx, was: u64, is: u64) {
         if let Some(series) = self.series.get_mut(ix) {
             series.open = series.open.saturating_sub(was).saturating_add(is);
-            series.shown |= is > 0;
+            // One that never was more than a connection that was open, and is another's, is nothing.
+            series.shown = series.open > 0 || (series.shown && !series.totals.is_zero());
         }
     }
 

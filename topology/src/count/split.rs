@@ -23,10 +23,6 @@ use crate::{
     who::services::ServiceIx,
 };
 
-/// What must fit for the sides to have told of the same moment. The other shared numbers may differ for ever.
-const TELLING: [Measure; 3] =
-    [Measure::BytesToServer, Measure::BytesToClient, Measure::Connections];
-
 /// A client's part of what a server counted for several together.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Share {
@@ -160,14 +156,14 @@ impl Sides {
             parties.iter().map(|party| u128::from(party.totals.get(measure))).sum::<u128>()
         };
         let same = |measure| sum(&self.clients, measure) == sum(&self.servers, measure);
-        TELLING.into_iter().all(same)
+        Measure::TELLING.into_iter().all(same)
     }
 
     /// Whether the clients' numbers are the servers'.
     fn fit(&self) -> bool {
         // What is with somebody elsewhere is in no server's numbers.
         let open_ended = self.clients.iter().any(|client| client.elsewhere);
-        TELLING.into_iter().all(|measure| {
+        Measure::TELLING.into_iter().all(|measure| {
             let value = |totals: &EdgeTotals| u128::from(totals.get(measure));
             let mut left = 0;
             for (at, client) in self.clients.iter().enumerate() {
@@ -213,8 +209,10 @@ impl Sides {
     fn next(&self, left: &[EdgeTotals]) -> Option<(usize, Option<usize>)> {
         let only = |server: usize| {
             let whole = &self.wholes.get(server)?.totals;
-            let told = TELLING.iter().any(|measure| whole.get(*measure) > 0);
-            let same = |left: &EdgeTotals| TELLING.iter().all(|m| left.get(*m) == whole.get(*m));
+            let told = whole.tells();
+            let same = |left: &EdgeTotals| {
+                Measure::TELLING.into_iter().all(|m| left.get(m) == whole.get(m))
+            };
             let mut clients = (0..)
                 .zip(left)
                 .filter(|(client, left)| told && same(left) && self.reaches(*client, server));
@@ -242,20 +240,18 @@ impl Sides {
         }
         for measure in Measure::SHARED {
             let value = whole.get(measure);
-            let fixed = known.of(server, measure, value);
-            let weight = |at: usize| match (only, reached[at], fixed.contains_key(&at)) {
+            // What does not tell who was there is of those who were: else it would make an edge that never was. Those
+            // numbers that tell come first.
+            let tells = Measure::TELLING.contains(&measure);
+            let may = |at: usize| reached[at] && (tells || sums[at].tells());
+            let mut fixed = known.of(server, measure, value);
+            fixed.retain(|at, _| may(*at));
+            let weight = |at: usize| match (only, may(at), fixed.contains_key(&at)) {
                 (_, false, _) | (_, _, true) => 0,
                 (Some(only), ..) => u64::from(at == only),
                 (None, ..) => left[at].get(measure),
             };
             let mut weights: Vec<u64> = (0..left.len()).map(weight).collect();
-            // What does not tell who was there is of those who were: else it would make an edge that never was. Those
-            // numbers that tell come first.
-            if !TELLING.contains(&measure) {
-                for (weight, sum) in weights.iter_mut().zip(&sums) {
-                    *weight *= u64::from(TELLING.iter().any(|measure| sum.get(*measure) > 0));
-                }
-            }
             if weights.iter().all(|weight| *weight == 0) {
                 weights = weights_of(&sums, &reached, EdgeTotals::bytes);
             }

@@ -9,6 +9,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     time::Duration,
 };
 
@@ -16,17 +17,21 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     edges::Edges,
+    fronts::Fronts,
     half::{Half, HalfIx},
     link::{Link, LinkIx, LinkKey, Links, Row},
     pairing::{Party, Sides},
 };
 use crate::{base::time::Timestamp, graph::apart::Asked, model::Role};
 
-/// Address pairs and ports of one link.
+/// Address pairs and ports of one link, those apart that Services of Kubernetes lead to.
 const MOST_KEYS: usize = 1024;
 
 /// Halves of one link that is tied.
 const MOST_HALVES: usize = 4096;
+
+/// Where a link has more address pairs and ports than that leaves room for: so many for each.
+const HALVES_OF_KEY: usize = 4;
 
 /// With more than these, it is not asked that its connections be halves of their own: those that were asked go on for a
 /// while, and what there is no room for would be `other`'s.
@@ -35,12 +40,14 @@ const MANY_HALVES: usize = MOST_HALVES / 4;
 /// What translations have told of a link.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Tied {
-    /// Where its halves meet besides its own key.
+    /// Where its halves meet besides its own key, by [`order`].
     keys: Vec<LinkKey>,
     /// What the other ends of each half see.
     told: BTreeMap<HalfIx, Vec<LinkKey>>,
     /// Halves of which their own hosts have told that.
     told_by_host: BTreeSet<HalfIx>,
+    /// How its servers are reached by addresses of Services.
+    pub(super) fronts: Fronts,
     /// Since when more is known of who meets here than when it was last published.
     pub(crate) fresh: Option<Timestamp>,
     /// Servers whose hosts were asked to tell their connections apart.
@@ -55,6 +62,41 @@ impl Tied {
         self.fresh = self.fresh.map(|fresh| fresh.min(now));
         self.apart.clear();
     }
+
+    pub(super) const fn forget_plain(&mut self) {
+        self.plain = None;
+    }
+
+    /// Everything that other ends see.
+    pub(super) fn all_told(&self) -> impl Iterator<Item = LinkKey> {
+        self.told.values().flatten().copied()
+    }
+
+    fn add_key(&mut self, key: LinkKey) {
+        if let Err(at) = self.keys.binary_search_by_key(&order(&key), order) {
+            self.keys.insert(at, key);
+        }
+    }
+
+    pub(super) fn forget_key(&mut self, key: &LinkKey) {
+        if let Ok(at) = self.keys.binary_search_by_key(&order(key), order) {
+            self.keys.remove(at);
+        }
+    }
+
+    /// Those of the keys with these addresses, wherever they are.
+    fn keys_at(&self, port: u16, server: IpAddr, client: IpAddr) -> &[LinkKey] {
+        let at = (port, server, client);
+        let place = |key: &LinkKey| (key.server_port, key.server.ip(), key.client.ip());
+        let from = self.keys.partition_point(|key| place(key) < at);
+        let many = self.keys[from..].partition_point(|key| place(key) == at);
+        &self.keys[from..from + many]
+    }
+}
+
+/// Keys of the same addresses, whatever these mean to whom, lie together.
+const fn order(key: &LinkKey) -> (u16, IpAddr, IpAddr, LinkKey) {
+    (key.server_port, key.server.ip(), key.client.ip(), *key)
 }
 
 /// Adds what is not there yet.
@@ -75,19 +117,23 @@ impl Link {
 
     /// The addresses and port of one of its halves.
     pub(crate) fn key_of(&self, half: &Half) -> LinkKey {
-        if self.tied.is_none() {
-            return self.key;
-        }
+        let Some(tied) = &self.tied else { return self.key };
         let (id, place) = (&half.id.2, half.place);
         let peer = id.peer.ip.to_canonical();
+        let (server, client) = match id.role {
+            Role::Client => (peer, place.ip()),
+            Role::Server => (place.ip(), peer),
+        };
         let is_its = |key: &&LinkKey| {
             let (own, other) = match id.role {
                 Role::Client => (key.client, key.server),
                 Role::Server => (key.server, key.client),
             };
-            own == place && other.ip() == peer && key.server_port == id.server_port
+            // The same address may be there twice: as a network of its host has it, and as the fleet does.
+            own == place && key.server_port == id.server_port && other.is(half.node(), id.peer)
         };
-        self.keys().find(is_its).copied().unwrap_or(self.key)
+        let others = tied.keys_at(id.server_port, server, client);
+        std::iter::once(&self.key).chain(others).find(is_its).copied().unwrap_or(self.key)
     }
 
     /// Of a link that is tied: the addresses and port of a half, and what translations make of them.
@@ -97,6 +143,9 @@ impl Link {
         let own = self.key_of(half);
         let mut reach = vec![own];
         reach.extend(told.iter().filter(|key| **key != own));
+        if half.role() == Role::Server {
+            extend(&mut reach, tied.fronts.of(&own));
+        }
         reach
     }
 
@@ -165,7 +214,7 @@ impl Link {
         self.tied.as_ref().is_some_and(|tied| tied.told_by_host.contains(&half))
     }
 
-    fn tied_mut(&mut self) -> &mut Tied {
+    pub(super) fn tied_mut(&mut self) -> &mut Tied {
         if self.tied.is_none() {
             for rest in &mut self.rests {
                 rest.reach = vec![self.key];
@@ -176,7 +225,8 @@ impl Link {
 
     /// Whether another half may be of it.
     pub(crate) fn has_room(&self) -> bool {
-        self.tied.is_none() || self.halves.len() < MOST_HALVES
+        let tied = self.tied.as_ref();
+        tied.is_none_or(|tied| self.halves.len() < MOST_HALVES.max(HALVES_OF_KEY * tied.keys.len()))
     }
 
     /// How many halves it has more than leave room for those that may come.
@@ -194,9 +244,10 @@ impl Link {
         other.tied_mut();
         let tied = self.tied_mut();
         tied.plain = None;
-        tied.keys.push(other.key);
+        tied.add_key(other.key);
         if let Some(theirs) = other.tied {
-            tied.keys.extend(theirs.keys);
+            theirs.keys.iter().for_each(|key| tied.add_key(*key));
+            tied.fronts.absorb(theirs.fronts);
             tied.told.extend(theirs.told);
             tied.told_by_host.extend(theirs.told_by_host);
             tied.apart.extend(theirs.apart);
@@ -260,10 +311,9 @@ impl Links {
                 },
                 None if full => continue,
                 None => {
-                    self.by_key.insert(*key, ix);
-                    self.note_scoped(key);
+                    self.note_key(key, ix);
                     if let Some(link) = self.get_mut(ix) {
-                        link.tied_mut().keys.push(*key);
+                        link.tied_mut().add_key(*key);
                     }
                 }
             }
@@ -299,12 +349,22 @@ impl Links {
         if !first.has_room_for(second) {
             return None;
         }
+        self.unite(one, other, edges)
+    }
+
+    /// The same, however large that is.
+    pub(super) fn unite(
+        &mut self,
+        one: LinkIx,
+        other: LinkIx,
+        edges: &mut Edges,
+    ) -> Option<(LinkIx, LinkIx)> {
+        let (first, second) = (self.get(one)?, self.get(other)?);
         let larger = first.halves.len() >= second.halves.len();
         let (kept, lost) = if larger { (one, other) } else { (other, one) };
         let gone = self.remove(lost)?;
         for key in gone.keys() {
-            self.by_key.insert(*key, kept);
-            self.note_scoped(key);
+            self.note_key(key, kept);
         }
         self.get_mut(kept)?.absorb(gone, edges);
         Some((lost, kept))

@@ -28,6 +28,16 @@ const AGAIN: Duration = Duration::from_secs(60);
 /// How many endpoints wait to be asked for of one node at most.
 const WAITING: usize = 1024;
 
+/// What is to be told apart at a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Apart {
+    Nothing,
+    /// All of it has been asked for.
+    Asked,
+    /// Of a node there is too much to ask for: it waits for its turn.
+    Waits,
+}
+
 /// Endpoints of nodes, and when they were asked for.
 pub(crate) type Asked = BTreeMap<(NodeIx, Endpoint), Timestamp>;
 
@@ -38,11 +48,11 @@ impl Graph {
         endpoints.into_iter().collect()
     }
 
-    /// Asks for what has to be told apart at a link; returns whether there is such a thing.
-    pub(super) fn tell_apart(&mut self, link: &mut Link, sides: &Sides, now: Timestamp) -> bool {
-        let Some(tied) = &link.tied else { return false };
+    /// Asks for what has to be told apart at a link.
+    pub(super) fn tell_apart(&mut self, link: &mut Link, sides: &Sides, now: Timestamp) -> Apart {
+        let Some(tied) = &link.tied else { return Apart::Nothing };
         if sides.servers.len() < 2 && tied.apart.is_empty() {
-            return false;
+            return Apart::Nothing;
         }
         let mut asked = tied.apart.clone();
         asked.retain(|(node, _), at| {
@@ -51,7 +61,8 @@ impl Graph {
             now.since(*at) < AGAIN && node.is_some_and(|node| *at >= node.connected_at)
         });
         let mixed = self.mixed(link, sides);
-        let any = !(asked.is_empty() && mixed.is_empty());
+        let mut apart =
+            if asked.is_empty() && mixed.is_empty() { Apart::Nothing } else { Apart::Asked };
         for (node, endpoint) in mixed.into_iter().filter(|_| link.excess() == 0) {
             if asked.contains_key(&(node, endpoint)) {
                 continue;
@@ -60,12 +71,14 @@ impl Graph {
             if waiting.len() < WAITING {
                 waiting.insert(endpoint);
                 asked.insert((node, endpoint), now);
+            } else {
+                apart = Apart::Waits;
             }
         }
         if let Some(tied) = &mut link.tied {
             tied.apart = asked;
         }
-        any
+        apart
     }
 
     /// Connections that are over need not be told apart any longer once it is known whose they were: where there are many,

@@ -9,11 +9,7 @@ use std::{
 use super::Graph;
 use crate::{
     base::time::Timestamp,
-    count::{
-        half::HalfIx,
-        link::{Link, LinkIx, LinkKey, Row},
-    },
-    model::Role,
+    count::link::{Link, LinkIx, Row},
     who::{
         cluster::{
             facts::{ClusterChange, ClusterKind, ClusterNews, ObjectName},
@@ -64,7 +60,16 @@ impl Graph {
     /// Takes in what Kubernetes says.
     pub fn take_cluster_news(&mut self, news: ClusterNews, now: Timestamp) {
         let now = self.see(now);
-        Arc::make_mut(&mut self.cluster).take(news, now);
+        let Graph { cluster, evidence, behind, links, .. } = self;
+        let who = |ip, port| match evidence.who(Place::Global(ip), Some(port)).0 {
+            Answer::Service(service) => Some(service),
+            Answer::Host(_) | Answer::External(_) | Answer::Other => None,
+        };
+        cluster.take(news, now, &who);
+        behind.forget();
+        if !cluster.is_empty() {
+            links.keep_addresses(true);
+        }
     }
 
     /// The zones of hosts, as far as Kubernetes tells them: of nodes that are called like hosts, or have an address of one.
@@ -86,21 +91,33 @@ impl Graph {
         if !self.cluster.has_news(now) {
             return;
         }
-        let changed = Arc::make_mut(&mut self.cluster).turn(now);
-        let is_changed = |place: Place, port| {
-            matches!(place, Place::Global(ip) if changed.contains(&Spot::Address(ip)))
-                || changed.contains(&Spot::NodePort(port))
-        };
-        let concerned = self.links.pairs().filter(|(_, link)| {
-            let mut keys = link.keys();
-            keys.any(|key| is_changed(key.client, 0) || is_changed(key.server, key.server_port))
-        });
-        let concerned: Vec<LinkIx> = concerned.map(|(ix, _)| ix).collect();
+        let changed = self.cluster.turn(now);
+        let mut concerned: BTreeSet<LinkIx> = BTreeSet::new();
+        for spot in changed.spots {
+            match spot {
+                Spot::Address(ip) => concerned.extend(self.links.at_address(ip)),
+                Spot::NodePort(port) => {
+                    let hosts = self.cluster.hosts();
+                    concerned.extend(hosts.flat_map(|ip| self.links.at_port(ip, port)));
+                }
+            }
+        }
+        for ix in &concerned {
+            if let Some(link) = self.links.get_mut(*ix) {
+                link.seeks = true;
+            }
+        }
+        for ip in changed.fronts {
+            concerned.extend(self.links.at_address(ip));
+        }
         for ix in concerned {
             if let Some(link) = self.links.get_mut(ix) {
                 link.forget_plain();
             }
             self.links.enqueue(ix);
+        }
+        if self.cluster.is_empty() {
+            self.links.keep_addresses(false);
         }
     }
 
@@ -140,108 +157,13 @@ impl Graph {
         let Place::Global(ip) = place else { return None };
         let is_host = self.evidence.is_own_of_host(place);
         let (name, sort) = self.cluster.who(ip, server_port, is_host, span)?;
+        let name = Arc::clone(name);
         if sort == Sort::Service
             && let Some(port) = server_port
-            && let Some(service) = self.sole_behind(name, port)
+            && let Some(service) = self.sole_behind(&name, port, span)
         {
             return Some(service);
         }
-        let name = Arc::clone(name);
         Some(self.services.in_cluster(&name))
-    }
-
-    /// The service that all pods ready to serve a port of one of Kubernetes are known to be of.
-    fn sole_behind(&self, name: &ObjectName, port: u16) -> Option<ServiceIx> {
-        let behind = self.cluster.behind(name, port)?;
-        let mut services = behind.into_iter().map(|(ip, port)| {
-            match self.evidence.who(Place::Global(ip), Some(port)).0 {
-                Answer::Service(service) => Some(service),
-                Answer::Host(_) | Answer::External(_) | Answer::Other => None,
-            }
-        });
-        let first = services.next()??;
-        services.all(|service| service == Some(first)).then_some(first)
-    }
-
-    /// A client that goes by the address of a Service meets the pods behind it that have told of it: where no host
-    /// translates, nobody else says that their halves are of the same connections.
-    pub(super) fn meet_behind(&mut self, ix: LinkIx, now: Timestamp) {
-        if self.cluster.is_empty() {
-            return;
-        }
-        self.tie_behind(ix, now);
-        for front in self.fronts(ix) {
-            self.tie_behind(front, now);
-        }
-    }
-
-    /// Other links by which those that a link has servers of are reached through the address of a Service.
-    fn fronts(&self, ix: LinkIx) -> BTreeSet<LinkIx> {
-        let Some(link) = self.links.get(ix) else { return BTreeSet::new() };
-        let halves = link.halves.iter().filter_map(|ix| self.halves.get(*ix));
-        let servers = halves.filter(|half| half.role() == Role::Server);
-        let keys: BTreeSet<LinkKey> = servers.map(|half| link.key_of(half)).collect();
-        let fronts = keys.iter().filter_map(|key| match key.server {
-            Place::Global(ip) => Some((key, self.cluster.fronts(ip, key.server_port))),
-            _ => None,
-        });
-        let fronts = fronts.flat_map(|(key, fronts)| {
-            fronts.into_iter().map(|(ip, server_port)| LinkKey {
-                client: key.client,
-                server: Place::Global(ip),
-                server_port,
-            })
-        });
-        let links = fronts.filter_map(|key| self.links.at(&key));
-        links.filter(|front| *front != ix).collect()
-    }
-
-    fn tie_behind(&mut self, ix: LinkIx, now: Timestamp) {
-        let Some(link) = self.links.get(ix).filter(|link| link.folded == 0) else { return };
-        let span = self.span_of(link);
-        let behind = |key: &LinkKey| {
-            let Place::Global(ip) = key.server else { return None };
-            let name = self.cluster.service_at(ip, key.server_port, span)?;
-            self.cluster.behind(name, key.server_port)
-        };
-        let mut meetings: Vec<(HalfIx, Vec<LinkKey>)> = Vec::new();
-        for half_ix in &link.halves {
-            let Some(half) = self.halves.get(*half_ix) else { continue };
-            let key = link.key_of(half);
-            if half.role() != Role::Client {
-                continue;
-            }
-            let Some(behind) = behind(&key) else { continue };
-            let at = |(ip, server_port): (_, u16)| LinkKey {
-                client: key.client,
-                server: Place::Global(ip),
-                server_port,
-            };
-            let told = self.links.told(ix, *half_ix);
-            let keys: BTreeSet<LinkKey> = behind.into_iter().map(at).collect();
-            // Its host knows better.
-            let translates = told.iter().any(|told| told.client != key.client);
-            if translates || !keys.iter().any(|key| self.has_server(key)) {
-                continue;
-            }
-            let uncovered = |key: &LinkKey| {
-                let who = self.evidence.who(key.server, Some(key.server_port)).0;
-                matches!(who, Answer::External(_))
-            };
-            // Some of it is theirs, unless its host has told to whom it leads.
-            let untold = !link.is_told_by_host(*half_ix);
-            let is_meant = |key: &LinkKey| self.has_server(key) || (untold && uncovered(key));
-            meetings.push((*half_ix, keys.into_iter().filter(is_meant).collect()));
-        }
-        for (half, told) in meetings {
-            self.tie(half, told, now);
-        }
-    }
-
-    /// Whether somebody told of serving at a meeting point.
-    fn has_server(&self, key: &LinkKey) -> bool {
-        let Some(link) = self.links.find(key) else { return false };
-        let halves = link.halves.iter().filter_map(|ix| self.halves.get(*ix));
-        halves.filter(|half| half.role() == Role::Server).any(|half| link.key_of(half) == *key)
     }
 }

@@ -131,6 +131,7 @@ impl Graph {
         if let Some(link) = self.links.get_mut(link) {
             link.halves.push(half);
             if !alike {
+                link.seeks = true;
                 link.gather(now, self.config.gather_for, self.config.settle_after);
                 link.freshen(now);
             }

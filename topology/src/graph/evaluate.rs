@@ -2,24 +2,22 @@
 
 use std::sync::Arc;
 
-use common::HistogramKind;
-
-use super::{Graph, ends::BOTH_FOLDED};
+use super::{
+    Graph,
+    apart::Apart,
+    ends::BOTH_FOLDED,
+    target::{Target, gains_of, write_off},
+};
 use crate::{
-    base::{
-        time::Timestamp,
-        totals::{EdgeTotals, Measure},
-    },
+    base::{time::Timestamp, totals::EdgeTotals},
     count::{
         agreement::{Agreement, Lead},
         edges::{Edge, EdgeKey, Seen},
-        gains::{Change, gains},
         half::Half,
         history::Lost,
         link::{Link, LinkIx, LinkKey, Row},
-        most::Most,
-        pairing::{Pairing, Pairings, Sides},
-        parts::{Ends, Part},
+        pairing::{Pairings, Sides},
+        parts::Part,
     },
     nodes::NodeIx,
     show::step::{EndedStep, Given, GivenSteps, KnownParts, StepEdge, StepParts},
@@ -34,77 +32,12 @@ pub(super) struct Next {
     ask: bool,
 }
 
-/// What a row is to come to.
-struct Target {
-    key: EdgeKey,
-    totals: EdgeTotals,
-    open: u64,
-    seen: Seen,
-    /// Between whom; `None` when nobody is at the link any more.
-    ends: Option<Ends>,
-}
-
-/// What each row gains; one that is not there yet has nothing published.
-fn gains_of(
-    rows: &[Row],
-    targets: &[Target],
-    limits: &[u64; Measure::SHARED.len()],
-) -> Vec<EdgeTotals> {
-    let nothing = EdgeTotals::default();
-    let published = rows.iter().map(|row| &row.published).chain(std::iter::repeat(&nothing));
-    let changes: Vec<_> = targets
-        .iter()
-        .zip(published)
-        .map(|(Target { key, totals, .. }, published)| Change {
-            ends: (key.0, key.1),
-            published,
-            target: totals,
-        })
-        .collect();
-    gains(&changes, limits)
-}
-
-/// Two links were one all the time: what each has published of the same connections by itself is not owed twice. It is
-/// published beyond what the link can come to; what is below that may be waiting to be told apart.
-fn write_off(rows: &mut [Row], targets: &[Target], most: &Most) {
-    let targets = || targets.iter().take(rows.len()).map(|target| &target.totals);
-    let all_published: EdgeTotals = sum(rows.iter().map(|row| &row.published));
-    let mut cuts: Vec<EdgeTotals> = rows.iter().map(|row| row.published.clone()).collect();
-    for measure in Measure::ALL {
-        let mut owed = all_published.get(measure).saturating_sub(most.measures[measure.index()]);
-        for (cut, target) in cuts.iter_mut().zip(targets()) {
-            let published = cut.get(measure);
-            let less = published.saturating_sub(target.get(measure)).min(owed);
-            owed -= less;
-            cut.limit(measure, published - less);
-        }
-    }
-    for kind in HistogramKind::ALL {
-        let published = all_published.histogram(kind).count();
-        let mut owed = published.saturating_sub(most.samples[kind.index()]);
-        for (cut, target) in cuts.iter_mut().zip(targets()) {
-            let beyond = cut.histogram(kind).beyond(target.histogram(kind), owed);
-            owed -= beyond.count();
-            let kept = cut.histogram(kind).beyond(&beyond, u64::MAX);
-            *cut.histogram_mut(kind) = kept;
-        }
-    }
-    for (row, cut) in rows.iter_mut().zip(cuts) {
-        row.published = cut;
-    }
-}
-
-fn sum<'a>(all: impl Iterator<Item = &'a EdgeTotals>) -> EdgeTotals {
-    let mut sum = EdgeTotals::default();
-    all.for_each(|totals| sum.merge(totals));
-    sum
-}
-
 impl Graph {
     /// Settles and publishes what is due, ends the running step when it is over, and forgets.
     /// To be called about once a second; it looks at what changed only.
     pub fn tick(&mut self, now: Timestamp) {
         let now = self.see(now);
+        self.behind.forget();
         self.nodes.look_who_is_back(now, self.config.node_return, self.config.catch_up);
         self.take_names();
         for ix in std::mem::take(&mut self.halves.changed) {
@@ -190,7 +123,7 @@ impl Graph {
     fn evaluate(&mut self, link: &mut Link, now: Timestamp) -> Next {
         let mut sides = self.sides(link, now);
         let apart = self.tell_apart(link, &sides, now);
-        let next = Next { again: true, ask: sides.asking || apart };
+        let next = Next { again: true, ask: sides.asking || apart != Apart::Nothing };
         if link.is_gathering(now) {
             return next;
         }
@@ -211,12 +144,14 @@ impl Graph {
             sides.most = Some(Box::new(sides.most()));
         }
         let pairings = sides.pair(&lasting);
-        let folds = !self.publish(link, &sides, pairings, now) && link.folded < BOTH_FOLDED;
+        let folds =
+            !self.publish(link, &sides, pairings, waiting, now) && link.folded < BOTH_FOLDED;
         if folds {
             self.fold_edges(link);
         }
         Self::settle_late(link, waiting, undivided || sides.asking);
-        Next { again: waiting || undivided || sides.asking || folds, ..next }
+        let again = waiting || undivided || sides.asking || folds || apart == Apart::Waits;
+        Next { again, ..next }
     }
 
     /// Whether nobody has told of one side, and it is that of a host which has not caught up, or may be after a start: it
@@ -303,8 +238,16 @@ impl Graph {
         link.halves.iter().find_map(|ix| self.halves.get(*ix)).map(Half::node)
     }
 
-    /// Publishes what was gained; returns whether there was room for all of it.
-    fn publish(&mut self, link: &mut Link, sides: &Sides, found: Pairings, now: Timestamp) -> bool {
+    /// Publishes what was gained; returns whether there was room for all of it. `waiting` says that one side waits for the
+    /// other.
+    fn publish(
+        &mut self,
+        link: &mut Link,
+        sides: &Sides,
+        found: Pairings,
+        waiting: bool,
+        now: Timestamp,
+    ) -> bool {
         let node = self.node_of(link).unwrap_or_default();
         let mut room = true;
         let limits = found.limits;
@@ -334,6 +277,9 @@ impl Graph {
         for ((row, gain), target) in link.rows.iter_mut().zip(&gains).zip(&targets) {
             if let Some(ends) = target.ends {
                 self.edges.place(row, ends, now);
+            }
+            if waiting && sides.are_shared() && target.is_in_question(&row.published, gain) {
+                continue;
             }
             if !gain.is_zero() {
                 row.published.merge(gain);
@@ -374,45 +320,5 @@ impl Graph {
         }
         self.links.put_back(ix, link);
         seen
-    }
-
-    /// What each row is to come to, those that are not there yet last.
-    fn targets(&mut self, link: &Link, sides: &Sides, found: Vec<Pairing>) -> Vec<Target> {
-        let target = |key| Target {
-            key,
-            totals: EdgeTotals::default(),
-            open: 0,
-            seen: Seen::default(),
-            ends: None,
-        };
-        let known = self.known_ends(link);
-        let asking = self.asking(link);
-        let edges = link.rows.iter().filter_map(|row| self.edges.get(row.edge));
-        let mut targets: Vec<_> = edges.map(|edge| target(edge.key)).collect();
-        for pairing in found {
-            let (key, seen) = self.edge_of(&asking, sides, &pairing);
-            let at = match targets.iter().position(|target| target.key == key) {
-                Some(at) => at,
-                None if pairing.totals.is_zero() && pairing.open == 0 => continue,
-                None => {
-                    targets.push(target(key));
-                    targets.len() - 1
-                }
-            };
-            let target = &mut targets[at];
-            target.open = target.open.saturating_add(pairing.open);
-            target.seen.merge(seen);
-            let ends = self.ends_of(&known, sides, &pairing);
-            target.ends = Some(match target.ends {
-                Some(others) => (others.0.or(ends.0), others.1.or(ends.1)),
-                None => ends,
-            });
-            if target.totals.is_zero() {
-                target.totals = pairing.totals;
-            } else {
-                target.totals.merge(&pairing.totals);
-            }
-        }
-        targets
     }
 }

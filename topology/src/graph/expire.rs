@@ -154,7 +154,11 @@ impl Graph {
         link.halves.retain(|other| *other != ix);
         if !link.halves.is_empty() {
             link.keep(ix, &half, client);
-            if link.is_crowded() {
+            let (crowded, let_go) = (link.is_crowded(), link.has_let_go());
+            if let_go {
+                self.links.let_go(half.link, &self.halves);
+            }
+            if crowded {
                 self.fold_rests(half.link);
             }
             return;

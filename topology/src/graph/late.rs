@@ -92,6 +92,7 @@ impl Graph {
     }
 
     fn look_at_all(&mut self, links: Vec<LinkIx>, now: Timestamp) {
+        self.behind.forget();
         for ix in links {
             let next = self.look_at(ix, now);
             if next.again {

@@ -1,6 +1,7 @@
 //! The graph: everything tied together.
 
 pub(crate) mod apart;
+mod behind;
 mod cluster;
 mod define;
 pub(crate) mod ends;
@@ -14,9 +15,8 @@ pub mod room;
 mod sides;
 mod signals;
 pub mod snapshot;
+mod target;
 mod translate;
-
-use std::sync::Arc;
 
 use common::{Counter, HistogramKind};
 
@@ -47,8 +47,10 @@ pub struct Graph {
     pub(crate) nodes: Nodes,
     pub(crate) services: Services,
     pub(crate) evidence: Evidence,
-    /// What Kubernetes says of addresses. Shared with a stored copy until it is written to.
-    pub(crate) cluster: Arc<Cluster>,
+    /// What Kubernetes says of addresses.
+    pub(crate) cluster: Cluster,
+    /// Who is behind ports of Services, while links are looked at.
+    pub(crate) behind: behind::Behind,
     /// The step that a late batch tells of, while it is evaluated.
     pub(crate) telling_of: Option<Timestamp>,
     pub(crate) halves: Halves,
@@ -80,7 +82,8 @@ impl Graph {
             clock: Timestamp::default(),
             nodes: Nodes::default(),
             evidence: Evidence::default(),
-            cluster: Arc::default(),
+            cluster: Cluster::default(),
+            behind: behind::Behind::default(),
             telling_of: None,
             links: Links::default(),
             halves_folded: 0,

@@ -91,6 +91,7 @@ fn ends<'a>(halves: &'a Halves, link: &Link, now: Timestamp) -> Option<(&'a Half
         && link.late.is_none()
         && link.rows.len() == 1
         && link.is_plain()
+        && !link.seeks
         && !link.is_gathering(now);
     if !ordinary {
         return None;

@@ -25,7 +25,9 @@ impl Graph {
         for (ix, half) in link.halves.iter().filter_map(|ix| Some((*ix, self.halves.get(*ix)?))) {
             let role = half.role();
             let meeting = self.meeting_of(role, link.key_of(half), link.reach_of(ix, half));
+            let is_open = role == Role::Client && link.is_open(&meeting.own);
             let party = party(sides.of(role), role, half.service, meeting, alone);
+            party.open_ended |= is_open;
             party.totals.add_half(role, &half.counters, &half.histograms);
             party.open = party.open.saturating_add(half.open());
             let node = self.nodes.get(half.node());
@@ -34,7 +36,9 @@ impl Graph {
         for rest in &link.rests {
             let own = rest.reach.first().copied().unwrap_or(link.key);
             let meeting = self.meeting_of(rest.role, own, rest.reach.clone());
+            let is_open = rest.role == Role::Client && link.is_open(&own);
             let party = party(sides.of(rest.role), rest.role, rest.service, meeting, alone);
+            party.open_ended |= is_open;
             party.totals.merge(&rest.totals);
         }
         sort(&mut sides.clients, &self.services);
@@ -98,8 +102,10 @@ impl Graph {
         let known = |key: &LinkKey| matches!(who(key), Answer::Service(_) | Answer::External(_));
         let open: Vec<LinkKey> =
             client.led_to.iter().filter(|key| !answered(key) && known(key)).copied().collect();
-        client.elsewhere = !open.is_empty() || !meets;
-        if !open.is_empty() {
+        client.elsewhere = client.open_ended || !open.is_empty() || !meets;
+        if client.open_ended {
+            client.away = client.own;
+        } else if !open.is_empty() {
             client.away = self.away_of(Role::Client, &open).unwrap_or(client.own);
         }
     }

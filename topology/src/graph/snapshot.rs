@@ -3,8 +3,6 @@
 //! All that later numbers depend on is in it: halves and their totals, links, what was published, who
 //! is who, the running step of the history. Steps that are over are not.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
 use super::{Graph, expire::Forgetting, questions::Questions, signals::Signals};
@@ -22,7 +20,7 @@ use crate::{
 };
 
 /// The layout of a [`Snapshot`]: to be raised whenever a stored type changes.
-pub const SNAPSHOT_VERSION: u32 = 11;
+pub const SNAPSHOT_VERSION: u32 = 12;
 
 /// A graph as of one moment. What is large in it is shared with the graph until that changes, so that
 /// making it costs next to nothing and writing it needs no graph.
@@ -31,7 +29,7 @@ pub struct Snapshot {
     clock: Timestamp,
     nodes: Nodes,
     services: Services,
-    cluster: Arc<Cluster>,
+    cluster: Cluster,
     halves: Halves,
     links: Links,
     edges: Edges,
@@ -50,7 +48,7 @@ impl Graph {
             clock: self.clock,
             nodes: self.nodes.stored(),
             services: self.services.stored(),
-            cluster: Arc::clone(&self.cluster),
+            cluster: self.cluster.stored(),
             halves: self.halves.stored(),
             links: self.links.stored(),
             edges: self.edges.stored(),
@@ -82,9 +80,10 @@ impl Graph {
         graph.history.resume(stored.history);
         graph.nodes.resume();
         graph.services.resume(graph.config.max_series);
-        Arc::make_mut(&mut graph.cluster).resume();
+        graph.cluster.resume();
         graph.halves.resume(graph.config.max_halves);
         graph.links.resume();
+        graph.links.keep_addresses(!graph.cluster.is_empty());
         graph.count_translations();
         graph.edges.resume(graph.config.max_series, &graph.services);
         graph.share_out();
@@ -101,12 +100,10 @@ impl Graph {
             self.links.set_back(now);
             self.halves.set_back(now);
             self.history.set_back(now);
-            if !self.cluster.is_empty() {
-                Arc::make_mut(&mut self.cluster).set_back(now);
-            }
+            self.cluster.set_back(now);
         }
         if !self.cluster.is_empty() {
-            Arc::make_mut(&mut self.cluster).unheard_since(self.clock);
+            self.cluster.unheard_since(self.clock);
         }
         let now = self.see(now);
         self.nodes.end_streams(now);

@@ -2,11 +2,13 @@
 
 mod apart;
 mod asking;
+mod behind;
 mod cluster;
 mod explaining;
 mod externals;
 mod finer;
 mod folding;
+mod founded;
 mod holders;
 mod joining;
 mod late;

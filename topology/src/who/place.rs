@@ -38,6 +38,15 @@ impl Place {
         }
     }
 
+    /// Whether a node calls it so, in whatever boot.
+    pub(crate) fn is(self, node: NodeIx, address: Address) -> bool {
+        let boot = match self {
+            Place::Namespace { boot, .. } => boot,
+            _ => 0,
+        };
+        self == Place::of(node, boot, address)
+    }
+
     /// What the node calls it, where it may know it. An address in a network of another node is to it one of the fleet.
     pub(crate) fn as_seen_by(self, seer: NodeIx) -> Option<Address> {
         let (ip, scope) = match self {

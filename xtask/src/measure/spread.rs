@@ -1,6 +1,8 @@
 //! Figures of several runs, and how far they lie apart.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
+
+use anyhow::{Context as _, Result};
 
 /// Figures by name, in the order in which the first run gave them.
 #[derive(Debug, Default)]
@@ -16,6 +18,18 @@ impl Figures {
             Some((_, values)) => values.push(value),
             None => self.rows.push((name, vec![value])),
         }
+    }
+
+    /// Writes the median of each into a file, if there is one.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep(&self, path: Option<&Path>) -> Result<()> {
+        let Some(path) = path else { return Ok(()) };
+        let median = |(name, values): &(String, Vec<f64>)| (name.clone(), spread(values)[1]);
+        let medians: BTreeMap<String, f64> = self.rows.iter().map(median).collect();
+        fs::write(path, serde_json::to_string_pretty(&medians)?)
+            .with_context(|| path.display().to_string())
     }
 
     /// A table with lowest, median and highest of each figure.
@@ -35,7 +49,7 @@ impl Figures {
 }
 
 /// Lowest, median and highest.
-fn spread(values: &[f64]) -> [f64; 3] {
+pub fn spread(values: &[f64]) -> [f64; 3] {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
@@ -44,7 +58,7 @@ fn spread(values: &[f64]) -> [f64; 3] {
 }
 
 /// Three significant digits, and no fraction from a hundred on.
-fn digits(value: f64) -> String {
+pub fn digits(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 || size == 0.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),

@@ -3,72 +3,33 @@
 
 use std::{
     collections::BTreeMap,
-    env,
-    fs::File,
-    net::SocketAddr,
-    os::unix::process::CommandExt,
-    process::Command,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
-use nix::fcntl::{Flock, FlockArg};
-use testbed::{
-    binaries, environment,
-    fleet::Fleet,
-    lab::{Host, Lab, mount_point},
-    traffic::{Burst, Dial, Ending, Exchange, Means, Peer},
-    truth::{EdgeCount, EdgeName, Truth},
-};
+use anyhow::{Context, Result};
+use testbed::{fleet::Fleet, lab::Lab};
 
 use super::{
     Stop,
     bpf::{self, Family, Runs, Statistics},
-    build, machine,
+    machine,
     process::{cpu_seconds, memory},
+    rush::{self, INTERVAL, blow, must_show, peers},
     spread::Figures,
 };
 use crate::{options::Storm, terminal::say};
 
-/// Interval of the agents, as it is by default.
-const INTERVAL: Duration = Duration::from_secs(1);
 /// How long nothing happens before the storm.
 const CALM: Duration = Duration::from_secs(5);
 /// How long the last packets may take.
 const LAST_PACKETS: Duration = Duration::from_millis(500);
-/// How long the graph may take to show it all.
-const SHOW_LIMIT: Duration = Duration::from_secs(30);
-/// Payload of a request and of its answer.
-const REQUEST: u64 = 128;
-const RESPONSE: u64 = 512;
-/// So many ports of the server share the connections: one would need more client ports than
-/// there are while closed connections hold theirs for a minute.
-const PORTS: u32 = 4;
-const FIRST_PORT: u16 = 8_001;
-/// Threads of the client.
-const THREADS: u32 = 4;
-
 /// Prints the figures of some storms.
 ///
 /// # Errors
 /// When there can be no lab, a part fails, or the graph is not exact.
 pub fn measure(options: &Storm) -> Result<()> {
-    environment::check().context("a storm cannot be made here")?;
-    if env::var_os(binaries::BIN_DIR).is_none() {
-        // Asked now: while cargo builds, this program's file may be replaced.
-        let own = env::current_exe().context("find this program")?;
-        let bins = build(&["-p", "aggregator", "-p", "node-agent", "-p", "testbed", "--bins"])?;
-        // Once more, knowing where the optimised programs are.
-        let error =
-            Command::new(own).args(env::args_os().skip(1)).env(binaries::BIN_DIR, bins).exec();
-        return Err(error).context("start again");
-    }
-    // Alone among those that make labs: the end-to-end tests take the same lock.
-    let mount = File::open(mount_point()?).context("open the cgroup file system")?;
-    let _alone = Flock::lock(mount, FlockArg::LockExclusive)
-        .map_err(|(_, error)| error)
-        .context("lock the cgroup file system")?;
+    let _alone = rush::prepare()?;
     let stop = Stop::on_signals()?;
     let _statistics = Statistics::enable()?;
     let agents = if options.one_agent { "one agent" } else { "two agents" };
@@ -81,7 +42,7 @@ pub fn measure(options: &Storm) -> Result<()> {
         say(format_args!("run {run}: {line}"));
     }
     say(format_args!("\n{}", figures.table()));
-    Ok(())
+    figures.keep(options.json.as_deref())
 }
 
 /// One storm in a lab of its own.
@@ -108,7 +69,7 @@ fn play(options: &Storm, figures: &mut Figures) -> Result<String> {
     figures.add("agents: CPU per second while calm, ms", calm / CALM.as_secs_f64() * 1e3);
 
     let (cpu_before, runs_before, began) = (cpu(&pids)?, bpf::runs(&pids)?, Instant::now());
-    let truth = blow(options, &mut client, &targets, server.name())?;
+    let truth = blow(options.connections, &mut client, &targets, server.name())?;
     let blew = began.elapsed().as_secs_f64();
     thread::sleep(LAST_PACKETS);
     let runs = bpf::between(&runs_before, &bpf::runs(&pids)?);
@@ -134,68 +95,6 @@ fn play(options: &Storm, figures: &mut Figures) -> Result<String> {
         "graph exact; {blew:.1} s, agents {used:.2} s CPU, programs {per_connection:.0} ns per \
          connection, {others:.2} processors busy before"
     ))
-}
-
-/// A client and a server on the first and the last host, and where the server listens.
-fn peers(hosts: &[Host]) -> Result<(Peer, Peer, Vec<SocketAddr>)> {
-    let (first, last) = hosts.first().zip(hosts.last()).context("no hosts")?;
-    let client = first.peer("client")?;
-    // Both on one host get a network each, so that packets cross the same links.
-    let (mut server, ip) = if hosts.len() == 1 {
-        let network = last.add_network()?;
-        (last.peer_at("server", None, &network)?, network.ipv4())
-    } else {
-        (last.peer("server")?, last.ipv4())
-    };
-    let ports = (FIRST_PORT..).take(PORTS as usize);
-    let targets = ports.map(|port| server.listen(ip, port)).collect::<Result<Vec<_>, _>>()?;
-    Ok((client, server, targets))
-}
-
-/// Makes the connections, and tells what the graph must show.
-fn blow(options: &Storm, client: &mut Peer, targets: &[SocketAddr], server: &str) -> Result<Truth> {
-    let exchange = Exchange {
-        requests: 1,
-        request_bytes: REQUEST,
-        response_bytes: RESPONSE,
-        means: Means::Write,
-    };
-    let parts = options.connections / (2 * PORTS);
-    let mut truth = Truth::new();
-    for target in targets {
-        // Half are closed by each side, so that neither keeps all of the closed ones.
-        for ending in [Ending::ClientCloses, Ending::ServerCloses] {
-            let done = client.burst(Burst {
-                target: *target,
-                connections: parts,
-                threads: THREADS,
-                exchange,
-                ending,
-                dial: Dial::default(),
-            })?;
-            ensure!(done == (parts, 0), "(established, failed) is {done:?}, not ({parts}, 0)");
-        }
-        let connections = u64::from(2 * parts);
-        let count = EdgeCount {
-            connections,
-            bytes_to_server: connections * REQUEST,
-            bytes_to_client: connections * RESPONSE,
-            ..EdgeCount::default()
-        };
-        let (client, server) = (client.name().to_owned(), server.to_owned());
-        truth.insert(EdgeName { client, server, port: target.port() }, count);
-    }
-    Ok(truth)
-}
-
-/// Waits until the graph has exactly these edges with these counts, and no loss.
-fn must_show(fleet: &Fleet, truth: &Truth) -> Result<()> {
-    fleet.wait("the exact graph", SHOW_LIMIT, |fleet| {
-        let graph = fleet.graph().map_err(|error| error.to_string())?;
-        graph.must_equal(truth)?;
-        if graph.coverage["complete"] == true { Ok(()) } else { Err(graph.coverage.to_string()) }
-    })?;
-    Ok(())
 }
 
 fn cpu(pids: &[u32]) -> Result<Vec<f64>> {

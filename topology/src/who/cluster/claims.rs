@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     facts::{ClusterService, ClusterSlice, ObjectName},
-    held::{Roles, Sort, Spot},
+    held::{Roles, Serves, Sort, Spot},
 };
 
 /// Who has what.
@@ -21,10 +21,13 @@ pub(super) fn claims_of_service(
     service: &ClusterService,
 ) -> BTreeMap<Claim, Roles> {
     let name = Arc::new(name.clone());
-    let roles = |ports: &mut dyn Iterator<Item = u16>| -> Roles {
-        ports.map(|port| (Arc::clone(&name), port)).collect()
+    let role = |called: &str, port| Serves {
+        service: Arc::clone(&name),
+        port,
+        called: called.into(),
+        ready: true,
     };
-    let all = roles(&mut service.ports.iter().map(|port| port.port));
+    let all: Roles = service.ports.iter().map(|port| role(&port.name, port.port)).collect();
     let mut claims = BTreeMap::new();
     if all.is_empty() {
         return claims;
@@ -35,9 +38,9 @@ pub(super) fn claims_of_service(
             claims.insert((spot, sort, Arc::clone(&name)), all.clone());
         }
     }
-    for port in service.ports.iter().map(|port| port.node_port).filter(|port| *port > 0) {
-        let claim = (Spot::NodePort(port), Sort::Front, Arc::clone(&name));
-        claims.insert(claim, roles(&mut std::iter::once(port)));
+    for port in service.ports.iter().filter(|port| port.node_port > 0) {
+        let claim = (Spot::NodePort(port.node_port), Sort::Front, Arc::clone(&name));
+        claims.insert(claim, Roles::from([role(&port.name, port.node_port)]));
     }
     claims
 }
@@ -49,10 +52,18 @@ pub(super) fn claims_of_slice(name: &ObjectName, slice: &ClusterSlice) -> BTreeM
         return claims;
     }
     let service = Arc::new(service_of(name, slice));
-    let roles: Roles = slice.ports.iter().map(|(_, port)| (Arc::clone(&service), *port)).collect();
-    if roles.is_empty() {
+    let role = |(called, port): &(String, u16)| Serves {
+        service: Arc::clone(&service),
+        port: *port,
+        called: called.as_str().into(),
+        ready: true,
+    };
+    let ready: Roles = slice.ports.iter().map(role).collect();
+    if ready.is_empty() {
         return claims;
     }
+    let not_ready = |role: &Serves| Serves { ready: false, ..role.clone() };
+    let not_ready: Roles = ready.iter().map(not_ready).collect();
     for endpoint in &slice.endpoints {
         let holder = match &endpoint.pod {
             Some(pod) => Arc::new(ObjectName::new(&name.namespace, pod)),
@@ -60,6 +71,7 @@ pub(super) fn claims_of_slice(name: &ObjectName, slice: &ClusterSlice) -> BTreeM
         };
         for ip in &endpoint.addresses {
             let claim = (Spot::Address(ip.to_canonical()), Sort::Endpoint, Arc::clone(&holder));
+            let roles = if endpoint.ready { &ready } else { &not_ready };
             claims.entry(claim).or_default().extend(roles.iter().cloned());
         }
     }

@@ -1,7 +1,7 @@
 //! Who had an address of a cluster, and when.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
     time::Duration,
@@ -10,7 +10,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::facts::ObjectName;
-use crate::base::time::Timestamp;
+use crate::{
+    base::{paged::Paged, time::Timestamp},
+    who::services::ServiceIx,
+};
 
 /// By so much news of a cluster and of its traffic may miss each other: hosts tell once in an interval of what was, and
 /// what the API server says is on its way for a moment, too.
@@ -42,8 +45,23 @@ pub(crate) enum Sort {
     Front,
 }
 
-/// Services and ports that an address is of.
-pub(crate) type Roles = BTreeSet<(Arc<ObjectName>, u16)>;
+/// What an address does for a Service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Serves {
+    pub(crate) service: Arc<ObjectName>,
+    /// At which port,
+    pub(crate) port: u16,
+    /// and what that is called.
+    pub(crate) called: Arc<str>,
+    /// Whether connections were led to it.
+    pub(crate) ready: bool,
+}
+
+/// Everything that it does.
+pub(crate) type Roles = BTreeSet<Serves>;
+
+/// Who was known to be at the ports of an address, by their agents.
+pub(crate) type Known = BTreeMap<u16, ServiceIx>;
 
 /// Somebody has something, or had it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,7 +71,16 @@ struct Holding {
     holder: Arc<ObjectName>,
     roles: Roles,
     from: Timestamp,
-    until: Option<Timestamp>,
+    over: Option<Over>,
+}
+
+/// Somebody has something no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Over {
+    at: Timestamp,
+    forget_at: Timestamp,
+    /// Who it was, of a pod.
+    known: Known,
 }
 
 /// When what is asked about was: no earlier and no later.
@@ -63,12 +90,41 @@ pub(crate) struct Span {
     pub(crate) to: Timestamp,
 }
 
+/// A pod served a port of a Service for some time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stay<'a> {
+    pub(crate) ip: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) from: Timestamp,
+    pub(crate) until: Option<Timestamp>,
+    /// Whether connections were led to it.
+    pub(crate) ready: bool,
+    /// Who it was, when it is over.
+    pub(crate) known: Option<&'a Known>,
+}
+
+impl Span {
+    /// Whether what was between two moments has to do with it.
+    pub(crate) fn meets(self, from: Timestamp, until: Option<Timestamp>) -> bool {
+        from <= self.to && until.is_none_or(|until| until >= self.from.minus(APART))
+    }
+
+    /// Whether what began then may have been there from the beginning.
+    pub(crate) fn begins_with(self, from: Timestamp) -> bool {
+        from <= self.from.plus(APART)
+    }
+}
+
 /// Who had what and when.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Held {
-    spots: BTreeMap<Spot, Vec<Holding>>,
-    /// What is over, in the order in which that was found out, and until when it is remembered.
-    ended: VecDeque<(Timestamp, Spot)>,
+    spots: Paged<Spot, Vec<Holding>>,
+    /// What is to be forgotten, and when.
+    #[serde(skip)]
+    ended: BTreeSet<(Timestamp, Spot)>,
+    /// Where the pods of each Service are and were.
+    #[serde(skip)]
+    pods: BTreeMap<Arc<ObjectName>, BTreeSet<IpAddr>>,
 }
 
 impl Holding {
@@ -79,22 +135,37 @@ impl Holding {
     /// Whether it is of no other Services than these, at whatever ports.
     fn is_of(&self, roles: &Roles) -> bool {
         let services = |roles: &Roles| -> BTreeSet<Arc<ObjectName>> {
-            roles.iter().map(|(service, _)| Arc::clone(service)).collect()
+            roles.iter().map(|role| Arc::clone(&role.service)).collect()
         };
         services(&self.roles) == services(roles)
+    }
+
+    /// It does other things for the same Services. Whoever was ready at a port has served there.
+    fn becomes(&mut self, roles: Roles) {
+        let was = std::mem::take(&mut self.roles);
+        let become_so = |role: Serves| {
+            let ready = role.ready || was.contains(&Serves { ready: true, ..role.clone() });
+            Serves { ready, ..role }
+        };
+        self.roles = roles.into_iter().map(become_so).collect();
+        self.over = None;
+    }
+
+    fn until(&self) -> Option<Timestamp> {
+        self.over.as_ref().map(|over| over.at)
     }
 
     /// Whether two had it at the same time.
     fn overlaps(&self, other: &Holding) -> bool {
         let before =
-            |one: &Holding, other: &Holding| one.until.is_some_and(|until| until <= other.from);
+            |one: &Holding, other: &Holding| one.until().is_some_and(|until| until <= other.from);
         !before(self, other) && !before(other, self)
     }
 
     /// Whether it may be meant: with a port as a server, without one as a client. What has others beside it at the same
     /// address (`shared`) is meant at its own ports only.
     fn is_meant(&self, port: Option<u16>, shared: bool) -> bool {
-        let serves = |port| self.roles.iter().any(|role| role.1 == port);
+        let serves = |port| self.roles.iter().any(|role| role.port == port);
         match port {
             Some(port) if shared || self.sort == Sort::Front => serves(port),
             Some(_) => true,
@@ -105,108 +176,213 @@ impl Holding {
     /// The Service whose it is; the first by name, where there are several. At a port that it is not known to serve it is
     /// still who it is.
     fn service(&self, port: Option<u16>) -> Option<&Arc<ObjectName>> {
-        let at = self.roles.iter().find(|role| Some(role.1) == port);
-        at.or_else(|| self.roles.first()).map(|(service, _)| service)
+        let at = self.roles.iter().find(|role| Some(role.port) == port);
+        at.or_else(|| self.roles.first()).map(|role| &role.service)
     }
 }
 
+/// The Services that have pods among these.
+fn services_of(holdings: &[Holding]) -> BTreeSet<Arc<ObjectName>> {
+    let pods = holdings.iter().filter(|holding| holding.sort == Sort::Endpoint);
+    pods.flat_map(|pod| &pod.roles).map(|role| Arc::clone(&role.service)).collect()
+}
+
 impl Held {
+    /// What has to be stored; the rest follows from it.
+    pub(super) fn stored(&self) -> Self {
+        Held { spots: self.spots.stored(), ..Held::default() }
+    }
+
+    /// Finishes what was read back.
+    pub(super) fn resume(&mut self) {
+        self.spots.resume();
+        let ended = |(spot, holdings): (&Spot, &Vec<Holding>)| {
+            let over = holdings.iter().filter_map(|holding| holding.over.as_ref());
+            over.map(|over| (over.forget_at, *spot)).collect::<Vec<_>>()
+        };
+        self.ended = self.spots.iter().flat_map(ended).collect();
+        for (spot, holdings) in self.spots.iter() {
+            let Spot::Address(ip) = spot else { continue };
+            for service in services_of(holdings) {
+                self.pods.entry(service).or_default().insert(*ip);
+            }
+        }
+    }
+
+    /// Changes who has something, and what follows from that.
+    fn change(&mut self, spot: Spot, change: impl FnOnce(&mut Vec<Holding>)) {
+        if !self.spots.contains_key(&spot) {
+            self.spots.insert(spot, Vec::new());
+        }
+        let Some(holdings) = self.spots.get_mut(&spot) else { return };
+        let before = services_of(holdings);
+        change(holdings);
+        let after = services_of(holdings);
+        if holdings.is_empty() {
+            self.spots.remove(&spot);
+        }
+        let Spot::Address(ip) = spot else { return };
+        for gone in before.difference(&after) {
+            if let Some(pods) = self.pods.get_mut(gone) {
+                pods.remove(&ip);
+                if pods.is_empty() {
+                    self.pods.remove(gone);
+                }
+            }
+        }
+        for new in after.difference(&before) {
+            self.pods.entry(Arc::clone(new)).or_default().insert(ip);
+        }
+    }
+
     /// Somebody has something from now on, or for other Services than before, which was over at `until`.
     pub(super) fn holds(
         &mut self,
         spot: Spot,
         (sort, holder): (Sort, &Arc<ObjectName>),
         roles: Roles,
-        until: Timestamp,
-        at: Timestamp,
+        (until, at): (Timestamp, Timestamp),
+        known: impl FnOnce() -> Known,
     ) {
-        let holdings = self.spots.entry(spot).or_default();
-        let live = |holding: &&mut Holding| holding.until.is_none() && holding.is(sort, holder);
-        let known = match holdings.iter_mut().find(live) {
-            Some(holding) if holding.from == at || holding.is_of(&roles) => Some(holding),
-            Some(_) => {
-                // What was counted before stays with those whose it was then.
-                self.ends(spot, (sort, holder), until, at);
-                None
-            }
-            None => {
-                // Who lost it a moment ago has been there all the time: it moved from one object to another.
-                let goes_on = |holding: &&mut Holding| {
-                    holding.is(sort, holder)
-                        && holding.is_of(&roles)
-                        && holding.until.is_some_and(|until| until.plus(APART) >= at)
-                };
-                holdings.iter_mut().rev().find(goes_on)
-            }
-        };
-        if let Some(holding) = known {
-            (holding.roles, holding.until) = (roles, None);
-            return;
+        let live = |holding: &Holding| holding.over.is_none() && holding.is(sort, holder);
+        let goes_on = |holding: &Holding| holding.from == at || holding.is_of(&roles);
+        let held = self.spots.get(&spot).and_then(|all| all.iter().find(|one| live(one)));
+        if held.is_some_and(|held| !goes_on(held)) {
+            // What was counted before stays with those whose it was then.
+            self.ends(spot, (sort, holder), (until, at), known);
         }
-        let holder = Arc::clone(holder);
-        let new = Holding { sort, holder, roles, from: at, until: None };
-        self.spots.entry(spot).or_default().push(new);
+        self.change(spot, |holdings| {
+            // Who lost it a moment ago has been there all the time: it moved from one object to another.
+            let back = |holding: &Holding| {
+                holding.is(sort, holder)
+                    && holding.is_of(&roles)
+                    && holding.until().is_some_and(|until| until.plus(APART) >= at)
+            };
+            let held = holdings.iter().position(live);
+            match held.or_else(|| holdings.iter().rposition(back)) {
+                Some(at) => holdings[at].becomes(roles),
+                None => {
+                    let holder = Arc::clone(holder);
+                    holdings.push(Holding { sort, holder, roles, from: at, over: None });
+                }
+            }
+        });
     }
 
-    /// Somebody has had something until then, as was found out now.
+    /// Somebody has had something until then, as was found out now. `known` says who that was, as far as it is known.
     pub(super) fn ends(
         &mut self,
         spot: Spot,
         (sort, holder): (Sort, &ObjectName),
-        until: Timestamp,
-        now: Timestamp,
+        (until, now): (Timestamp, Timestamp),
+        known: impl FnOnce() -> Known,
     ) {
-        let Some(holdings) = self.spots.get_mut(&spot) else { return };
-        let live = |holding: &&mut Holding| holding.until.is_none() && holding.is(sort, holder);
-        if let Some(holding) = holdings.iter_mut().find(live) {
-            holding.until = Some(until.max(holding.from));
-            self.ended.push_back((now.plus(REMEMBERED), spot));
-        }
-        let ended = holdings.iter().filter(|holding| holding.until.is_some()).count();
-        if ended > MOST_ENDED {
-            let over = |holding: &Holding| holding.until;
-            let ended = holdings.iter().enumerate().filter_map(|(at, one)| Some((over(one)?, at)));
-            if let Some((_, oldest)) = ended.min() {
+        let forget_at = now.plus(REMEMBERED);
+        // Else another may be there by now.
+        let is_fresh = sort == Sort::Endpoint && until.plus(APART) >= now;
+        let known = if is_fresh { known() } else { Known::default() };
+        let mut ended = false;
+        self.change(spot, |holdings| {
+            let live = |holding: &&mut Holding| holding.over.is_none() && holding.is(sort, holder);
+            if let Some(holding) = holdings.iter_mut().find(live) {
+                let at = until.max(holding.from);
+                holding.over = Some(Over { at, forget_at, known });
+                ended = true;
+            }
+            let over = |(at, one): (usize, &Holding)| Some((one.until()?, at));
+            if holdings.iter().filter(|holding| holding.over.is_some()).count() > MOST_ENDED
+                && let Some((_, oldest)) = holdings.iter().enumerate().filter_map(over).min()
+            {
                 holdings.remove(oldest);
             }
+        });
+        if ended {
+            self.ended.insert((forget_at, spot));
         }
     }
 
     /// Forgets what has been over for long.
     pub(super) fn forget(&mut self, now: Timestamp) {
-        while self.ended.front().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, spot)) = self.ended.pop_front() else { return };
-            let Some(holdings) = self.spots.get_mut(&spot) else { continue };
-            let oldest = now.minus(REMEMBERED);
-            holdings.retain(|holding| holding.until.is_none_or(|until| until > oldest));
-            if holdings.is_empty() {
-                self.spots.remove(&spot);
-            }
+        while self.is_due(now) {
+            let Some((_, spot)) = self.ended.pop_first() else { return };
+            let remembered = |over: &Over| over.forget_at > now;
+            self.change(spot, |holdings| {
+                holdings.retain(|holding| holding.over.as_ref().is_none_or(remembered));
+            });
         }
-    }
-
-    /// The Services that what has an address now serves for at a port.
-    pub(super) fn services(&self, spot: Spot, port: u16) -> impl Iterator<Item = &ObjectName> {
-        let live = |holding: &&Holding| holding.until.is_none() && holding.sort == Sort::Endpoint;
-        let holdings = self.spots.get(&spot).into_iter().flatten().filter(live);
-        let roles = holdings.flat_map(|holding| &holding.roles);
-        roles.filter(move |role| role.1 == port).map(|(service, _)| service.as_ref())
     }
 
     /// The clock was ahead and has been set back.
     pub(super) fn set_back(&mut self, now: Timestamp) {
         for holding in self.spots.values_mut().flatten() {
             holding.from = holding.from.min(now);
-            holding.until = holding.until.map(|until| until.min(now));
+            if let Some(over) = &mut holding.over {
+                over.at = over.at.min(now);
+                over.forget_at = over.forget_at.min(now.plus(REMEMBERED));
+            }
         }
-        for (at, _) in &mut self.ended {
-            *at = (*at).min(now.plus(REMEMBERED));
-        }
+        let ended = std::mem::take(&mut self.ended).into_iter();
+        self.ended = ended.map(|(at, spot)| (at.min(now.plus(REMEMBERED)), spot)).collect();
     }
 
     /// Whether [`forget`](Self::forget) has anything to do.
     pub(super) fn is_due(&self, now: Timestamp) -> bool {
-        self.ended.front().is_some_and(|(at, _)| *at <= now)
+        self.ended.first().is_some_and(|(at, _)| *at <= now)
+    }
+
+    /// What a pod at an address did for Services at a port.
+    pub(super) fn served(
+        &self,
+        ip: IpAddr,
+        port: u16,
+        span: Span,
+    ) -> impl Iterator<Item = &Serves> {
+        let holdings = self.spots.get(&Spot::Address(ip)).into_iter().flatten();
+        let pods = holdings
+            .filter(move |one| one.sort == Sort::Endpoint && span.meets(one.from, one.until()));
+        pods.flat_map(|pod| &pod.roles).filter(move |role| role.port == port)
+    }
+
+    /// The Services that an address stood for at a port, and what that was called.
+    pub(super) fn stood_for(
+        &self,
+        ip: IpAddr,
+        port: u16,
+        span: Span,
+    ) -> impl Iterator<Item = &Serves> {
+        let holdings = self.spots.get(&Spot::Address(ip)).into_iter().flatten();
+        let services = holdings
+            .filter(move |one| one.sort == Sort::Service && span.meets(one.from, one.until()));
+        services.flat_map(|one| &one.roles).filter(move |role| role.port == port)
+    }
+
+    /// Everybody who serves or has served a port of a Service.
+    pub(super) fn stays<'a>(
+        &'a self,
+        service: &'a ObjectName,
+        called: &'a str,
+    ) -> impl Iterator<Item = Stay<'a>> {
+        let pods = self.pods.get(service).into_iter().flatten();
+        let holdings = pods.flat_map(move |ip| {
+            let holdings = self.spots.get(&Spot::Address(*ip)).into_iter().flatten();
+            holdings.filter(|one| one.sort == Sort::Endpoint).map(move |one| (*ip, one))
+        });
+        holdings.flat_map(move |(ip, one)| {
+            let is_its = move |role: &&Serves| *role.service == *service && &*role.called == called;
+            one.roles.iter().filter(is_its).map(move |role| Stay {
+                ip,
+                port: role.port,
+                from: one.from,
+                until: one.until(),
+                ready: role.ready,
+                known: one.over.as_ref().map(|over| &over.known),
+            })
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.spots.is_empty() && self.ended.is_empty() && self.pods.is_empty()
     }
 
     /// The Service whose something was all the time; `None` when it had several holders of different Services then, or
@@ -219,10 +395,7 @@ impl Held {
         shared: bool,
         span: Span,
     ) -> Option<(&Arc<ObjectName>, Sort)> {
-        let earliest = span.from.minus(APART);
-        let then = |holding: &&Holding| {
-            holding.from <= span.to && holding.until.is_none_or(|until| until >= earliest)
-        };
+        let then = |holding: &&Holding| span.meets(holding.from, holding.until());
         let known = || self.spots.get(&spot).into_iter().flatten().filter(then);
         let pods = || known().filter(|holding| holding.sort == Sort::Endpoint);
         let beside =
@@ -230,7 +403,7 @@ impl Held {
         let shared = shared || pods().any(beside);
         let holdings = || known().filter(|holding| holding.is_meant(port, shared));
         let first = holdings().min_by_key(|holding| holding.from)?;
-        if first.from > span.from.plus(APART) {
+        if !span.begins_with(first.from) {
             return None;
         }
         let service = first.service(port)?;

@@ -21,9 +21,10 @@ use self::{
         ClusterChange, ClusterKind, ClusterNews, ClusterNode, ClusterService, ClusterSlice,
         ObjectName,
     },
-    held::{Held, Roles, Sort, Span, Spot},
+    held::{Held, Known, Roles, Sort, Span, Spot, Stay},
 };
-use crate::base::time::Timestamp;
+use super::services::ServiceIx;
+use crate::base::{paged::Paged, time::Timestamp};
 
 /// Addresses and ports of hosts that are known of all objects together, some hundred bytes each. An object that is more
 /// than there is room for is not taken in.
@@ -32,57 +33,80 @@ const MOST_CLAIMS: usize = if cfg!(test) { 4_096 } else { 262_144 };
 /// Objects of a kind that are known: as many as are read of a list. One may claim nothing.
 pub(crate) const MOST_OBJECTS: usize = if cfg!(test) { 4_096 } else { 100_000 };
 
-/// Endpoints of a Service that are looked at to know who is behind its address.
-pub(crate) const MOST_BEHIND: usize = 64;
-
 /// An object, of whatever kind.
 type ObjectKey = (ClusterKind, ObjectName);
 
+/// Objects by name.
+type Objects<T> = Paged<Arc<ObjectName>, Arc<T>>;
+
+/// Who is known to be at a pod's address and port, by its agent.
+pub(crate) type WhoIsThere<'a> = &'a dyn Fn(IpAddr, u16) -> Option<ServiceIx>;
+
 /// What is known of a cluster.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Cluster {
-    services: BTreeMap<ObjectName, ClusterService>,
-    slices: BTreeMap<ObjectName, ClusterSlice>,
-    nodes: BTreeMap<ObjectName, ClusterNode>,
+    services: Objects<ClusterService>,
+    slices: Objects<ClusterSlice>,
+    nodes: Objects<ClusterNode>,
     held: Held,
     /// By kind, since when it is not known what becomes of its objects; `None` while it is.
     lost: [Option<Timestamp>; 3],
     /// How often an object was not taken in for lack of room.
     refused: u64,
-    /// Addresses and ports that have another holder, or others behind them, since they were last asked for.
-    changed: BTreeSet<Spot>,
+    changed: Changed,
     /// What objects claim: each claim with those who make it.
     #[serde(skip)]
     claims: BTreeMap<Claim, BTreeMap<ObjectKey, Roles>>,
-    /// Slices of each service.
-    #[serde(skip)]
-    slices_of: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
     /// Hosts by address.
     #[serde(skip)]
     hosts: BTreeMap<IpAddr, BTreeSet<ObjectName>>,
 }
 
+/// What has changed since that was last asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Changed {
+    /// Addresses and ports that have another holder.
+    pub(crate) spots: BTreeSet<Spot>,
+    /// Addresses that have others behind them.
+    pub(crate) fronts: BTreeSet<IpAddr>,
+}
+
 impl Cluster {
+    /// What has to be stored; the rest follows from it.
+    pub(crate) fn stored(&self) -> Self {
+        Cluster {
+            services: self.services.stored(),
+            slices: self.slices.stored(),
+            nodes: self.nodes.stored(),
+            held: self.held.stored(),
+            lost: self.lost,
+            refused: self.refused,
+            changed: self.changed.clone(),
+            ..Cluster::default()
+        }
+    }
+
     /// Finishes what was read back.
     pub(crate) fn resume(&mut self) {
+        self.services.resume();
+        self.slices.resume();
+        self.nodes.resume();
+        self.held.resume();
         let claims = self.services.iter().map(|(name, service)| {
-            ((ClusterKind::Services, name.clone()), claims_of_service(name, service))
+            ((ClusterKind::Services, ObjectName::clone(name)), claims_of_service(name, service))
         });
         let claims = claims.chain(self.slices.iter().map(|(name, slice)| {
-            ((ClusterKind::Slices, name.clone()), claims_of_slice(name, slice))
+            ((ClusterKind::Slices, ObjectName::clone(name)), claims_of_slice(name, slice))
         }));
         for (object, made) in claims.collect::<Vec<_>>() {
             for (claim, roles) in made {
                 self.claims.entry(claim).or_default().insert(object.clone(), roles);
             }
         }
-        for (name, slice) in &self.slices {
-            let of = self.slices_of.entry(service_of(name, slice)).or_default();
-            of.insert(name.clone());
-        }
-        for (name, node) in &self.nodes {
+        for (name, node) in self.nodes.iter() {
             for ip in &node.addresses {
-                self.hosts.entry(ip.to_canonical()).or_default().insert(name.clone());
+                let hosts = self.hosts.entry(ip.to_canonical()).or_default();
+                hosts.insert(ObjectName::clone(name));
             }
         }
     }
@@ -95,9 +119,13 @@ impl Cluster {
     /// Whether a change tells something that is not known.
     pub(crate) fn is_new(&self, change: &ClusterChange) -> bool {
         match change {
-            ClusterChange::Service(name, new) => self.services.get(name) != new.as_ref(),
-            ClusterChange::Slice(name, new) => self.slices.get(name) != new.as_ref(),
-            ClusterChange::Node(name, new) => self.nodes.get(name) != new.as_ref(),
+            ClusterChange::Service(name, new) => {
+                self.services.get(name).map(Arc::as_ref) != new.as_ref()
+            }
+            ClusterChange::Slice(name, new) => {
+                self.slices.get(name).map(Arc::as_ref) != new.as_ref()
+            }
+            ClusterChange::Node(name, new) => self.nodes.get(name).map(Arc::as_ref) != new.as_ref(),
         }
     }
 
@@ -113,9 +141,9 @@ impl Cluster {
     /// The objects of a kind that are known.
     pub(crate) fn names(&self, kind: ClusterKind) -> Vec<ObjectName> {
         match kind {
-            ClusterKind::Services => self.services.keys().cloned().collect(),
-            ClusterKind::Slices => self.slices.keys().cloned().collect(),
-            ClusterKind::Nodes => self.nodes.keys().cloned().collect(),
+            ClusterKind::Services => names(&self.services),
+            ClusterKind::Slices => names(&self.slices),
+            ClusterKind::Nodes => names(&self.nodes),
         }
     }
 
@@ -150,10 +178,10 @@ impl Cluster {
     }
 
     /// Takes in what is new.
-    pub(crate) fn take(&mut self, news: ClusterNews, now: Timestamp) {
+    pub(crate) fn take(&mut self, news: ClusterNews, now: Timestamp, who: WhoIsThere<'_>) {
         match news {
             ClusterNews::Changed(changes) => {
-                changes.into_iter().for_each(|change| self.change(change, now));
+                changes.into_iter().for_each(|change| self.change(change, now, who));
             }
             ClusterNews::Lost(kind, since) => {
                 self.lost[kind.index()].get_or_insert(since.min(now));
@@ -162,7 +190,7 @@ impl Cluster {
         }
     }
 
-    fn change(&mut self, change: ClusterChange, now: Timestamp) {
+    fn change(&mut self, change: ClusterChange, now: Timestamp, who: WhoIsThere<'_>) {
         let kind = change.kind();
         if self.len(kind) >= MOST_OBJECTS && self.adds(&change) {
             self.refused += 1;
@@ -173,31 +201,28 @@ impl Cluster {
         match change {
             ClusterChange::Service(name, new) => {
                 let claims = |service: &ClusterService| claims_of_service(&name, service);
-                let old = self.services.get(&name).map(claims).unwrap_or_default();
+                let old = self.services.get(&name).map(|old| claims(old)).unwrap_or_default();
                 let claims = new.as_ref().map(claims).unwrap_or_default();
-                if self.claim((kind, name.clone()), old, claims, until, now) {
+                if self.claim((kind, name.clone()), old, claims, (until, now), who) {
                     set(&mut self.services, name, new);
                 }
             }
             ClusterChange::Slice(name, new) => {
                 let claims = |slice: &ClusterSlice| claims_of_slice(&name, slice);
-                let old = self.slices.get(&name).map(claims).unwrap_or_default();
+                let old = self.slices.get(&name).map(|old| claims(old)).unwrap_or_default();
                 let claims = new.as_ref().map(claims).unwrap_or_default();
-                if self.claim((kind, name.clone()), old, claims, until, now) {
+                if self.claim((kind, name.clone()), old, claims, (until, now), who) {
                     let old = self.slices.get(&name).map(|old| service_of(&name, old));
-                    if let Some(old) = old {
-                        take_out(&mut self.slices_of, &old, &name);
-                        self.leads_elsewhere(&old);
-                    }
-                    if let Some(of) = new.as_ref().map(|new| service_of(&name, new)) {
-                        self.leads_elsewhere(&of);
-                        self.slices_of.entry(of).or_default().insert(name.clone());
+                    let of = new.as_ref().map(|new| service_of(&name, new));
+                    for service in old.into_iter().chain(of) {
+                        self.leads_elsewhere(&service);
                     }
                     set(&mut self.slices, name, new);
                 }
             }
             ClusterChange::Node(name, new) => {
-                for ip in self.nodes.get(&name).into_iter().flat_map(|old| &old.addresses) {
+                let addresses = self.nodes.get(&name).map(|old| old.addresses.clone());
+                for ip in addresses.into_iter().flatten() {
                     take_out(&mut self.hosts, &ip.to_canonical(), &name);
                 }
                 for ip in new.iter().flat_map(|new| &new.addresses) {
@@ -212,7 +237,7 @@ impl Cluster {
     fn leads_elsewhere(&mut self, service: &ObjectName) {
         let known = self.services.get(service);
         let addresses = known.into_iter().flat_map(|service| &service.addresses);
-        self.changed.extend(addresses.map(|ip| Spot::Address(ip.to_canonical())));
+        self.changed.fronts.extend(addresses.map(|ip| ip.to_canonical()));
     }
 
     /// An object claims other things than before; returns whether there was room for that.
@@ -221,37 +246,45 @@ impl Cluster {
         object: ObjectKey,
         old: BTreeMap<Claim, Roles>,
         new: BTreeMap<Claim, Roles>,
-        until: Timestamp,
-        now: Timestamp,
+        (until, now): (Timestamp, Timestamp),
+        who: WhoIsThere<'_>,
     ) -> bool {
         if self.claims.len() + new.len() > MOST_CLAIMS + old.len() {
             self.refused += 1;
             return false;
         }
-        for (claim, _) in old.iter().filter(|(claim, _)| !new.contains_key(*claim)) {
+        let known = |spot, roles: Option<&Roles>| {
+            let Spot::Address(ip) = spot else { return Known::new() };
+            let ports: BTreeSet<u16> = roles.into_iter().flatten().map(|role| role.port).collect();
+            ports.into_iter().filter_map(|port| Some((port, who(ip, port)?))).collect()
+        };
+        for (claim, was) in old.iter().filter(|(claim, _)| !new.contains_key(*claim)) {
             let Some(made) = self.claims.get_mut(claim) else { continue };
             made.remove(&object);
             let (spot, sort, holder) = claim;
             if made.is_empty() {
                 self.claims.remove(claim);
-                self.held.ends(*spot, (*sort, holder), until, now);
-                self.changed.insert(*spot);
+                let known = || known(*spot, Some(was));
+                self.held.ends(*spot, (*sort, holder), (until, now), known);
             } else {
                 let roles = made.values().flatten().cloned().collect();
-                self.held.holds(*spot, (*sort, holder), roles, until, now);
-                self.changed.insert(*spot);
+                let known = || known(*spot, Some(was));
+                self.held.holds(*spot, (*sort, holder), roles, (until, now), known);
             }
+            self.changed.spots.insert(*spot);
         }
         for (claim, roles) in new {
-            if old.get(&claim) == Some(&roles) {
+            let was = old.get(&claim);
+            if was == Some(&roles) {
                 continue;
             }
             let (spot, sort, holder) = claim.clone();
             let made = self.claims.entry(claim).or_default();
             made.insert(object.clone(), roles);
             let roles = made.values().flatten().cloned().collect();
-            self.held.holds(spot, (sort, &holder), roles, until, now);
-            self.changed.insert(spot);
+            let known = || known(spot, was);
+            self.held.holds(spot, (sort, &holder), roles, (until, now), known);
+            self.changed.spots.insert(spot);
         }
         true
     }
@@ -277,53 +310,41 @@ impl Cluster {
         self.held.who(Spot::Address(ip), port, shared, span).or_else(by_port)
     }
 
-    /// The Service that an address stands for, with all of its pods.
-    pub(crate) fn service_at(&self, ip: IpAddr, port: u16, span: Span) -> Option<&Arc<ObjectName>> {
-        let (service, sort) = self.held.who(Spot::Address(ip), Some(port), false, span)?;
-        (sort == Sort::Service).then_some(service)
-    }
-
-    /// Where the pods are that are ready to serve a port of a Service, the first ones by address: `None` when there are
-    /// too many to look at.
-    pub(crate) fn behind(
-        &self,
-        service: &ObjectName,
+    /// Everybody who serves or has served a port of a Service.
+    pub(crate) fn behind<'a>(
+        &'a self,
+        service: &'a ObjectName,
         port: u16,
-    ) -> Option<BTreeSet<(IpAddr, u16)>> {
-        let mut behind = BTreeSet::new();
-        let Some(known) = self.services.get(service) else { return Some(behind) };
-        let Some(named) = known.ports.iter().find(|known| known.port == port) else {
-            return Some(behind);
-        };
-        let slices = self.slices_of.get(service).into_iter().flatten();
-        for slice in slices.filter_map(|name| self.slices.get(name)) {
-            let Some((_, target)) = slice.ports.iter().find(|(name, _)| *name == named.name) else {
-                continue;
-            };
-            let ready = slice.endpoints.iter().filter(|endpoint| endpoint.ready);
-            for ip in ready.flat_map(|endpoint| &endpoint.addresses) {
-                behind.insert((ip.to_canonical(), *target));
-                if behind.len() > MOST_BEHIND {
-                    return None;
-                }
-            }
-        }
-        Some(behind)
+    ) -> impl Iterator<Item = Stay<'a>> {
+        let known = self.services.get(service);
+        let named = known.and_then(|known| known.ports.iter().find(|known| known.port == port));
+        named.into_iter().flat_map(move |named| self.held.stays(service, &named.name))
     }
 
-    /// Addresses of Services, and ports there, that lead to a pod's port now.
-    pub(crate) fn fronts(&self, ip: IpAddr, port: u16) -> Vec<(IpAddr, u16)> {
-        let mut fronts = Vec::new();
-        for name in self.held.services(Spot::Address(ip), port) {
-            let Some(service) = self.services.get(name) else { continue };
-            for front in service.ports.iter().map(|port| port.port) {
-                if self.behind(name, front).is_some_and(|behind| behind.contains(&(ip, port))) {
-                    let addresses = service.addresses.iter();
-                    fronts.extend(addresses.map(|address| (address.to_canonical(), front)));
-                }
-            }
-        }
-        fronts
+    /// The Services that an address stood for at a port, with all of their pods.
+    pub(crate) fn services_at(
+        &self,
+        ip: IpAddr,
+        port: u16,
+        span: Span,
+    ) -> impl Iterator<Item = &Arc<ObjectName>> {
+        self.held.stood_for(ip, port, span).map(|role| &role.service)
+    }
+
+    /// Addresses of Services, and ports there, that led to a pod's port.
+    pub(crate) fn fronts(&self, ip: IpAddr, port: u16, span: Span) -> BTreeSet<(IpAddr, u16)> {
+        let served = self.held.served(ip, port, span).filter_map(|role| {
+            let service = self.services.get(&role.service)?;
+            let ports = service.ports.iter().filter(|port| *port.name == *role.called);
+            let at = |port: u16| service.addresses.iter().map(move |ip| (ip.to_canonical(), port));
+            Some(ports.flat_map(move |port| at(port.port)))
+        });
+        served.flatten().collect()
+    }
+
+    /// The addresses of hosts.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = IpAddr> {
+        self.hosts.keys().copied()
     }
 
     /// The zone of a host: of the one that is called so, else of the only one that has one of these addresses.
@@ -344,9 +365,8 @@ impl Cluster {
         }
     }
 
-    /// Forgets who had what long ago; returns what has another holder, or others behind it, since the
-    /// last time.
-    pub(crate) fn turn(&mut self, now: Timestamp) -> BTreeSet<Spot> {
+    /// Forgets who had what long ago; returns what has changed since the last time.
+    pub(crate) fn turn(&mut self, now: Timestamp) -> Changed {
         self.held.forget(now);
         std::mem::take(&mut self.changed)
     }
@@ -358,14 +378,18 @@ impl Cluster {
 
     /// Whether [`turn`](Self::turn) has anything to do.
     pub(crate) fn has_news(&self, now: Timestamp) -> bool {
-        !self.changed.is_empty() || self.held.is_due(now)
+        self.changed != Changed::default() || self.held.is_due(now)
     }
 }
 
-fn set<T>(map: &mut BTreeMap<ObjectName, T>, name: ObjectName, new: Option<T>) {
+fn names<T>(objects: &Objects<T>) -> Vec<ObjectName> {
+    objects.keys().map(|name| ObjectName::clone(name)).collect()
+}
+
+fn set<T>(objects: &mut Objects<T>, name: ObjectName, new: Option<T>) {
     match new {
-        Some(new) => drop(map.insert(name, new)),
-        None => drop(map.remove(&name)),
+        Some(new) => objects.insert(Arc::new(name), Arc::new(new)),
+        None => drop(objects.remove(&name)),
     }
 }
 

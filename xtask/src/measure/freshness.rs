@@ -1,0 +1,142 @@
+//! How long it takes from the kernel to the API: a new edge, a failure, and what an open connection counts.
+
+use std::{
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use testbed::{
+    fleet::{Fleet, Graph},
+    lab::Lab,
+    traffic::{Dial, Ending, Exchange, Means, Open, Peer},
+    truth::EdgeName,
+};
+
+use super::{
+    Stop, machine,
+    rush::{self, INTERVAL},
+    spread::Figures,
+};
+use crate::{options::Freshness, terminal::say};
+
+/// Where the server listens at first; each new edge has the next one.
+const FIRST_PORT: u16 = 10_000;
+/// Where nobody listens.
+const FIRST_CLOSED: u16 = 30_000;
+/// Between two looks.
+const EVERY: Duration = Duration::from_millis(2);
+/// What does not show until then never will.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Name of the connection that stays.
+const KEPT: &str = "kept";
+/// Payload of a request.
+const REQUEST: u64 = 100;
+/// Odd against the interval, so that all its moments come.
+const REST: Duration = Duration::from_millis(377);
+
+/// Prints how long each took, with two agents as they are by default.
+///
+/// # Errors
+/// When there can be no lab, a part fails, or something does not show at all.
+pub fn measure(options: &Freshness) -> Result<()> {
+    let _alone = rush::prepare()?;
+    let stop = Stop::on_signals()?;
+    say(format_args!("{}", machine::facts()));
+    let lab = Lab::new()?;
+    let mut fleet = Fleet::start(&lab, INTERVAL)?;
+    let (one, two) = (lab.host("one")?, lab.host("two")?);
+    fleet.add_agents(&[&one, &two])?;
+    let (mut client, mut server) = (one.peer("client")?, two.peer("server")?);
+    let kept = server.listen(two.ipv4(), FIRST_PORT)?;
+    open(&mut client, KEPT, kept)?;
+    let [mut edges, mut failures, mut counts] = [const { Vec::new() }; 3];
+    for number in 1..=options.times {
+        stop.check()?;
+        let target = server.listen(two.ipv4(), FIRST_PORT + number)?;
+        let begun = Instant::now();
+        ensure!(open(&mut client, "new", target)? == (1, 0), "{target} does not answer");
+        let edge = name(server.name(), target);
+        edges.push(shown(&fleet, begun, |graph| graph.edges.contains_key(&edge))?);
+        client.end("new", Ending::ClientCloses)?;
+
+        let closed = SocketAddr::new(target.ip(), FIRST_CLOSED + number);
+        let begun = Instant::now();
+        ensure!(open(&mut client, "none", closed)? == (0, 1), "somebody listens at {closed}");
+        let edge = name("two", closed);
+        let has_failed =
+            |graph: &Graph| graph.edges.get(&edge).is_some_and(|count| !count.failed.is_empty());
+        failures.push(shown(&fleet, begun, has_failed)?);
+
+        let exchange = Exchange {
+            requests: 1,
+            request_bytes: REQUEST,
+            response_bytes: REQUEST,
+            means: Means::Write,
+        };
+        let begun = Instant::now();
+        client.exchange(KEPT, exchange, Ending::Keep)?;
+        let (edge, bytes) = (name(server.name(), kept), u64::from(number) * REQUEST);
+        let has_counted = |graph: &Graph| {
+            graph.edges.get(&edge).is_some_and(|count| {
+                count.bytes_to_server >= bytes && count.bytes_to_client >= bytes
+            })
+        };
+        counts.push(shown(&fleet, begun, has_counted)?);
+        thread::sleep(REST);
+    }
+    drop((client, server));
+    fleet.stop()?;
+    let mut figures = Figures::default();
+    for (what, took) in [("new edge", edges), ("failure", failures), ("count", counts)] {
+        for (quantile, value) in quantiles(took) {
+            figures.add(format!("{what} shows after, {quantile}, ms"), value);
+        }
+    }
+    say(format_args!("{} of each\n{}", options.times, figures.table()));
+    figures.keep(options.json.as_deref())
+}
+
+fn open(client: &mut Peer, group: &str, target: SocketAddr) -> Result<(u32, u32)> {
+    let open = Open { group: group.to_owned(), target, connections: 1, dial: Dial::default() };
+    Ok(client.open(open)?)
+}
+
+fn name(server: &str, target: SocketAddr) -> EdgeName {
+    EdgeName { client: "client".to_owned(), server: server.to_owned(), port: target.port() }
+}
+
+/// Looks until the graph is so; how long that was after the beginning, in ms.
+fn shown(fleet: &Fleet, begun: Instant, is_so: impl Fn(&Graph) -> bool) -> Result<f64> {
+    loop {
+        if is_so(&fleet.graph().context("no graph")?) {
+            return Ok(begun.elapsed().as_secs_f64() * 1e3);
+        }
+        ensure!(begun.elapsed() < LIMIT, "it does not show within {} s", LIMIT.as_secs());
+        thread::sleep(EVERY);
+    }
+}
+
+/// Quantiles of some values, by nearest rank.
+fn quantiles(mut values: Vec<f64>) -> Vec<(&'static str, f64)> {
+    values.sort_by(f64::total_cmp);
+    let at = |share: f64| {
+        let rank = (share * values.len() as f64).ceil() as usize;
+        values.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+    };
+    vec![("p50", at(0.5)), ("p99", at(0.99)), ("highest", at(1.0))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_values_that_there_were() {
+        let of = |count: u32| quantiles((1..=count).rev().map(f64::from).collect());
+        assert_eq!(of(200), [("p50", 100.0), ("p99", 198.0), ("highest", 200.0)]);
+        assert_eq!(of(1), [("p50", 1.0), ("p99", 1.0), ("highest", 1.0)]);
+        assert!(of(0)[0].1.is_nan());
+    }
+}
