@@ -93,6 +93,7 @@ impl App {
         }
         let graph = topology::Config {
             expected_nodes: config.expected_nodes.clone(),
+            watches_cluster: config.kubernetes.is_some(),
             steps_kept: STEPS_IN_MEMORY,
             hand_over_steps: true,
             max_external_peers: config.max_external_peers,

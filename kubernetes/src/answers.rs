@@ -138,20 +138,7 @@ pub(crate) fn status(body: &[u8]) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[derive(Debug, PartialEq, Eq, Deserialize)]
-    struct Named {
-        metadata: Name,
-    }
-
-    #[derive(Debug, PartialEq, Eq, Deserialize)]
-    struct Name {
-        name: String,
-    }
-
-    fn named(name: &str) -> Named {
-        Named { metadata: Name { name: name.to_owned() } }
-    }
+    use crate::named::{Named, named};
 
     #[test]
     fn a_page_is_read_object_by_object() {

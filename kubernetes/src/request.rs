@@ -6,37 +6,28 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
 use hyper::{
-    Request, Response, StatusCode,
+    Response, StatusCode,
     body::{Bytes, Incoming},
-    client::conn::http1,
-    header::{self, HeaderValue},
+    header::{self, HeaderMap, HeaderValue},
 };
-use hyper_util::rt::TokioIo;
 use proto::{
     reconnect::CONNECT_TIME,
     tls::{self, TlsError},
 };
 use rustls::{ClientConfig, pki_types::ServerName, version::TLS13};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 
 use crate::{
     access::Access,
     answers::{self, PAGE_BYTES},
+    exchange::{BodyError, ask, whole},
 };
 
 /// For the head of an answer, and again for all that follows in one that has an end. A watch of what does not change for
 /// long has no head before something happens only where a proxy keeps it back.
 pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(30);
-
-/// What is held of an answer that is not read yet.
-const BUFFER_BYTES: usize = 64 << 10;
 
 /// What is read of a refusal.
 const REFUSAL_BYTES: usize = 64 << 10;
@@ -86,10 +77,19 @@ pub enum RequestError {
     TooLong,
 }
 
+impl From<BodyError> for RequestError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Http(error) => Self::Http(error),
+            BodyError::TooLong(_) => Self::TooLong,
+        }
+    }
+}
+
 /// All of the body of an answer.
 pub(crate) async fn get_all(access: &Access, path: &str) -> Result<Bytes, RequestError> {
     let body = whole(get(access, path).await?, PAGE_BYTES);
-    timeout(ANSWER_TIME, body).await.map_err(|_| RequestError::TooLong)?
+    Ok(timeout(ANSWER_TIME, body).await.map_err(|_| RequestError::TooLong)??)
 }
 
 /// The body of an answer, as it comes.
@@ -118,17 +118,6 @@ pub(crate) async fn get(access: &Access, path: &str) -> Result<Incoming, Request
     })
 }
 
-async fn whole(body: Incoming, most: usize) -> Result<Bytes, RequestError> {
-    match Limited::new(body, most).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(RequestError::TooLong),
-        Err(error) => match error.downcast::<hyper::Error>() {
-            Ok(error) => Err((*error).into()),
-            Err(error) => Err(RequestError::Connect(io::Error::other(error))),
-        },
-    }
-}
-
 async fn send(access: &Access, path: &str) -> Result<Response<Incoming>, RequestError> {
     // Small files on a file system in memory; both change while programs run.
     let token = access.read_token().map_err(RequestError::Token)?;
@@ -136,14 +125,15 @@ async fn send(access: &Access, path: &str) -> Result<Response<Incoming>, Request
     let stream = timeout(CONNECT_TIME, connecting).await;
     let stream = stream.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     let stream = stream.map_err(RequestError::Connect)?;
+    let host = access.authority();
     if access.ca.is_none() {
-        return exchange(access, stream, path, None).await;
+        return Ok(ask(stream, &host, path, headers(None)).await?);
     }
     let name = ServerName::try_from(access.host.clone()).map_err(io::Error::other);
     let name = name.map_err(RequestError::Connect)?;
     let connector = TlsConnector::from(Arc::new(config(access)?));
     let stream = connector.connect(name, stream).await.map_err(RequestError::Connect)?;
-    exchange(access, stream, path, token).await
+    Ok(ask(stream, &host, path, headers(token)).await?)
 }
 
 fn config(access: &Access) -> Result<ClientConfig, TlsError> {
@@ -160,24 +150,8 @@ fn config(access: &Access) -> Result<ClientConfig, TlsError> {
     Ok(config)
 }
 
-async fn exchange(
-    access: &Access,
-    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    path: &str,
-    token: Option<String>,
-) -> Result<Response<Incoming>, RequestError> {
-    let (mut requests, connection) = http1::Builder::new()
-        .max_buf_size(BUFFER_BYTES)
-        .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
-        .await?;
-    // Ends when the answer has been read, or nobody wants it any more.
-    tokio::spawn(connection);
-    let mut request = Request::new(Empty::new());
-    *request.uri_mut() = path.parse().unwrap_or_default();
-    let headers = request.headers_mut();
-    if let Ok(host) = HeaderValue::from_str(&access.authority()) {
-        headers.insert(header::HOST, host);
-    }
+fn headers(token: Option<String>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     let agent = HeaderValue::from_static(concat!("weft/", env!("CARGO_PKG_VERSION")));
     headers.insert(header::USER_AGENT, agent);
@@ -187,7 +161,7 @@ async fn exchange(
         bearer.set_sensitive(true);
         headers.insert(header::AUTHORIZATION, bearer);
     }
-    Ok(requests.send_request(request).await?)
+    headers
 }
 
 /// Any number, different each time: for waits that are not to be in step with others'.

@@ -127,9 +127,11 @@ pub struct Watch<T> {
     stream: Option<Stream>,
     /// From where on to watch; `None` before everything is listed.
     version: Option<String>,
-    /// Whether a list is to be of now, and in pages, and not of whenever the server last looked, at once: after it has
-    /// forgotten, or that was too long.
+    /// Whether the next list is to be of now, and not of whenever the server last looked: what was watched from is
+    /// forgotten, and may not come back as if it were new.
     of_now: bool,
+    /// Whether lists come in pages, and so are of now: at once they are too long.
+    in_pages: bool,
     ready: VecDeque<Result<Event<T>, WatchError>>,
     backoff: Backoff,
     /// When to try again.
@@ -147,6 +149,7 @@ impl<T: DeserializeOwned> Watch<T> {
             stream: None,
             version: None,
             of_now: false,
+            in_pages: false,
             ready: VecDeque::new(),
             backoff: Backoff::default(),
             wait: None,
@@ -211,7 +214,7 @@ impl<T: DeserializeOwned> Watch<T> {
     async fn list(&mut self) -> Result<(), WatchError> {
         let (mut items, mut unreadable, mut next) = (Vec::new(), 0, None);
         loop {
-            let path = self.collection.list(next.as_deref(), self.of_now);
+            let path = self.collection.list(next.as_deref(), self.of_now || self.in_pages);
             let body = request::get_all(&self.access, &path).await;
             let body = body.map_err(|error| self.doubt(error))?;
             let room = self.collection.most.saturating_sub(items.len());
@@ -223,6 +226,7 @@ impl<T: DeserializeOwned> Watch<T> {
                 continue;
             }
             self.version = Some(page.version);
+            self.of_now = false;
             break;
         }
         self.ready.push_back(Ok(Event::Restarted(items)));
@@ -272,18 +276,18 @@ impl<T: DeserializeOwned> Watch<T> {
         match error {
             RequestError::Refused { status, .. } => {
                 if matches!(status, 400..500) && status != 429 || status == GATEWAY_TIMEOUT {
-                    self.version = None;
-                    self.of_now = true;
+                    // Before anything is known of it, nothing can be older than that.
+                    self.of_now |= self.version.take().is_some() || status == GONE;
                 }
                 if status == GONE {
                     return WatchError::Expired;
                 }
             }
-            RequestError::TooLong => self.of_now = true,
+            RequestError::TooLong => self.in_pages = true,
             // It may be at it still. Not so with a part, which is short: every host asks for one, and a server that is slow
             // to answer them is not to look through its database for each.
             RequestError::Silent if self.version.is_none() => {
-                self.of_now |= self.collection.field_selector.is_none();
+                self.in_pages |= self.collection.field_selector.is_none();
             }
             _ => {}
         }

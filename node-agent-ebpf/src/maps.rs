@@ -128,11 +128,13 @@ pub static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(CAUSES as u3
 #[map(name = "measured_cgroup")]
 pub static MEASURED_CGROUP: CgroupArray = CgroupArray::with_max_entries(1, 0);
 
-/// Task -> since when it is runnable, in ns. 4 + 8 bytes, 16,384: 1.1 MiB. Full: `runqueue_full`.
+/// Task -> since when it is runnable, in ns. 4 + 8 bytes, 16,384: 1.1 MiB, but one entry where the kernel adds up how long
+/// each task waits. Full: `runqueue_full`.
 #[map(name = "runnable_since")]
 pub static RUNNABLE_SINCE: HashMap<u32, u64> = HashMap::with_max_entries(16_384, 0);
 
-/// How long the task that now runs on this CPU waited: (task, ns + 1), 0 when it did not.
+/// How long the task that now runs on this CPU waited: (task, ns + 1), 0 when it did not. Where the kernel adds that up: (task
+/// and how often it had waited before, for how long).
 #[map(name = "waited")]
 pub static WAITED: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 

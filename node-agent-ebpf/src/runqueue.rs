@@ -1,5 +1,6 @@
-//! Run-queue latency: from runnable to running, preemption included. BTF tracepoints `sched_wakeup`,
-//! `sched_wakeup_new` and `sched_switch` (5.5 and later).
+//! Run-queue latency: from runnable to running, preemption included. BTF tracepoint `sched_switch` (5.5 and later) and, where
+//! the kernel does not itself add up how long each task has waited (`CONFIG_SCHED_INFO`), `sched_wakeup` and
+//! `sched_wakeup_new`.
 //!
 //! Only the current task's cgroup can be asked for, and in `sched_switch` the current task is the one that
 //! leaves. So a wait is noted when its task comes on a CPU and counted when it leaves it.
@@ -53,13 +54,62 @@ fn runnable(pid: u32, now: u64, flags: u64) {
 pub fn weft_switch(ctx: BtfTracePointContext) -> i32 {
     let preempted = ctx.arg::<u64>(0) & 1 != 0;
     let (leaving, coming) = (ctx.arg::<*const u8>(1), ctx.arg::<*const u8>(2));
-    let now = hint::now_ns();
     let Some(waited) = WAITED.get_ptr_mut(0) else {
         return 0;
     };
     // SAFETY: a per-CPU value, and a switch is not interrupted by another on its CPU.
     let waited = unsafe { &mut *waited };
+    if settings::task_waits() != 0 {
+        by_sums(leaving, coming, waited);
+    } else {
+        by_wakeups(preempted, leaving, coming, waited);
+    }
+    0
+}
 
+/// What a task has waited in all when it leaves, less what it had when it came, of which the kernel tells first and adds then.
+#[inline(always)]
+fn by_sums(leaving: *const u8, coming: *const u8, waited: &mut [u64; 2]) {
+    if let Some(sums) = Sums::of(leaving)
+        && waited[0] as u32 == sums.pid
+        && (waited[0] >> 32) as u32 != sums.waits
+    {
+        count(sums.ns.wrapping_sub(waited[1]));
+    }
+    *waited = match Sums::of(coming) {
+        Some(sums) => [u64::from(sums.waits) << 32 | u64::from(sums.pid), sums.ns],
+        None => [0; 2],
+    };
+}
+
+/// How often a task has waited, modulo 2^32, and for how long.
+struct Sums {
+    pid: u32,
+    waits: u32,
+    ns: u64,
+}
+
+impl Sums {
+    /// Of any task but the one that runs when there is none.
+    #[inline(always)]
+    fn of(task: *const u8) -> Option<Self> {
+        // SAFETY: a `task_struct`, by the type of the tracepoint's arguments.
+        let (pid, waits, ns) = unsafe {
+            (
+                read::known_field::<u32>(task, settings::task_pid()),
+                read::known_field::<u64>(task, settings::task_waits()),
+                read::known_field::<u64>(task, settings::task_waited()),
+            )
+        };
+        let pid = pid.filter(|pid| *pid != 0)?;
+        Some(Self { pid, waits: waits? as u32, ns: ns? })
+    }
+}
+
+/// From a wake-up or a preemption on.
+#[inline(always)]
+fn by_wakeups(preempted: bool, leaving: *const u8, coming: *const u8, waited: &mut [u64; 2]) {
+    let now = hint::now_ns();
     if let Some(pid) = read::field::<u32>(leaving, settings::task_pid()) {
         if waited[1] != 0 && waited[0] == u64::from(pid) {
             count(waited[1] - 1);
@@ -81,7 +131,6 @@ pub fn weft_switch(ctx: BtfTracePointContext) -> i32 {
             *waited = [u64::from(pid), now.saturating_sub(since) + 1];
         }
     }
-    0
 }
 
 #[inline(always)]

@@ -90,4 +90,8 @@ settings! {
     task_leader = OFFSET_TASK_LEADER;
     /// `task_struct.start_boottime`
     task_start = OFFSET_TASK_START;
+    /// `task_struct.sched_info.pcount`
+    task_waits = OFFSET_TASK_WAITS;
+    /// `task_struct.sched_info.run_delay`
+    task_waited = OFFSET_TASK_WAITED;
 }

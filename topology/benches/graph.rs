@@ -29,7 +29,6 @@ const CASES: &[Case] = &[
     ("graph-view-fine", |meter| view_fine(meter, 1_000)),
     ("graph-snapshot", snapshot),
     ("graph-cluster", cluster),
-    ("graph-cluster-step", cluster_step),
 ];
 
 fn main() {
@@ -286,8 +285,8 @@ fn slice_of_pods(number: u32, moved: u32) -> ClusterChange {
 }
 
 /// A fleet in a cluster of 50,000 pods.
-fn in_cluster(links: u32) -> Fleet {
-    let mut fleet = Fleet::settled(links);
+fn in_cluster() -> Fleet {
+    let mut fleet = Fleet::settled(1);
     let slices = (0..500).map(|number| slice_of_pods(number, 0)).collect();
     fleet.graph.take_cluster_news(ClusterNews::Changed(slices), fleet.now);
     fleet.now = fleet.now.plus(Duration::from_secs(10));
@@ -297,23 +296,12 @@ fn in_cluster(links: u32) -> Fleet {
 
 /// Unit: a slice of 100 pods of which one moves, while a snapshot is being written.
 fn cluster(meter: &mut Meter) {
-    let mut fleet = in_cluster(1);
+    let mut fleet = in_cluster();
     for moved in 1..=5 {
         let snapshot = fleet.graph.snapshot();
         let news = ClusterNews::Changed(vec![slice_of_pods(moved, 1 << 20)]);
         let now = fleet.now;
         meter.measure(1, || fleet.graph.take_cluster_news(news.clone(), now));
         drop(black_box(snapshot));
-    }
-}
-
-/// Unit: a link in a step in which one pod has moved, beyond what a step costs without it.
-fn cluster_step(meter: &mut Meter) {
-    let mut fleet = in_cluster(10_000);
-    for moved in 1..=5 {
-        let news = ClusterNews::Changed(vec![slice_of_pods(moved, 1 << 20)]);
-        fleet.graph.take_cluster_news(news, fleet.now);
-        fleet.now = fleet.now.plus(Duration::from_secs(10));
-        meter.measure(10_000, || fleet.tick());
     }
 }

@@ -33,6 +33,8 @@ pub struct Config {
     pub node_memory: Duration,
     /// Nodes that are expected whether they were ever seen or not.
     pub expected_nodes: Vec<String>,
+    /// Whether somebody watches a cluster of Kubernetes for it: then answers say what is not heard of that.
+    pub watches_cluster: bool,
     /// How many external peers of a service are told apart; those that the user has named always are. Beyond it, they
     /// are one.
     pub max_external_peers: usize,
@@ -59,6 +61,7 @@ impl Default for Config {
             catch_up: Duration::from_secs(600),
             node_memory: Duration::from_secs(24 * 3600),
             expected_nodes: Vec::new(),
+            watches_cluster: false,
             max_external_peers: 100,
             max_halves: 1_000_000,
             max_series: 100_000,

@@ -54,7 +54,7 @@ impl Core {
 
     /// It is known again.
     pub(crate) fn cluster_watched(&mut self, kind: ClusterKind, at: Timestamp) {
-        if self.graph.cluster_state(kind).1.is_some() {
+        if !self.graph.is_cluster_heard(kind) {
             self.cluster_news(ClusterNews::Watched(kind), at);
         }
     }
@@ -63,7 +63,9 @@ impl Core {
     pub(crate) fn forget_cluster(&mut self, at: Timestamp) {
         for kind in ClusterKind::ALL {
             self.cluster_listed(kind, Vec::new(), at);
-            self.cluster_watched(kind, at);
+            if self.graph.cluster_state(kind).1.is_some() {
+                self.cluster_watched(kind, at);
+            }
         }
     }
 

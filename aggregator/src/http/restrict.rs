@@ -22,6 +22,7 @@ pub(super) fn restrict(mut view: View, grant: &Grant) -> View {
         complete: view.coverage.complete,
         edges_one_sided: view.one_sided(),
         history_from: view.coverage.history_from,
+        kubernetes_unheard: view.coverage.kubernetes_unheard,
         ..Coverage::default()
     };
     view

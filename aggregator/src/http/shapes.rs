@@ -31,6 +31,9 @@ pub(super) struct CoverageJson {
     pub(super) series_folded: u64,
     pub(super) edges_one_sided: usize,
     pub(super) history_from: String,
+    /// Of a cluster of Kubernetes that is watched: which objects (`services`, `endpointslices`, `nodes`) are not heard of
+    /// now, or have not been listed yet. What was said of them last holds, and may not be so any more.
+    pub(super) kubernetes_unheard: Vec<&'static str>,
     /// Stretches of the window that nodes have told nothing of, or only a sum; as many as fit.
     pub(super) holes: Vec<HoleJson>,
     /// How many more there are.
@@ -135,6 +138,11 @@ impl From<Coverage> for CoverageJson {
             series_folded: coverage.series_folded,
             edges_one_sided: coverage.edges_one_sided,
             history_from: rfc3339(coverage.history_from),
+            kubernetes_unheard: coverage
+                .kubernetes_unheard
+                .iter()
+                .map(|kind| kind.name())
+                .collect(),
             holes: coverage.holes.into_iter().map(HoleJson::from).collect(),
             holes_left_out: coverage.holes_left_out,
         }

@@ -98,6 +98,7 @@ async fn an_empty_graph_has_every_field() {
         "series_folded",
         "edges_one_sided",
         "history_from",
+        "kubernetes_unheard",
         "holes",
         "holes_left_out",
     ] {

@@ -3,24 +3,16 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use serde::Deserialize;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
 };
 
 use super::*;
-use crate::answers::PAGE_BYTES;
-
-#[derive(Debug, PartialEq, Eq, Deserialize)]
-struct Named {
-    metadata: Name,
-}
-
-#[derive(Debug, PartialEq, Eq, Deserialize)]
-struct Name {
-    name: String,
-}
+use crate::{
+    answers::PAGE_BYTES,
+    named::{Named, named},
+};
 
 /// One answer of a server.
 #[derive(Clone, Debug)]
@@ -125,19 +117,15 @@ fn gone() -> String {
     "{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"code\":410,\"reason\":\"Expired\",\"message\":\"too old\"}}\n".to_owned()
 }
 
-fn named(name: &str) -> Named {
-    Named { metadata: Name { name: name.to_owned() } }
-}
-
 /// What is next, in words.
 async fn next(watch: &mut Watch<Named>) -> String {
     match timeout(Duration::from_secs(30), watch.next()).await.unwrap() {
         Ok(Event::Restarted(all)) => {
-            let names: Vec<_> = all.into_iter().map(|one| one.metadata.name).collect();
+            let names: Vec<_> = all.iter().map(Named::name).collect();
             format!("all {}", names.join(" "))
         }
-        Ok(Event::Applied(one)) => format!("+{}", one.metadata.name),
-        Ok(Event::Deleted(one)) => format!("-{}", one.metadata.name),
+        Ok(Event::Applied(one)) => format!("+{}", one.name()),
+        Ok(Event::Deleted(one)) => format!("-{}", one.name()),
         Ok(Event::Watching) => "watching".to_owned(),
         Ok(Event::Bookmark) => "bookmark".to_owned(),
         Err(error) => error.to_string(),
@@ -192,14 +180,14 @@ async fn a_list_that_is_too_long_at_once_is_read_in_pages() {
 async fn a_list_of_everything_that_does_not_come_is_read_in_pages() {
     let (mut watch, _) = setup(Vec::new()).await;
     watch.doubt(RequestError::Silent);
-    assert!(!watch.of_now, "a part is short, and asked for by many");
+    assert!(!watch.in_pages, "a part is short, and asked for by many");
     watch.collection.field_selector = None;
     watch.version = Some("10".to_owned());
     watch.doubt(RequestError::Silent);
-    assert!(!watch.of_now, "it was a watch");
+    assert!(!watch.in_pages, "it was a watch");
     watch.version = None;
     watch.doubt(RequestError::Silent);
-    assert!(watch.of_now);
+    assert!(watch.in_pages);
 }
 
 #[tokio::test]
@@ -242,6 +230,25 @@ async fn what_is_forgotten_is_listed_anew() {
 }
 
 #[tokio::test]
+async fn who_has_heard_nothing_yet_is_content_with_what_the_server_has() {
+    let (mut watch, asked) = setup(vec![
+        Answer::Body(404, "404 page not found".to_owned()),
+        page(&["a"], "", 10),
+        Answer::Body(400, "{\"code\":400}".to_owned()),
+        page(&["b"], "", 20),
+        Answer::Stream(event("ADDED", "c", 21), true),
+    ])
+    .await;
+    must_say(&mut watch, &["it answers with 404", "all a", "it answers with 400", "all b"]).await;
+    must_say(&mut watch, &["watching", "+c"]).await;
+    // A server that has just begun does not know its collections, and a fleet is not to reach its database for that.
+    assert_eq!(query(&asked, 1), format!("{LIST}&resourceVersion=0"));
+    // What was known may be newer than what it has in memory.
+    assert_eq!(query(&asked, 3), LIST);
+    assert!(!watch.of_now, "that list was of then");
+}
+
+#[tokio::test]
 async fn a_server_that_will_not_is_asked_again_after_a_while() {
     let body = |status, text: &str| Answer::Body(status, text.to_owned());
     let (mut watch, asked) = setup(vec![
@@ -266,7 +273,7 @@ async fn a_server_that_will_not_is_asked_again_after_a_while() {
 #[tokio::test]
 async fn what_is_too_much_is_said() {
     let (mut watch, asked) = setup(vec![page(&["a", "b"], "more", 10), page(&["c"], "", 10)]).await;
-    (watch.collection.most, watch.of_now) = (1, true);
+    (watch.collection.most, watch.in_pages) = (1, true);
     must_say(&mut watch, &["all a", "1 of the objects"]).await;
     assert_eq!(asked.lock().unwrap().len(), 1);
     assert_eq!(watch.version.as_deref(), Some("10"));

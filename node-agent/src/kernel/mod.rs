@@ -46,6 +46,9 @@ const HINTS_FULL: &str = "hints_full";
 /// Without a survey, a namespace without open connections is walked every so many refreshes, for its listeners.
 const QUIET_NAMESPACE_REFRESHES: u64 = 10;
 
+/// With one, every namespace is walked every so many refreshes, for sockets older than the agent that could not be taken up at first.
+const SURVEYED_REFRESHES: u64 = 60;
+
 /// The programs and their maps. Dropping it detaches and removes everything that is not pinned.
 pub struct Kernel {
     iterators: Iterators,
@@ -179,7 +182,8 @@ impl Source for Kernel {
         }
         let began_ns = listeners::now_ns();
         let surveyed = self.survey();
-        let all = !surveyed && self.refreshes.is_multiple_of(QUIET_NAMESPACE_REFRESHES);
+        let every = if surveyed { SURVEYED_REFRESHES } else { QUIET_NAMESPACE_REFRESHES };
+        let all = self.refreshes.is_multiple_of(every);
         self.refreshes += 1;
         let open = self.slots.open_namespaces(began_ns.filter(|_| surveyed));
         for (cookie, owner) in &open {
@@ -187,7 +191,7 @@ impl Source for Kernel {
         }
         let entrances = self.namespaces.entrances(|cookie| all || open.contains_key(&cookie));
         let iterators = &mut self.iterators;
-        if !surveyed || self.namespaces.is_own_among(&open) {
+        if all || !surveyed || self.namespaces.is_own_among(&open) {
             iterators.walk_tcp()?;
         }
         if !entrances.is_empty() {

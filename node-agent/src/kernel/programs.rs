@@ -225,6 +225,9 @@ fn mptcp_owners(settings: &Settings) -> Program {
 /// Why a program is not needed on this kernel.
 fn off(settings: &Settings, plan: &Plan) -> Option<&'static str> {
     match plan.hook {
+        Hook::BtfTracepoint("sched_wakeup" | "sched_wakeup_new") if settings.waits => {
+            Some("not needed: the kernel itself adds up how long tasks wait")
+        }
         Hook::Survey if !settings.walk => Some("not needed: no iterator walks live sockets"),
         Hook::SetState if settings.adopt => {
             Some("not needed: sockets older than the agent get callbacks")

@@ -51,6 +51,8 @@ pub struct Settings {
     pub adopt: bool,
     /// Whether the subflows of an MPTCP socket lead to it.
     pub mptcp: bool,
+    /// Whether the kernel adds up how long each task waits for a processor.
+    pub waits: bool,
 }
 
 impl Settings {
@@ -86,20 +88,27 @@ impl Settings {
                 .or_else(|| types.offset("task_struct", "state"));
             values.push(("OFFSET_TASK_STATE", state.unwrap_or(0)));
         }
-        Self { values, walk, adopt, mptcp }
+        let waits = types.and_then(waits);
+        if let Some([count, ns]) = waits {
+            values.extend([("OFFSET_TASK_WAITS", count), ("OFFSET_TASK_WAITED", ns)]);
+        }
+        Self { values, walk, adopt, mptcp, waits: waits.is_some() }
     }
 
     /// What of it the agent itself has to know, for the next one.
     #[must_use]
     pub fn bits(&self) -> u64 {
-        u64::from(self.walk) | u64::from(self.adopt) << 1 | u64::from(self.mptcp) << 2
+        u64::from(self.walk)
+            | u64::from(self.adopt) << 1
+            | u64::from(self.mptcp) << 2
+            | u64::from(self.waits) << 3
     }
 
     /// What an earlier agent told the programs.
     #[must_use]
     pub fn from_bits(bits: u64) -> Self {
         let is = |bit: u32| bits >> bit & 1 == 1;
-        Self { values: Vec::new(), walk: is(0), adopt: is(1), mptcp: is(2) }
+        Self { values: Vec::new(), walk: is(0), adopt: is(1), mptcp: is(2), waits: is(3) }
     }
 
     /// Writes the constants into a loader.
@@ -107,6 +116,25 @@ impl Settings {
         for (name, value) in &self.values {
             // A constant that no program uses is not in the object: that is fine.
             loader.override_global(name, value, false);
+        }
+    }
+}
+
+/// Where the kernel adds up how often, and for how many ns, a task has waited for a processor (`CONFIG_SCHED_INFO`).
+fn waits(types: &KernelTypes) -> Option<[u32; 2]> {
+    let sums = types.offset("task_struct", "sched_info")?;
+    let within = |member| Some(sums + types.offset("sched_info", member)?);
+    Some([within("pcount")?, within("run_delay")?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_agent_knows_what_this_one_told_the_programs() {
+        for bits in 0..16 {
+            assert_eq!(Settings::from_bits(bits).bits(), bits);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use super::{Asked, Gone, Shared, State, recorded};
+use super::{Asked, Gone, Kind, Shared, State, recorded};
 
 /// A client that says nothing for so long has gone.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -19,6 +19,7 @@ enum Answer {
     Whole(u16, String),
     /// A watch from this place of the log on, that begins with what has been missed, until it is cut once more.
     Watch {
+        kind: &'static str,
         from: usize,
         missed: Vec<u8>,
         cuts: u64,
@@ -54,8 +55,8 @@ pub(super) fn serve(stream: TcpStream, tls: Arc<ServerConfig>, shared: &Shared) 
             stream.conn.send_close_notify();
             stream.flush().ok()
         }
-        Answer::Watch { from, missed, cuts } => {
-            let ended = watch(&mut stream, shared, from, &missed, cuts);
+        Answer::Watch { kind, from, missed, cuts } => {
+            let ended = watch(&mut stream, shared, (kind, from), &missed, cuts);
             shared.lock().watching -= 1;
             shared.changed.notify_all();
             ended
@@ -121,32 +122,36 @@ fn answer(state: &mut State, asked: &Asked) -> Answer {
         );
         Answer::Whole(400, status)
     };
-    if asked.path != state.path || asked.of("fieldSelector") != state.field_selector {
+    let is_meant =
+        |kind: &&Kind| asked.path == kind.path && asked.of("fieldSelector") == kind.field_selector;
+    let Some(kind) = state.kinds.iter().find(is_meant) else {
         return wrong("it is not asked for that");
-    }
+    };
     if asked.is_watch() {
-        return watch_from(state, asked).unwrap_or_else(|| wrong("no such watch"));
+        return watch_from(state, kind, asked).unwrap_or_else(|| wrong("no such watch"));
     }
     if asked.of("limit").parse().is_ok_and(|limit: u32| limit > 0) {
         let page = match asked.of("resourceVersion") {
-            "0" => at_once(state),
-            _ => page(state, asked.of("continue")),
+            "0" => at_once(kind),
+            _ => page(kind, asked.of("continue")),
         };
         return page.unwrap_or_else(|| wrong("no such page"));
     }
     wrong("all at once")
 }
 
-fn watch_from(state: &State, asked: &Asked) -> Option<Answer> {
+fn watch_from(state: &State, kind: &Kind, asked: &Asked) -> Option<Answer> {
     let version: u64 = asked.of("resourceVersion").parse().ok()?;
     let seconds: u64 = asked.of("timeoutSeconds").parse().ok()?;
     if asked.of("allowWatchBookmarks") != "true" || seconds == 0 {
         return None;
     }
     if version >= state.oldest {
-        let missed = state.log.iter().filter(|(of, _)| of.is_some_and(|of| of > version));
-        let missed = missed.flat_map(|(_, line)| line.iter().copied()).collect();
-        return Some(Answer::Watch { from: state.log.len(), missed, cuts: state.cuts.0 });
+        let of_it = state.log.iter().filter(|happened| happened.is_of(kind.name));
+        let missed = of_it.filter(|happened| happened.version.is_some_and(|of| of > version));
+        let missed = missed.flat_map(|happened| happened.line.iter().copied()).collect();
+        let (kind, from) = (kind.name, state.log.len());
+        return Some(Answer::Watch { kind, from, missed, cuts: state.cuts.0 });
     }
     Some(match state.gone {
         Gone::Status => Answer::Whole(410, recorded::GONE.to_owned()),
@@ -155,9 +160,9 @@ fn watch_from(state: &State, asked: &Asked) -> Option<Answer> {
 }
 
 /// All pages as one: a server passes over the limit when it answers with what it has in memory.
-fn at_once(state: &State) -> Option<Answer> {
+fn at_once(kind: &Kind) -> Option<Answer> {
     let read = |page: &String| serde_json::from_str::<serde_json::Value>(page).ok();
-    let mut pages: Vec<_> = state.pages.iter().filter_map(read).collect();
+    let mut pages: Vec<_> = kind.pages.iter().filter_map(read).collect();
     let items = pages.iter_mut().filter_map(|page| page["items"].as_array_mut());
     let items: Vec<_> = items.flat_map(std::mem::take).collect();
     let mut list = pages.pop()?;
@@ -166,11 +171,11 @@ fn at_once(state: &State) -> Option<Answer> {
 }
 
 /// The page behind the one whose `continue` this is.
-fn page(state: &State, next: &str) -> Option<Answer> {
+fn page(kind: &Kind, next: &str) -> Option<Answer> {
     if next.is_empty() {
-        return state.pages.first().map(|page| Answer::Whole(200, page.clone()));
+        return kind.pages.first().map(|page| Answer::Whole(200, page.clone()));
     }
-    let mut pages = state.pages.iter();
+    let mut pages = kind.pages.iter();
     let follows = |page: &String| {
         let page: serde_json::Value = serde_json::from_str(page).unwrap_or_default();
         page["metadata"]["continue"] == next
@@ -182,7 +187,7 @@ fn page(state: &State, next: &str) -> Option<Answer> {
 fn watch(
     stream: &mut StreamOwned<ServerConnection, TcpStream>,
     shared: &Shared,
-    mut from: usize,
+    (kind, mut from): (&str, usize),
     missed: &[u8],
     cuts: u64,
 ) -> Option<()> {
@@ -196,7 +201,8 @@ fn watch(
         {
             state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        let new: Vec<u8> = state.log[from..].iter().flat_map(|(_, line)| line.clone()).collect();
+        let new = state.log[from..].iter().filter(|happened| happened.is_of(kind));
+        let new: Vec<u8> = new.flat_map(|happened| happened.line.clone()).collect();
         from = state.log.len();
         let is_cut = state.cuts.0 != cuts;
         let has_end = state.cuts.1;

@@ -59,15 +59,33 @@ pub enum Gone {
     Status,
 }
 
-/// What the server is.
-#[derive(Debug, Default)]
-pub struct State {
-    /// The path that it has something at.
-    pub path: String,
+/// Objects of one kind.
+#[derive(Clone, Debug, Default)]
+pub struct Kind {
+    /// What they call themselves.
+    pub name: &'static str,
+    /// Where they are.
+    pub path: &'static str,
     /// What every request must ask for.
     pub field_selector: String,
     /// The list, page by page. Who asks for version 0 gets all of it at once.
     pub pages: Vec<String>,
+}
+
+impl Kind {
+    /// All objects of a kind.
+    #[must_use]
+    pub fn all(name: &'static str, path: &'static str, pages: &[&str]) -> Self {
+        let pages = pages.iter().map(|page| (*page).to_owned()).collect();
+        Self { name, path, field_selector: String::new(), pages }
+    }
+}
+
+/// What the server is.
+#[derive(Debug, Default)]
+pub struct State {
+    /// What it has.
+    pub kinds: Vec<Kind>,
     /// The one token that it knows.
     pub token: String,
     /// It answers everything so.
@@ -78,11 +96,26 @@ pub struct State {
     pub gone: Gone,
     /// All requests.
     pub asked: Vec<Asked>,
-    /// What has happened: versions, and lines. Without a version, only who watches right now hears it.
-    log: Vec<(Option<u64>, Vec<u8>)>,
+    /// What has happened. Without a version, only who watches right now hears it.
+    log: Vec<Happened>,
     /// How often watches were cut, and whether with an end.
     cuts: (u64, bool),
     watching: usize,
+}
+
+/// An event, or whatever bytes.
+#[derive(Debug)]
+struct Happened {
+    version: Option<u64>,
+    /// Of which kind the object is; nothing is for every watch.
+    kind: String,
+    line: Vec<u8>,
+}
+
+impl Happened {
+    fn is_of(&self, kind: &str) -> bool {
+        self.kind.is_empty() || self.kind == kind
+    }
 }
 
 #[derive(Debug, Default)]
@@ -114,6 +147,20 @@ impl ApiServer {
     /// # Errors
     /// When it cannot listen, or the files cannot be written.
     pub fn start(namespace: Option<&Namespace>, folder: &Path, node: &str) -> Result<Self> {
+        let field_selector = format!("spec.nodeName={node}");
+        let pods = Kind::all("Pod", "/api/v1/pods", &recorded::PODS);
+        Self::start_with(namespace, folder, vec![Kind { field_selector, ..pods }])
+    }
+
+    /// The same, with these objects.
+    ///
+    /// # Errors
+    /// As [`ApiServer::start`].
+    pub fn start_with(
+        namespace: Option<&Namespace>,
+        folder: &Path,
+        kinds: Vec<Kind>,
+    ) -> Result<Self> {
         let bind = || TcpListener::bind("127.0.0.1:0");
         let listener = match namespace {
             Some(namespace) => namespace.run(bind)?,
@@ -122,12 +169,7 @@ impl ApiServer {
         let listener = listener.context(|| "listen as an API server".into())?;
         let address = listener.local_addr().context(|| "ask for an address".into())?;
         let tls = pki::make(folder)?;
-        let state = State {
-            path: "/api/v1/pods".to_owned(),
-            field_selector: format!("spec.nodeName={node}"),
-            pages: recorded::PODS.map(str::to_owned).to_vec(),
-            ..State::default()
-        };
+        let state = State { kinds, ..State::default() };
         let shared = Arc::new(Shared { state: Mutex::new(state), ..Shared::default() });
         let served = Arc::clone(&shared);
         let accepting = thread::spawn(move || {
@@ -181,18 +223,22 @@ impl ApiServer {
 
     /// Something has happened: an event, as one line.
     pub fn happen(&self, event: &str) {
-        let version = serde_json::from_str::<serde_json::Value>(event).ok();
-        let version = version.and_then(|event| {
-            event["object"]["metadata"]["resourceVersion"].as_str()?.parse().ok()
-        });
         let line = [event.trim_end().as_bytes(), b"\n"].concat();
-        self.state().log.push((version, line));
+        let event = serde_json::from_str::<serde_json::Value>(event).unwrap_or_default();
+        let object = &event["object"];
+        let version = object["metadata"]["resourceVersion"].as_str();
+        let version = version.and_then(|version| version.parse().ok());
+        // Whatever goes wrong is for every watch.
+        let kind = object["kind"].as_str().filter(|_| event["type"] != "ERROR");
+        let kind = kind.unwrap_or_default().to_owned();
+        self.state().log.push(Happened { version, kind, line });
         self.shared.changed.notify_all();
     }
 
     /// Sends these bytes to who watches right now.
     pub fn send(&self, bytes: &[u8]) {
-        self.state().log.push((None, bytes.to_vec()));
+        let (kind, line) = (String::new(), bytes.to_vec());
+        self.state().log.push(Happened { version: None, kind, line });
         self.shared.changed.notify_all();
     }
 

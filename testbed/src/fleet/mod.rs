@@ -4,6 +4,7 @@ mod bpf;
 mod graph;
 mod http;
 mod series;
+mod turns;
 
 use std::{
     ffi::OsString,
@@ -21,6 +22,7 @@ pub use self::{
     graph::{Graph, Node, differences},
     http::{Response, get},
     series::published,
+    turns::Waited,
 };
 use crate::{
     Error, Result, binaries,
@@ -229,6 +231,13 @@ impl Fleet {
     /// The agents, in the order of their start.
     pub fn agents(&mut self) -> &mut [Agent] {
         &mut self.agents
+    }
+
+    /// How long the agent of a host has waited for a processor.
+    #[must_use]
+    pub fn waited(&self, host: &str) -> Waited {
+        let agent = self.agents.iter().rfind(|agent| agent.node == host);
+        agent.map(|agent| Waited::of(agent.process.id())).unwrap_or_default()
     }
 
     /// The aggregator's process.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    fleet::{Fleet, Graph},
+    fleet::{Fleet, Graph, Waited},
     lab::Lab,
     traffic::{Burst, Command, End, Ending, Open, Peer, Report},
     truth::{self, Truth},
@@ -21,8 +21,11 @@ use crate::{
 /// Interval of the agents: short, so that a world is.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// The shortest life that has to be seen.
+/// The shortest life that has to be seen, on a host that has its processors to itself.
 const BRIEF: Duration = Duration::from_millis(200);
+
+/// However busy the others are, a short life ends.
+const BRIEF_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long the ends of connections may take to learn of their end.
 const END_LIMIT: Duration = Duration::from_secs(10);
@@ -188,12 +191,19 @@ impl<'a> Stage<'a> {
             self.ground.enter(workload.place)?;
             lives.push((brief.workload, workload, self.commands(brief.workload, &brief.calls)?));
         }
-        let ground = &self.ground;
+        let (ground, fleet) = (&self.ground, &self.fleet);
+        let host = |workload: &Workload| {
+            let host = self.world.hosts.get(workload.place.host());
+            host.map(|host| host.name.as_str()).unwrap_or_default()
+        };
         let reports: Result<Vec<_>> = thread::scope(|scope| {
             let threads: Vec<_> = lives
                 .iter()
                 .map(|(who, workload, commands)| {
-                    scope.spawn(|| Ok((*who, live(ground, workload, commands)?)))
+                    scope.spawn(|| {
+                        let waited = || fleet.waited(host(workload));
+                        Ok((*who, live(ground, workload, commands, &waited)?))
+                    })
                 })
                 .collect();
             let panicked = |_| Err(Error::Unavailable("a short life panicked".into()));
@@ -244,15 +254,23 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// A process that does what it is told, and is gone.
-fn live(ground: &Ground<'_>, workload: &Workload, commands: &[Command]) -> Result<Report> {
+/// A process that does what it is told, and is gone. `waited` says how long its host's agent had to wait for others.
+fn live(
+    ground: &Ground<'_>,
+    workload: &Workload,
+    commands: &[Command],
+    waited: &dyn Fn() -> Waited,
+) -> Result<Report> {
+    let before = waited();
     let mut peer = ground.process(workload)?;
     let begin = Instant::now();
     for command in commands {
         peer.ask(command)?;
     }
     let report = settled(&mut peer)?;
-    thread::sleep(BRIEF.saturating_sub(begin.elapsed()));
+    while begin.elapsed() < (BRIEF + waited().since(&before)).min(BRIEF_LIMIT) {
+        thread::sleep(LOOK);
+    }
     Ok(report)
 }
 

@@ -51,6 +51,19 @@ impl Graph {
         (self.cluster.len(kind), self.cluster.lost(kind))
     }
 
+    /// Whether it is known what becomes of objects of a kind.
+    #[must_use]
+    pub fn is_cluster_heard(&self, kind: ClusterKind) -> bool {
+        self.cluster.is_heard(kind)
+    }
+
+    /// The kinds of objects that should be watched, and are not, or have not been listed yet.
+    #[must_use]
+    pub fn cluster_unheard(&self) -> Vec<ClusterKind> {
+        let unheard = ClusterKind::ALL.into_iter().filter(|kind| !self.is_cluster_heard(*kind));
+        unheard.filter(|_| self.config.watches_cluster).collect()
+    }
+
     /// How often an object was not taken in for lack of room.
     #[must_use]
     pub fn cluster_refused(&self) -> u64 {

@@ -83,7 +83,7 @@ impl Graph {
         graph.cluster.resume();
         graph.halves.resume(graph.config.max_halves);
         graph.links.resume();
-        graph.links.keep_addresses(!graph.cluster.is_empty());
+        graph.links.keep_addresses(!graph.cluster.is_empty() || graph.cluster.has_changed());
         graph.count_translations();
         graph.edges.resume(graph.config.max_series, &graph.services);
         graph.share_out();
@@ -102,9 +102,7 @@ impl Graph {
             self.history.set_back(now);
             self.cluster.set_back(now);
         }
-        if !self.cluster.is_empty() {
-            self.cluster.unheard_since(self.clock);
-        }
+        self.cluster.unheard_since(self.clock);
         let now = self.see(now);
         self.nodes.end_streams(now);
     }

@@ -16,6 +16,7 @@ use crate::{
     count::history::Lost,
     model::{ProgramState, WorkloadKind},
     nodes::told::{Hole, HoleReason},
+    who::cluster::facts::ClusterKind,
 };
 
 /// What an answer may be missing.
@@ -23,7 +24,8 @@ use crate::{
 pub struct Coverage {
     /// Nothing is missing: every expected node reports, all its programs count, nothing was
     /// lost or folded in the window, none was silent in it, what was folded in time lies in it wholly, every edge was
-    /// seen from each covered side, and the window does not reach back before the history.
+    /// seen from each covered side, the window does not reach back before the history, and a cluster that is watched is
+    /// heard.
     pub complete: bool,
     /// Nodes seen within [`crate::Config::node_memory`], or named in the configuration.
     pub nodes_expected: usize,
@@ -51,6 +53,9 @@ pub struct Coverage {
     pub begun: Option<Timestamp>,
     /// A program of a connected node should count and does not.
     pub programs_failed: bool,
+    /// Kinds of objects of a cluster that should be watched and are not now, or have not been listed yet: who has its
+    /// addresses is known as it was told last, or not at all.
+    pub kubernetes_unheard: Vec<ClusterKind>,
     /// Stretches of the window of which something is not known of an expected node, in order.
     pub holes: Vec<Hole>,
     /// How many more there are.
@@ -72,6 +77,7 @@ impl Coverage {
             && (asked.from >= self.history_from
                 || self.begun.is_none_or(|begun| self.history_from <= begun))
             && !self.programs_failed
+            && self.kubernetes_unheard.is_empty()
             && self.holes_left_out == 0
             && self.holes.iter().all(|hole| hole.lies_wholly_in(window));
     }
@@ -171,6 +177,7 @@ impl Graph {
             history_from: self.history.from().unwrap_or(self.clock),
             begun: None,
             programs_failed: self.nodes().any(failed),
+            kubernetes_unheard: self.cluster_unheard(),
             holes: Vec::new(),
             holes_left_out: 0,
         };

@@ -44,13 +44,13 @@ fn what_a_client_counts_more_is_not_of_whoever_listens_there_next() {
             } else {
                 let web = world.client(a, "web", local(POD), global(B), PORT);
                 world.exchange(web, 100, 10);
-                world.add(web, &[(Counter::SegmentsSent, 9)]);
+                world.add(web, &[(Counter::SegmentsSent, 9), (Counter::BytesReceived, 7)]);
             }
         }
         world.pass(3);
         hand_over(&mut world, b);
         world.pass(20);
-        let truth = [row("web", "one", PORT, 1, 100, 10)];
+        let truth = [row("web", "one", PORT, 1, 100, 17)];
         assert_eq!((published(&world), world.edges()), (truth.to_vec(), truth.to_vec()));
         assert_eq!(world.edge().resolved_by, Basis::BothHalves);
     }

@@ -26,6 +26,9 @@ pub struct Kernel {
 /// Guests have no modules, and so no connection tracking.
 const UNTRACKED: &str = "conntrack";
 
+/// All of them add up how long tasks wait.
+const WAKEUPS: [&str; 2] = ["sched_wakeup", "sched_wakeup_new"];
+
 /// The oldest kernel that Weft supports, the long-term one of the current Debian, and a recent one.
 pub const KERNELS: [Kernel; 3] = [
     Kernel {
@@ -33,16 +36,22 @@ pub const KERNELS: [Kernel; 3] = [
         suite: "bullseye",
         // Its iterators cannot reach socket storage, and it tells no MPTCP socket of a subflow.
         failed: &["walk_tcp", "adopt_files", "mptcp_owners"],
-        off: &["survey", "set_state", UNTRACKED],
+        off: &["survey", "set_state", WAKEUPS[0], WAKEUPS[1], UNTRACKED],
         adopts: false,
     },
-    Kernel { name: "6.1", suite: "bookworm", failed: &[], off: &[UNTRACKED], adopts: true },
+    Kernel {
+        name: "6.1",
+        suite: "bookworm",
+        failed: &[],
+        off: &[WAKEUPS[0], WAKEUPS[1], UNTRACKED],
+        adopts: true,
+    },
     Kernel {
         name: "6.12",
         suite: "bookworm-backports",
         failed: &[],
         // Sockets older than the agent get callbacks there.
-        off: &["set_state", UNTRACKED],
+        off: &["set_state", WAKEUPS[0], WAKEUPS[1], UNTRACKED],
         adopts: true,
     },
 ];

@@ -6,14 +6,12 @@ use std::{
     time::Duration,
 };
 
-use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
 use hyper::{
-    Request, StatusCode,
+    StatusCode,
     body::{Bytes, Incoming},
-    client::conn::http1,
-    header,
+    header::HeaderMap,
 };
-use hyper_util::rt::TokioIo;
+use kubernetes::exchange::{self, BodyError};
 use tokio::{net::UnixStream, time::timeout};
 
 use super::answers::{LIST_BYTES, asked_for};
@@ -23,9 +21,6 @@ pub(super) const LIST: &str = "/containers/json";
 
 /// For an answer that has an end.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
-
-/// What is held of an answer that is not read yet.
-const BUFFER_BYTES: usize = 64 << 10;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +43,15 @@ pub enum RequestError {
     /// It says something else.
     #[error("what it answers is not a list of containers")]
     NotJson,
+}
+
+impl From<BodyError> for RequestError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Http(error) => Self::Http(error),
+            BodyError::TooLong(_) => Self::TooLong,
+        }
+    }
 }
 
 impl RequestError {
@@ -76,15 +80,8 @@ pub(super) fn events(since: Duration) -> String {
 /// All of the body of an answer.
 pub(super) async fn get_all(socket: &Path, path: &str) -> Result<Bytes, RequestError> {
     let body = async {
-        let body = Limited::new(get(socket, path).await?, LIST_BYTES);
-        match body.collect().await {
-            Ok(body) => Ok(body.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => Err(RequestError::TooLong),
-            Err(error) => match error.downcast::<hyper::Error>() {
-                Ok(error) => Err((*error).into()),
-                Err(_) => Err(RequestError::NotJson),
-            },
-        }
+        let body = get(socket, path).await?;
+        Ok(exchange::whole(body, LIST_BYTES).await?)
     };
     timeout(ANSWER_TIME, body).await.map_err(|_| RequestError::Silent)?
 }
@@ -93,17 +90,7 @@ pub(super) async fn get_all(socket: &Path, path: &str) -> Result<Bytes, RequestE
 pub(super) async fn get(socket: &Path, path: &str) -> Result<Incoming, RequestError> {
     let stream = UnixStream::connect(socket).await;
     let stream = stream.map_err(|error| RequestError::Connect(socket.to_owned(), error))?;
-    let (mut requests, connection) = http1::Builder::new()
-        .max_buf_size(BUFFER_BYTES)
-        .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
-        .await?;
-    // Ends when the answer has been read, or nobody wants it any more.
-    tokio::spawn(connection);
-    let mut request = Request::new(Empty::new());
-    *request.uri_mut() = path.parse().unwrap_or_default();
-    let host = header::HeaderValue::from_static("localhost");
-    request.headers_mut().insert(header::HOST, host);
-    let answer = requests.send_request(request).await?;
+    let answer = exchange::ask(stream, "localhost", path, HeaderMap::new()).await?;
     match answer.status() {
         StatusCode::OK => Ok(answer.into_body()),
         other => Err(RequestError::Status(other)),

@@ -138,10 +138,10 @@ async fn what_the_server_has_forgotten_is_listed_anew() {
             let mut state = setup.server.state();
             (state.oldest, state.gone) = (60_000, gone);
             let moved = |page: &String| page.replace("\"49900\"", "\"60000\"");
-            state.pages = state.pages.iter().map(moved).collect();
+            let pages = &mut state.kinds[0].pages;
+            *pages = pages.iter().map(moved).collect();
             // One has gone meanwhile, another has taken its place.
-            state.pages[1] =
-                state.pages[1].replace(&recorded::container("b1"), &recorded::container("b8"));
+            pages[1] = pages[1].replace(&recorded::container("b1"), &recorded::container("b8"));
         }
         setup.server.cut();
         setup.until_called("b8", "web", "nginx").await;
@@ -159,7 +159,7 @@ async fn a_list_that_is_too_long_at_once_is_read_in_pages() {
         // Of which two fit into one answer no more.
         let long = format!("\"items\":[{{\"padding\":\"{}\"}},", "x".repeat(17 << 20));
         let pad = |page: &mut String| *page = page.replacen("\"items\":[", &long, 1);
-        server.state().pages.iter_mut().for_each(pad);
+        server.state().kinds[0].pages.iter_mut().for_each(pad);
     });
     setup.until_called("a1", "web", "nginx").await;
     setup.until_called("b1", "web", "nginx").await;

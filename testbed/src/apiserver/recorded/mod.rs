@@ -7,6 +7,19 @@
 /// The list, in two pages.
 pub const PODS: [&str; 2] = [include_str!("pods_1.json"), include_str!("pods_2.json")];
 
+/// Services: of the API server itself, of DNS, and `cart` at 10.0.0.2, in two pages.
+pub const SERVICES: [&str; 2] = [include_str!("services_1.json"), include_str!("services_2.json")];
+/// Where the pods of DNS and of `cart` are.
+pub const SLICES: [&str; 1] = [include_str!("endpointslices.json")];
+/// Hosts: `a` in the zone `east`, and `two` in `west`.
+pub const NODES: [&str; 1] = [include_str!("nodes.json")];
+/// `a` is in `west`.
+pub const NODE_MOVED: &str = include_str!("node_moved.json");
+/// It is in `east` again.
+pub const NODE_BACK: &str = include_str!("node_back.json");
+/// Nothing has happened to hosts up to version 50200.
+pub const NODE_BOOKMARK: &str = include_str!("node_bookmark.json");
+
 /// The Job's pod is there, without a word of its containers.
 pub const JOB_ADDED: &str = include_str!("job_added.json");
 /// It runs.

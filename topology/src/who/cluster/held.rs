@@ -1,5 +1,7 @@
 //! Who had an address of a cluster, and when.
 
+mod asked;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -9,6 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::asked::Stay;
 use super::facts::ObjectName;
 use crate::{
     base::{paged::Paged, time::Timestamp},
@@ -88,19 +91,6 @@ struct Over {
 pub(crate) struct Span {
     pub(crate) from: Timestamp,
     pub(crate) to: Timestamp,
-}
-
-/// A pod served a port of a Service for some time.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Stay<'a> {
-    pub(crate) ip: IpAddr,
-    pub(crate) port: u16,
-    pub(crate) from: Timestamp,
-    pub(crate) until: Option<Timestamp>,
-    /// Whether connections were led to it.
-    pub(crate) ready: bool,
-    /// Who it was, when it is over.
-    pub(crate) known: Option<&'a Known>,
 }
 
 impl Span {
@@ -330,84 +320,8 @@ impl Held {
         self.ended.first().is_some_and(|(at, _)| *at <= now)
     }
 
-    /// What a pod at an address did for Services at a port.
-    pub(super) fn served(
-        &self,
-        ip: IpAddr,
-        port: u16,
-        span: Span,
-    ) -> impl Iterator<Item = &Serves> {
-        let holdings = self.spots.get(&Spot::Address(ip)).into_iter().flatten();
-        let pods = holdings
-            .filter(move |one| one.sort == Sort::Endpoint && span.meets(one.from, one.until()));
-        pods.flat_map(|pod| &pod.roles).filter(move |role| role.port == port)
-    }
-
-    /// The Services that an address stood for at a port, and what that was called.
-    pub(super) fn stood_for(
-        &self,
-        ip: IpAddr,
-        port: u16,
-        span: Span,
-    ) -> impl Iterator<Item = &Serves> {
-        let holdings = self.spots.get(&Spot::Address(ip)).into_iter().flatten();
-        let services = holdings
-            .filter(move |one| one.sort == Sort::Service && span.meets(one.from, one.until()));
-        services.flat_map(|one| &one.roles).filter(move |role| role.port == port)
-    }
-
-    /// Everybody who serves or has served a port of a Service.
-    pub(super) fn stays<'a>(
-        &'a self,
-        service: &'a ObjectName,
-        called: &'a str,
-    ) -> impl Iterator<Item = Stay<'a>> {
-        let pods = self.pods.get(service).into_iter().flatten();
-        let holdings = pods.flat_map(move |ip| {
-            let holdings = self.spots.get(&Spot::Address(*ip)).into_iter().flatten();
-            holdings.filter(|one| one.sort == Sort::Endpoint).map(move |one| (*ip, one))
-        });
-        holdings.flat_map(move |(ip, one)| {
-            let is_its = move |role: &&Serves| *role.service == *service && &*role.called == called;
-            one.roles.iter().filter(is_its).map(move |role| Stay {
-                ip,
-                port: role.port,
-                from: one.from,
-                until: one.until(),
-                ready: role.ready,
-                known: one.over.as_ref().map(|over| &over.known),
-            })
-        })
-    }
-
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.spots.is_empty() && self.ended.is_empty() && self.pods.is_empty()
-    }
-
-    /// The Service whose something was all the time; `None` when it had several holders of different Services then, or
-    /// it is not known whose it was at first. And as what. `shared` says that it is or may be a host's address, which all
-    /// have who are on the host's own network; an address that several pods had at once is no pod's own, either.
-    pub(super) fn who(
-        &self,
-        spot: Spot,
-        port: Option<u16>,
-        shared: bool,
-        span: Span,
-    ) -> Option<(&Arc<ObjectName>, Sort)> {
-        let then = |holding: &&Holding| span.meets(holding.from, holding.until());
-        let known = || self.spots.get(&spot).into_iter().flatten().filter(then);
-        let pods = || known().filter(|holding| holding.sort == Sort::Endpoint);
-        let beside =
-            |one: &Holding| pods().any(|other| other.holder != one.holder && other.overlaps(one));
-        let shared = shared || pods().any(beside);
-        let holdings = || known().filter(|holding| holding.is_meant(port, shared));
-        let first = holdings().min_by_key(|holding| holding.from)?;
-        if !span.begins_with(first.from) {
-            return None;
-        }
-        let service = first.service(port)?;
-        let same = |holding: &Holding| holding.service(port) == Some(service);
-        holdings().all(same).then_some((service, first.sort))
     }
 }

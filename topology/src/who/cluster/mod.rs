@@ -3,6 +3,7 @@
 //! Whatever objects say of an address is put together by address, each with who has it: so it does not matter in which
 //! order the objects come, nor in how many slices the endpoints of a Service are.
 
+mod asked;
 mod claims;
 pub mod facts;
 pub(crate) mod held;
@@ -21,7 +22,7 @@ use self::{
         ClusterChange, ClusterKind, ClusterNews, ClusterNode, ClusterService, ClusterSlice,
         ObjectName,
     },
-    held::{Held, Known, Roles, Sort, Span, Spot, Stay},
+    held::{Held, Known, Roles, Spot},
 };
 use super::services::ServiceIx;
 use crate::base::{paged::Paged, time::Timestamp};
@@ -51,6 +52,8 @@ pub(crate) struct Cluster {
     held: Held,
     /// By kind, since when it is not known what becomes of its objects; `None` while it is.
     lost: [Option<Timestamp>; 3],
+    /// By kind, whether its objects have been told at all.
+    heard: [bool; 3],
     /// How often an object was not taken in for lack of room.
     refused: u64,
     changed: Changed,
@@ -80,6 +83,7 @@ impl Cluster {
             nodes: self.nodes.stored(),
             held: self.held.stored(),
             lost: self.lost,
+            heard: self.heard,
             refused: self.refused,
             changed: self.changed.clone(),
             ..Cluster::default()
@@ -166,8 +170,18 @@ impl Cluster {
         self.lost[kind.index()]
     }
 
+    /// Whether it is known what becomes of objects of a kind.
+    pub(crate) fn is_heard(&self, kind: ClusterKind) -> bool {
+        self.heard[kind.index()] && self.lost[kind.index()].is_none()
+    }
+
     /// Nobody has listened since then, unless that began earlier.
     pub(crate) fn unheard_since(&mut self, since: Timestamp) {
+        if self.is_empty() {
+            // There is nothing that would hold.
+            self.heard = [false; 3];
+            return;
+        }
         self.lost = self.lost.map(|lost| Some(lost.unwrap_or(since)));
     }
 
@@ -186,7 +200,10 @@ impl Cluster {
             ClusterNews::Lost(kind, since) => {
                 self.lost[kind.index()].get_or_insert(since.min(now));
             }
-            ClusterNews::Watched(kind) => self.lost[kind.index()] = None,
+            ClusterNews::Watched(kind) => {
+                self.lost[kind.index()] = None;
+                self.heard[kind.index()] = true;
+            }
         }
     }
 
@@ -289,82 +306,6 @@ impl Cluster {
         true
     }
 
-    /// The Service whose an address was, as it is told; of an address that is a covered host's own, at a port that leads
-    /// from there to a Service. Until hosts are known, every address may be one's.
-    pub(crate) fn who(
-        &self,
-        ip: IpAddr,
-        port: Option<u16>,
-        covered_host: bool,
-        span: Span,
-    ) -> Option<(&Arc<ObjectName>, Sort)> {
-        let is_host = self.hosts.contains_key(&ip);
-        let by_port = || {
-            let port = port.filter(|_| is_host)?;
-            self.held.who(Spot::NodePort(port), Some(port), false, span)
-        };
-        if covered_host {
-            return by_port();
-        }
-        let shared = is_host || self.nodes.is_empty();
-        self.held.who(Spot::Address(ip), port, shared, span).or_else(by_port)
-    }
-
-    /// Everybody who serves or has served a port of a Service.
-    pub(crate) fn behind<'a>(
-        &'a self,
-        service: &'a ObjectName,
-        port: u16,
-    ) -> impl Iterator<Item = Stay<'a>> {
-        let known = self.services.get(service);
-        let named = known.and_then(|known| known.ports.iter().find(|known| known.port == port));
-        named.into_iter().flat_map(move |named| self.held.stays(service, &named.name))
-    }
-
-    /// The Services that an address stood for at a port, with all of their pods.
-    pub(crate) fn services_at(
-        &self,
-        ip: IpAddr,
-        port: u16,
-        span: Span,
-    ) -> impl Iterator<Item = &Arc<ObjectName>> {
-        self.held.stood_for(ip, port, span).map(|role| &role.service)
-    }
-
-    /// Addresses of Services, and ports there, that led to a pod's port.
-    pub(crate) fn fronts(&self, ip: IpAddr, port: u16, span: Span) -> BTreeSet<(IpAddr, u16)> {
-        let served = self.held.served(ip, port, span).filter_map(|role| {
-            let service = self.services.get(&role.service)?;
-            let ports = service.ports.iter().filter(|port| *port.name == *role.called);
-            let at = |port: u16| service.addresses.iter().map(move |ip| (ip.to_canonical(), port));
-            Some(ports.flat_map(move |port| at(port.port)))
-        });
-        served.flatten().collect()
-    }
-
-    /// The addresses of hosts.
-    pub(crate) fn hosts(&self) -> impl Iterator<Item = IpAddr> {
-        self.hosts.keys().copied()
-    }
-
-    /// The zone of a host: of the one that is called so, else of the only one that has one of these addresses.
-    pub(crate) fn zone(&self, host: &str, addresses: impl Iterator<Item = IpAddr>) -> Option<&str> {
-        let zone = |name: &ObjectName| {
-            let zone = self.nodes.get(name).map(|node| node.zone.as_str());
-            zone.filter(|zone| !zone.is_empty())
-        };
-        let called = ObjectName::new("", host);
-        if self.nodes.contains_key(&called) {
-            return zone(&called);
-        }
-        let hosts = addresses.filter_map(|ip| self.hosts.get(&ip.to_canonical())).flatten();
-        let hosts: BTreeSet<&ObjectName> = hosts.collect();
-        match hosts.into_iter().collect::<Vec<_>>()[..] {
-            [only] => zone(only),
-            _ => None,
-        }
-    }
-
     /// Forgets who had what long ago; returns what has changed since the last time.
     pub(crate) fn turn(&mut self, now: Timestamp) -> Changed {
         self.held.forget(now);
@@ -376,9 +317,14 @@ impl Cluster {
         &self.held
     }
 
+    /// Whether anything has changed since the last time.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.changed != Changed::default()
+    }
+
     /// Whether [`turn`](Self::turn) has anything to do.
     pub(crate) fn has_news(&self, now: Timestamp) -> bool {
-        self.changed != Changed::default() || self.held.is_due(now)
+        self.has_changed() || self.held.is_due(now)
     }
 }
 
