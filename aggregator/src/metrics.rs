@@ -62,6 +62,7 @@ pub struct Metrics {
     records_stale: IntCounter,
     halves_folded: IntCounter,
     edges_folded: IntCounter,
+    edges_unplaced: IntCounter,
     workloads_folded: IntCounter,
     series_forgotten: IntCounter,
     /// Seconds for which streams were not read because they had brought too much.
@@ -141,6 +142,10 @@ impl Metrics {
                 "edges_folded_total",
                 "Links whose edges there was no room for; they count for `other`.",
             )?,
+            edges_unplaced: made.counter(
+                "edges_unplaced_total",
+                "Edges whose hosts and workloads are not told apart any more: there was no room.",
+            )?,
             workloads_folded: made.counter(
                 "workloads_folded_total",
                 "Workloads for which there was no room; they count as `other`.",
@@ -178,6 +183,7 @@ impl Metrics {
             (&self.records_stale, stats.stale_records),
             (&self.halves_folded, stats.halves_folded),
             (&self.edges_folded, stats.edges_folded),
+            (&self.edges_unplaced, stats.edges_unplaced),
             (&self.workloads_folded, stats.workloads_folded),
             (&self.series_forgotten, stats.series_forgotten),
         ] {

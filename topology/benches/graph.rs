@@ -9,7 +9,8 @@ use std::{collections::BTreeMap, hint::black_box, net::Ipv4Addr, time::Duration}
 use harness::{Case, Dice, Meter};
 use topology::{
     AgentFacts, ClusterChange, ClusterEndpoint, ClusterNews, ClusterSlice, Config, Counter, Gained,
-    Graph, HalfIx, HistogramKind, Incarnation, NodeIx, ObjectName, Sums, Timestamp, Window,
+    GivenSteps, Graph, Grouping, HalfIx, HistogramKind, Incarnation, NodeIx, ObjectName, Sums,
+    Timestamp, Window,
     model::{Address, Ends, HalfKey, Role, Scope, Workload, WorkloadKind},
 };
 
@@ -20,9 +21,12 @@ const CASES: &[Case] = &[
     ("graph-tick-few-changed", |meter| tick(meter, 1_000, 50)),
     ("graph-tick-one-side-later", one_side_later),
     ("graph-step", step),
+    ("graph-step-fine", step_fine),
     ("graph-view", |meter| view(meter, 1_000)),
     ("graph-view-again", |meter| view_again(meter, 1_000)),
     ("graph-slice", |meter| slice(meter, 1_000)),
+    ("graph-slice-fine", |meter| slice_fine(meter, 1_000)),
+    ("graph-view-fine", |meter| view_fine(meter, 1_000)),
     ("graph-snapshot", snapshot),
     ("graph-cluster", cluster),
 ];
@@ -180,6 +184,26 @@ fn step(meter: &mut Meter) {
     meter.measure(1_000, || fleet.tick());
 }
 
+/// Unit: an edge of a step that is over, written out between workloads on their hosts, where nobody waits for the graph.
+fn step_fine(meter: &mut Meter) {
+    let mut fleet = Fleet::settled(1_000);
+    fleet.report();
+    fleet.tick();
+    fleet.now = fleet.now.plus(Duration::from_secs(10));
+    fleet.graph.tick(fleet.now);
+    let given = fleet.graph.take_steps();
+    meter.measure(1_000, || {
+        for given in &given {
+            let GivenSteps::Ended(step) = &given.steps else { continue };
+            let told = step.rows(true, |row| {
+                black_box(row);
+                Ok::<_, ()>(())
+            });
+            assert_eq!(told, Ok(()));
+        }
+    });
+}
+
 /// Unit: an edge of a view over the last minute.
 fn view(meter: &mut Meter, links: u32) {
     let mut fleet = Fleet::settled(links);
@@ -206,6 +230,29 @@ fn slice(meter: &mut Meter, links: u32) {
     let mut fleet = Fleet::settled(links);
     let window = Window { from: fleet.now.minus(Duration::from_secs(60)), to: fleet.now };
     meter.measure(u64::from(links), || drop(black_box(fleet.graph.slice(window, fleet.now))));
+}
+
+/// Unit: the same of a view between workloads on their hosts.
+fn slice_fine(meter: &mut Meter, links: u32) {
+    let mut fleet = Fleet::settled(links);
+    let window = Window { from: fleet.now.minus(Duration::from_secs(60)), to: fleet.now };
+    let by = Grouping::Node;
+    meter.measure(u64::from(links), || {
+        drop(black_box(fleet.graph.slice_finer(window, by, fleet.now)));
+    });
+}
+
+/// Unit: an edge of a view by host, folded, once steps that are over were added up.
+fn view_fine(meter: &mut Meter, links: u32) {
+    let mut fleet = Fleet::settled(links);
+    let window = Window { from: fleet.now.minus(Duration::from_secs(60)), to: fleet.now };
+    let (sums, by) = (Sums::default(), Grouping::Node);
+    let view = |fleet: &mut Fleet| {
+        let view = fleet.graph.slice_finer(window, by, fleet.now).view(&sums);
+        black_box(view.group(by).fold(50, topology::Rank::Bytes));
+    };
+    view(&mut fleet);
+    meter.measure(u64::from(links), || view(&mut fleet));
 }
 
 /// Unit: a link while a snapshot is made, and the first tick after it, which copies what it writes to.

@@ -183,13 +183,13 @@ impl Database {
         layer: &'static Layer,
         numbers: &mut Numbers,
     ) -> Result<Written, HistoryError> {
-        let (folded, newest, mut steps);
+        let (folded, mut steps);
         match given {
             GivenSteps::Ended(step) => {
                 let rows = numbers.rows(writing, step)?;
                 steps = Steps::open(writing, layer)?;
                 steps.put(0, step.window.from, &rows.pack(step)?)?;
-                (folded, newest) = (rows.folded, step.window.from);
+                folded = rows.folded;
             }
             GivenSteps::Late(late) => {
                 let rows = late.iter().map(|step: &EndedStep| numbers.rows(writing, step));
@@ -197,12 +197,10 @@ impl Database {
                 steps = Steps::open(writing, layer)?;
                 late::add(&mut steps, late, &rows)?;
                 folded = rows.iter().map(|rows| rows.folded).sum();
-                // They are of the past.
-                newest = Timestamp::default();
             }
         }
         steps.make_room(layer.most(self.max_bytes))?;
-        numbers.make_room(writing, &mut steps, newest)?;
+        numbers.make_room(writing, &mut steps)?;
         Ok(Written { bytes: steps.close(writing)?, folded })
     }
 

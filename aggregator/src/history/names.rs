@@ -11,7 +11,7 @@ use std::{
 };
 
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
-use topology::{EndedStep, Id, PROTOCOL, Seen, StepRow, StepTotals, Timestamp, ViewNode, Window};
+use topology::{EndedStep, Id, PROTOCOL, Seen, StepRow, StepTotals, Timestamp, ViewNode};
 
 use super::{
     database::HistoryError,
@@ -46,6 +46,8 @@ pub(super) struct Numbers {
     most: u64,
     /// Since when new names have had no room. Those in use are looked for again when the period is over.
     full_since: Option<Timestamp>,
+    /// When the last step began that was written.
+    newest: Timestamp,
 }
 
 /// The rows of a step, in ascending order of their numbers: gains, who saw it, open connections.
@@ -95,6 +97,7 @@ impl Numbers {
             look_at: FEW.min(most),
             most,
             full_since: None,
+            newest: Timestamp::default(),
         };
         let mut ids = HashMap::new();
         for row in reading.open_table(layer.services)?.iter()? {
@@ -127,11 +130,12 @@ impl Numbers {
         writing: &WriteTransaction,
         step: &'a EndedStep,
     ) -> Result<Rows<'a>, HistoryError> {
+        self.newest = self.newest.max(step.window.from);
         let (mut all, mut folded) = (Vec::with_capacity(step.edges.len()), 0);
         step.rows(self.layer.finer, |row| {
             let number = match self.edges.get(&row.key).copied() {
                 Some(number) => number,
-                None if self.is_full(step.window) => {
+                None if self.is_full() => {
                     folded += 1;
                     self.other(writing)?
                 }
@@ -157,10 +161,10 @@ impl Numbers {
 
     /// Whether there is no room for another name. Between services there always is: the graph has not more of them than
     /// there is room for, and the oldest steps go. Workloads may come and go too fast for that.
-    fn is_full(&mut self, window: Window) -> bool {
+    fn is_full(&mut self) -> bool {
         let full = self.layer.finer && self.bytes >= self.most.max(FEW);
         if full {
-            self.full_since.get_or_insert(window.from);
+            self.full_since.get_or_insert(self.newest);
         }
         full
     }
@@ -222,15 +226,14 @@ impl Numbers {
     }
 
     /// Forgets names that no step has, when there may be enough of them; and the oldest steps while their names take too
-    /// much. `newest` is when the last step began.
+    /// much.
     pub(super) fn make_room(
         &mut self,
         writing: &WriteTransaction,
         steps: &mut Steps<'_>,
-        newest: Timestamp,
     ) -> Result<(), HistoryError> {
         let was_full = self.full_since;
-        let waits = was_full.is_none_or(|since| newest.floor(tiers::LONGEST) <= since);
+        let waits = was_full.is_none_or(|since| self.newest.floor(tiers::LONGEST) <= since);
         if self.bytes <= self.look_at && waits {
             return Ok(());
         }

@@ -158,15 +158,18 @@ async fn a_past_window_has_the_hosts_and_zones_of_its_time_also_after_a_restart(
     let begin = fleet.get("/api/v1/topology").await.json()["coverage"]["history_from"].clone();
     let first: jiff::Timestamp = begin.as_str().unwrap().parse().unwrap();
     let first = first.as_second() / 10;
-    // The step that has it is over, and written.
+    // The step that has it is over, and written; the third at the latest, which is longer than one wait.
+    let written = "weft_aggregator_history_write_seconds_count";
+    eventually(async || fleet.series(written).await.filter(|steps| *steps >= 1.0)).await;
     let window = eventually(async || {
         let last = jiff::Timestamp::now().as_second() / 10;
-        let window = format!("from={}&to={last}0000", begin.as_str().unwrap());
-        let graph = fleet.get(&format!("/api/v1/topology?{window}")).await.json();
-        let is_over = last > first && graph["edges"][0]["bytes_to_server"] == 1000;
-        let written = "weft_aggregator_history_write_seconds_count";
+        // One step further than what is asked for is over, whatever clocks say.
+        let window = format!("from={}&to={}0000", begin.as_str().unwrap(), last - 1);
+        // First: else the step may be over only after the graph was asked for.
         let steps = fleet.series(written).await?;
-        (is_over && steps as i64 >= last - first).then_some(window)
+        let graph = fleet.get(&format!("/api/v1/topology?{window}")).await.json();
+        let is_told = graph["edges"][0]["bytes_to_server"] == 1000;
+        (is_told && last > first + 1 && steps as i64 >= last - first).then_some(window)
     })
     .await;
     let told = async |fleet: &Fleet, by: &str| {

@@ -98,6 +98,9 @@ pub(crate) struct Edges {
     #[serde(skip)]
     pub(crate) externals: Externals,
     pub(crate) parts: Parts,
+    /// Edges whose ends are not told apart any more for lack of room, since the start.
+    #[serde(skip)]
+    pub(crate) unplaced: u64,
     #[serde(skip)]
     most: usize,
 }
@@ -117,6 +120,7 @@ impl Edges {
             folded: self.folded,
             externals: Externals::default(),
             parts: self.parts.stored(),
+            unplaced: 0,
             most: self.most,
         }
     }
@@ -273,7 +277,11 @@ impl Edges {
         row.part = self.parts.refer(row.edge, ends, self.most / 4, now);
         match row.part {
             Some(part) => self.parts.set_open(part, 0, row.open),
-            None => edge.ends = Ends::default(),
+            None if edge.ends == Ends::default() => {}
+            None => {
+                edge.ends = Ends::default();
+                self.unplaced += 1;
+            }
         }
     }
 

@@ -21,6 +21,8 @@ pub struct Stats {
     pub halves_folded: u64,
     /// Edges that there was no room for, counted together with others.
     pub edges_folded: u64,
+    /// Edges whose hosts and workloads are not told apart any more, for lack of room, since the start.
+    pub edges_unplaced: u64,
     /// Workloads that there was no room for, counted as `other`.
     pub workloads_folded: u64,
     /// Series that are remembered, shown or not.
@@ -42,6 +44,7 @@ impl Graph {
             stale_records: self.halves.stale_records,
             halves_folded: self.halves_folded,
             edges_folded: self.edges.folded,
+            edges_unplaced: self.edges.unplaced,
             workloads_folded: self.services.folded,
             series: self.edges.series.len(),
             series_forgotten: self.edges.series.forgotten,

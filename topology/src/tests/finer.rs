@@ -194,6 +194,7 @@ fn where_there_is_no_room_to_tell_them_apart_sums_are_right() {
     }
     let world = &mut replicas.world;
     assert_eq!(total(&finer(world)), total(&world.view()));
+    assert!(world.graph.stats().edges_unplaced > 0, "and it is said");
 }
 
 proptest! {
