@@ -16,6 +16,7 @@ mod tests;
 
 use std::{
     future::{Future, pending},
+    ops::RangeInclusive,
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
@@ -43,8 +44,10 @@ use crate::{
 };
 use outbox::{Acked, Outbox};
 
-/// Batches on the way while an agent sends as fast as they are acknowledged.
-const IN_FLIGHT: usize = 4;
+/// Batches on the way while an agent sends as fast as they are acknowledged: as many as it takes for so many records of the
+/// whole fleet, since acknowledgements come ten times a second however few there are.
+const RECORDS_IN_FLIGHT: usize = 80_000;
+const IN_FLIGHT: RangeInclusive<usize> = 4..=64;
 
 /// What an agent is told to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +189,9 @@ impl Agent {
             return Some(start + self.shared.interval * self.next + self.offset());
         }
         let go = self.next == 0 || matches!(*self.phase.borrow(), Phase::Running { go: true, .. });
-        (go && self.outbox.len() < IN_FLIGHT).then_some(start)
+        let in_flight = RECORDS_IN_FLIGHT / (2 * self.shared.world.links.len()).max(1);
+        let in_flight = in_flight.clamp(*IN_FLIGHT.start(), *IN_FLIGHT.end());
+        (go && self.outbox.len() < in_flight).then_some(start)
     }
 
     /// Agents do not report in step.
