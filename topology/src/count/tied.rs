@@ -256,6 +256,7 @@ impl Link {
         self.rests.append(&mut other.rests);
         self.first_seen = self.first_seen.min(other.first_seen);
         self.settled |= other.settled;
+        self.seeks |= other.seeks;
         self.folded = self.folded.max(other.folded);
         self.agreement = None;
         for row in other.rows {

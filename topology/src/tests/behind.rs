@@ -6,7 +6,7 @@ use super::{
     cluster::{service, slice, world},
     world::*,
 };
-use crate::*;
+use crate::{model::Ends, *};
 
 const CLUSTER_IP: &str = "10.96.0.7";
 const CLIENT: &str = "10.2.0.3";
@@ -166,6 +166,26 @@ fn a_rollout_of_the_same_service_keeps_its_name() {
     world.exchange(half, 1, 0);
     world.pass(20);
     assert_eq!(published(&world), [row("web", "app", 80, 71, 71, 0)]);
+}
+
+#[test]
+fn a_server_that_is_tied_to_others_before_it_is_looked_at_meets_its_clients() {
+    let (mut world, a) = world();
+    let b = world.node("b", "10.0.0.2");
+    world.told([service("cart", CLUSTER_IP, 0), pods(0..1)]);
+    // Else whoever is concerned by that is looked at anew.
+    world.pass(12);
+    let client = world.client(a, "web", global(CLIENT), global(CLUSTER_IP), 80);
+    let other = world.client(a, "job", global("10.2.0.4"), global("192.0.2.1"), 90);
+    world.exchange(client, 100, 10);
+    world.exchange(other, 100, 10);
+    world.pass(1);
+    let server = world.server(b, "app", global(&pod(0)), global(CLIENT), 8080);
+    (0..2).for_each(|_| world.exchange(server, 10, 100));
+    let ends = Ends { client: global(CLIENT), server: global(&pod(0)), server_port: 8080 };
+    world.graph.add_translations(other, [ends], world.now);
+    world.pass(30);
+    assert_eq!(all(&mut world), 2, "{:?}", world.edges());
 }
 
 proptest! {
