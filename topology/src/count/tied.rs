@@ -179,6 +179,13 @@ impl Link {
         };
     }
 
+    /// Whether its numbers have one place to go: a half at each side, or one alone if that may be, and one edge.
+    pub(crate) fn is_ordinary(&self, one_sided: bool) -> bool {
+        let is_plain = self.tied.as_ref().is_none_or(|tied| tied.plain.is_some());
+        let fits = self.halves.len() == 2 || (one_sided && self.halves.len() == 1);
+        self.settled && is_plain && fits && self.rows.len() <= 1
+    }
+
     /// Others may have to do with it now.
     pub(crate) fn forget_plain(&mut self) {
         if let Some(tied) = &mut self.tied {

@@ -64,6 +64,30 @@ impl Graph {
         }
     }
 
+    /// Looks again at links that were left with something open or are new, but for ordinary ones, whose numbers have one
+    /// place to go, whenever that is. What has to last for some seconds before it is believed has to be looked at
+    /// meanwhile, however seldom ticks are: to be called about once a second where there is no tick.
+    pub fn glance(&mut self, now: Timestamp) {
+        let now = self.see(now);
+        self.behind.forget();
+        self.nodes.look_who_is_back(now, self.config.node_return, self.config.catch_up);
+        let (one_sided_is_ordinary, queue) =
+            (!self.config.watches_cluster, std::mem::take(&mut self.links.queue));
+        let mut ordinary = Vec::new();
+        for ix in queue {
+            let Some(link) = self.links.get_mut(ix) else { continue };
+            if link.is_ordinary(one_sided_is_ordinary) {
+                ordinary.push(ix);
+                continue;
+            }
+            link.queued = false;
+            if self.look_at(ix, now).again {
+                self.links.enqueue(ix);
+            }
+        }
+        self.links.queue.append(&mut ordinary);
+    }
+
     /// Evaluates a link.
     pub(super) fn look_at(&mut self, ix: LinkIx, now: Timestamp) -> Next {
         if let Some(again) = self.evaluate_pair(ix, now) {
