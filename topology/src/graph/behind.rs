@@ -9,10 +9,7 @@ use std::{
 use super::Graph;
 use crate::{
     base::time::Timestamp,
-    count::{
-        half::Half,
-        link::{Link, LinkIx, LinkKey},
-    },
+    count::link::{Link, LinkIx, LinkKey},
     model::Role,
     who::{
         cluster::{
@@ -210,12 +207,18 @@ impl Graph {
 
     /// Whether all services of a link's servers have halves at another one.
     fn has_servers_of(&self, link: &Link, other: &Link) -> bool {
-        let services = |link: &Link| -> HashSet<ServiceIx> {
-            let halves = link.halves.iter().filter_map(|ix| self.halves.get(*ix));
-            let servers = halves.filter(|half| half.role() == Role::Server);
-            servers.map(|half: &Half| half.service).collect()
-        };
-        services(other).is_subset(&services(link))
+        let mut missing: HashSet<ServiceIx> = self.servers_of(other).collect();
+        // There may be very many of them, and the first is mostly enough.
+        missing.is_empty()
+            || self.servers_of(link).any(|service| {
+                missing.remove(&service);
+                missing.is_empty()
+            })
+    }
+
+    fn servers_of(&self, link: &Link) -> impl Iterator<Item = ServiceIx> {
+        let halves = link.halves.iter().filter_map(|ix| self.halves.get(*ix));
+        halves.filter(|half| half.role() == Role::Server).map(|half| half.service)
     }
 
     /// More is known of who meets at a link. What it has published is looked at anew, however often that happens.

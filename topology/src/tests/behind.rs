@@ -309,7 +309,7 @@ proptest! {
             }
             world.pass(wait);
         }
-        world.pass(60);
+        world.pass(90);
         prop_assert_eq!(all(&mut world), count, "{:?}", world.edges());
     }
 }
