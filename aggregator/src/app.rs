@@ -103,8 +103,8 @@ impl App {
             ..topology::Config::default()
         };
         let history_max_bytes = config.history_max_bytes;
-        let settings = Settings { dir: &config.data_dir, graph, history_max_bytes };
         let (rules, zones) = rules::read(config.rules.as_deref())?;
+        let settings = Settings { dir: &config.data_dir, graph, zones, history_max_bytes };
         let opened =
             Store::open(&settings, clock::Host, metrics.store.clone(), metrics.history.clone());
         let (mut core, store, clock) = opened?;
@@ -113,7 +113,6 @@ impl App {
             core.forget_cluster(clock.now());
         }
         let shared = Shared::new(core, store, clock, metrics, &config);
-        shared.set_zones(zones);
         Ok(Self {
             agents,
             readers,

@@ -205,6 +205,7 @@ impl Core {
             Entry::Tick => self.tick(at),
             Entry::Rules(rules) => self.set_rules(rules, at),
             Entry::Cluster(news) => self.cluster_news(news, at),
+            Entry::Glance => self.glance(at),
         }
         Ok(())
     }
@@ -371,6 +372,14 @@ impl Core {
         self.record(&Entry::Tick, &[], at);
         self.forget_workloads(at);
         self.graph.tick(at);
+        self.hand_over();
+    }
+
+    /// Lets time pass where a tick is not worth it.
+    pub(crate) fn glance(&mut self, at: Timestamp) {
+        self.record(&Entry::Glance, &[], at);
+        self.graph.glance(at);
+        // The journal may have what a step that is over follows from.
         self.hand_over();
     }
 

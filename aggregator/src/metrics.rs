@@ -286,6 +286,8 @@ pub struct HistoryMetrics {
     pub steps_lost: IntCounter,
     /// Rows between workloads that there was no room for a name for.
     pub rows_folded: IntCounter,
+    /// Rows between workloads of before there is anything between workloads.
+    pub rows_dropped: IntCounter,
     /// Questions that could not be answered from the history.
     pub read_failures: IntCounter,
     /// Files that could not be read and were put aside.
@@ -309,6 +311,10 @@ impl HistoryMetrics {
             rows_folded: made.counter(
                 "history_rows_folded_total",
                 "Rows between workloads that went to `other`: there was no room for more names.",
+            )?,
+            rows_dropped: made.counter(
+                "history_rows_dropped_total",
+                "Rows between workloads that came late and are of before the history has any; between services they are there.",
             )?,
             read_failures: made.counter(
                 "history_read_failures_total",

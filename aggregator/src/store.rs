@@ -54,6 +54,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) dir: &'a Path,
     /// How the graph settles, remembers and forgets.
     pub(crate) graph: topology::Config,
+    /// Which hosts are in which zones: the history is told of it while the journal is read, too.
+    pub(crate) zones: topology::Zones,
     /// How large the history may get.
     pub(crate) history_max_bytes: u64,
 }

@@ -2,7 +2,8 @@
 //!
 //! A tick looks once at every link that has changed, however often it has. Whoever wants to know anything has one made
 //! first, and so does the end of a step, so that what is gained is placed in the right one. Between these a tick tells
-//! nobody anything: where links are many and it takes its time, it may wait until there is more for it to do.
+//! nobody anything: where links are many and it takes its time, it may wait until there is more for it to do. What has
+//! to be watched over some seconds is, by a glance each second.
 
 use std::{
     sync::Arc,
@@ -62,8 +63,7 @@ pub async fn run(shared: Arc<Shared>, mut shutdown: watch::Receiver<bool>) {
                 pace.ticked(begun, Instant::now());
                 timer.observe_duration();
             } else {
-                // The journal may have what a step that is over follows from.
-                core.hand_over();
+                core.glance(now);
             }
             shared.metrics.kubernetes.set(core.graph(), now);
         }

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use topology::{AgentFacts, ClusterNews, Connection, Incarnation, NodeIx, Rules, Timestamp};
 
-/// The layout of an [`Entry`] and of what follows it: to be raised whenever one of them changes.
+/// The layout of an [`Entry`] and of what follows it: to be raised whenever one of them changes, but for kinds of entries
+/// that are added at the end.
 pub(crate) const ENTRY_VERSION: u32 = 3;
 
 /// One change of the state. The bytes of a batch stand behind its entry as they came.
@@ -28,6 +29,8 @@ pub(crate) enum Entry {
     Rules(Rules),
     /// Kubernetes said something that was not known.
     Cluster(ClusterNews),
+    /// Some time passed: too little for a tick to be worth it.
+    Glance,
 }
 
 /// Bytes that are no entry.

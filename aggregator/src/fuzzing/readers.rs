@@ -107,7 +107,12 @@ impl Readers {
         std::fs::create_dir_all(&dir).ok()?;
         let metrics = Metrics::new().ok()?;
         let graph = topology::Config { hand_over_steps: true, ..topology::Config::default() };
-        let settings = Settings { dir: &dir, graph, history_max_bytes: 1 << 24 };
+        let settings = Settings {
+            dir: &dir,
+            graph,
+            zones: topology::Zones::default(),
+            history_max_bytes: 1 << 24,
+        };
         let late = Arc::new(AtomicU64::new(60_000_000_000));
         let source = Late(Arc::clone(&late));
         let opened = Store::open(&settings, source, metrics.store.clone(), metrics.history.clone());

@@ -67,6 +67,8 @@ pub(super) struct Written {
     pub(super) bytes: u64,
     /// Rows that there was no room for a name for.
     pub(super) folded: u64,
+    /// Rows between workloads that came late and are of before there is anything between workloads.
+    pub(super) dropped: u64,
 }
 
 /// The history.
@@ -105,6 +107,7 @@ impl Database {
         max_bytes: u64,
     ) -> Result<Self, HistoryError> {
         let writing = database.begin_write()?;
+        let mut is_without_workloads = false;
         {
             let mut meta = writing.open_table(META)?;
             for (name, value) in [("version", VERSION), ("instance", instance)] {
@@ -114,9 +117,7 @@ impl Database {
                     Some(known) if known == value => {}
                     Some(WITHOUT_WORKLOADS) if name == "version" => {
                         drop(meta.insert(name, value)?);
-                        tracing::info!(
-                            "the history goes on; between workloads, hosts and zones it begins now"
-                        );
+                        is_without_workloads = true;
                     }
                     Some(_) => {
                         return Err(std::io::Error::other(format!("its {name} is another")).into());
@@ -130,6 +131,9 @@ impl Database {
             }
         }
         writing.commit()?;
+        if is_without_workloads {
+            tracing::info!("the history goes on; between workloads, hosts and zones it begins now");
+        }
         Ok(Self { database, max_bytes })
     }
 
@@ -151,14 +155,20 @@ impl Database {
         if given.number <= self.given()? {
             return Ok(Written::default());
         }
+        let [services, finer] = [self.stored_from(false)?, self.stored_from(true)?];
+        // Nothing at all begins last of all.
+        let begins_later = services.is_some() && (finer.is_none() || finer > services);
         let writing = self.database.begin_write()?;
         let written = (|| {
             writing.open_table(META)?.insert(GIVEN, given.number)?;
             let mut all = Written::default();
             for (layer, numbers) in LAYERS.iter().zip(numbers.iter_mut()) {
-                let written = self.write_layer(&writing, &given.steps, layer, numbers)?;
+                let begins_later = layer.finer && begins_later;
+                let given = (&given.steps, begins_later);
+                let written = self.write_layer(&writing, given, layer, numbers)?;
                 all.bytes += written.bytes;
                 all.folded += written.folded;
+                all.dropped += written.dropped;
             }
             Ok(all)
         })();
@@ -179,11 +189,12 @@ impl Database {
     fn write_layer(
         &self,
         writing: &redb::WriteTransaction,
-        given: &GivenSteps,
+        (given, begins_later): (&GivenSteps, bool),
         layer: &'static Layer,
         numbers: &mut Numbers,
     ) -> Result<Written, HistoryError> {
         let (folded, mut steps);
+        let mut dropped = 0;
         match given {
             GivenSteps::Ended(step) => {
                 let rows = numbers.rows(writing, step)?;
@@ -195,13 +206,13 @@ impl Database {
                 let rows = late.iter().map(|step: &EndedStep| numbers.rows(writing, step));
                 let rows = rows.collect::<Result<Vec<_>, _>>()?;
                 steps = Steps::open(writing, layer)?;
-                late::add(&mut steps, late, &rows)?;
+                dropped = late::add(&mut steps, late, &rows, begins_later)?;
                 folded = rows.iter().map(|rows| rows.folded).sum();
             }
         }
         steps.make_room(layer.most(self.max_bytes))?;
         numbers.make_room(writing, &mut steps)?;
-        Ok(Written { bytes: steps.close(writing)?, folded })
+        Ok(Written { bytes: steps.close(writing)?, folded, dropped })
     }
 
     /// Passes over nothing that comes after a number.
@@ -209,7 +220,9 @@ impl Database {
         if self.given()? <= number {
             return Ok(());
         }
-        tracing::warn!("the history has more than the state, whose files were damaged");
+        tracing::warn!(
+            "the history has more than the state, whose files were damaged or another version's"
+        );
         let writing = self.database.begin_write()?;
         writing.open_table(META)?.insert(GIVEN, number)?;
         Ok(writing.commit()?)

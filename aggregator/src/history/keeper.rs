@@ -188,9 +188,10 @@ impl Writer {
                 _ => {}
             }
             failing = written.is_err();
-            let Written { bytes, folded } = written.unwrap_or_default();
+            let Written { bytes, folded, dropped } = written.unwrap_or_default();
             self.metrics.bytes.inc_by(bytes);
             self.metrics.rows_folded.inc_by(folded);
+            self.metrics.rows_dropped.inc_by(dropped);
             self.metrics.steps_lost.inc_by(u64::from(failing));
             self.metrics.failing.set(i64::from(failing));
             self.progress.note(0, 1);

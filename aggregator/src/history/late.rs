@@ -14,16 +14,26 @@ use super::{
     tiers::{self, TIERS},
 };
 
-/// Adds to steps; `rows` are their edges, by number.
+/// Adds to steps; `rows` are their edges, by number. Where the layer `begins_later` than the one between services, what is of
+/// before is not added: it would look as if all of that time were there. Returns how many rows those are.
 pub(super) fn add(
     steps: &mut Steps<'_>,
     late: &[EndedStep],
     rows: &[Rows<'_>],
-) -> Result<(), HistoryError> {
+    begins_later: bool,
+) -> Result<u64, HistoryError> {
+    let mut dropped = 0;
     let mut changed: [BTreeSet<Timestamp>; TIERS.len()] = Default::default();
     let (firsts, lasts) = (firsts(steps)?, lasts(steps)?);
     for (step, rows) in late.iter().zip(rows) {
-        let tier = tier_of(step.window.from, &firsts);
+        let tier = match going_back_to(step.window.from, &firsts) {
+            Some(tier) => tier,
+            None if begins_later => {
+                dropped += rows.rows.len() as u64;
+                continue;
+            }
+            None => coarsest(&firsts),
+        };
         let begin = step.window.from.floor(TIERS[tier]);
         add_to(steps, tier, begin, rows)?;
         changed[tier].insert(begin);
@@ -45,7 +55,7 @@ pub(super) fn add(
             }
         }
     }
-    Ok(())
+    Ok(dropped)
 }
 
 /// The begins of the first steps of each tier.
@@ -70,14 +80,18 @@ fn lasts(steps: &Steps<'_>) -> Result<[Option<Timestamp>; TIERS.len()], HistoryE
     Ok(lasts)
 }
 
-/// The finest tier that goes back to a moment; of those that have anything, else the coarsest.
-fn tier_of(at: Timestamp, firsts: &[Option<Timestamp>; TIERS.len()]) -> usize {
+/// The finest tier that goes back to a moment.
+fn going_back_to(at: Timestamp, firsts: &[Option<Timestamp>; TIERS.len()]) -> Option<usize> {
     let starts =
         firsts.iter().zip(TIERS).map(|(first, length)| Some(first.as_ref()?.floor(length)));
     let goes_back =
         |(_, start): &(usize, Option<Timestamp>)| start.is_some_and(|start| start <= at);
-    let found = starts.enumerate().find(goes_back).map(|(tier, _)| tier);
-    found.or_else(|| firsts.iter().rposition(Option::is_some)).unwrap_or(0)
+    starts.enumerate().find(goes_back).map(|(tier, _)| tier)
+}
+
+/// Of the tiers that have anything, the coarsest.
+fn coarsest(firsts: &[Option<Timestamp>; TIERS.len()]) -> usize {
+    firsts.iter().rposition(Option::is_some).unwrap_or(0)
 }
 
 fn add_to(
@@ -119,12 +133,12 @@ mod tests {
     fn the_finest_that_goes_back_is_added_to() {
         let at = |s: u64| Timestamp::from_unix_ns(s * 1_000_000_000);
         let firsts = [Some(at(1_203)), Some(at(600)), Some(at(0))];
-        assert_eq!(tier_of(at(1_210), &firsts), 0);
-        assert_eq!(tier_of(at(1_200), &firsts), 0);
-        assert_eq!(tier_of(at(1_190), &firsts), 1);
-        assert_eq!(tier_of(at(590), &firsts), 2);
+        assert_eq!(going_back_to(at(1_210), &firsts), Some(0));
+        assert_eq!(going_back_to(at(1_200), &firsts), Some(0));
+        assert_eq!(going_back_to(at(1_190), &firsts), Some(1));
+        assert_eq!(going_back_to(at(590), &firsts), Some(2));
         let later = [Some(at(1_203)), Some(at(660)), None];
-        assert_eq!(tier_of(at(600), &later), 1);
-        assert_eq!(tier_of(at(600), &[None; 3]), 0);
+        assert_eq!((going_back_to(at(600), &later), coarsest(&later)), (None, 1));
+        assert_eq!((going_back_to(at(600), &[None; 3]), coarsest(&[None; 3])), (None, 0));
     }
 }

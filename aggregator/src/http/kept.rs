@@ -27,13 +27,14 @@ use tokio::{
 use super::{
     answer::{self, NOT_READ},
     problem::Problem,
+    window::WindowQuery,
 };
 use crate::{config::Grant, state::Shared};
 
 /// How long the last answer of a large graph is good for.
 const GOOD_FOR: Duration = Duration::from_secs(1);
 
-/// The same while answers like it are made again and again.
+/// The same while it is made again and again, after the first time.
 const GOOD_FOR_AT_MOST: Duration = Duration::from_secs(5);
 
 /// How long an answer is made again and again after somebody asked for it: pages ask every 5, 10 or 30 s.
@@ -61,6 +62,17 @@ pub struct Kept {
     slots: Mutex<HashMap<Key, Arc<Slot>>>,
     /// Somebody makes again and again what is wanted.
     is_warm: AtomicBool,
+    /// The last answer was of a large graph. Asking the graph would have to wait for it.
+    is_large: AtomicBool,
+}
+
+/// How what is told of ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// It goes on with time.
+    Now,
+    /// It has ended, and stays what it is, but for what comes late.
+    Before,
 }
 
 /// What was asked for, and how much of it the reader may see.
@@ -78,6 +90,7 @@ type Making = Pin<Box<dyn Future<Output = Result<Made, Problem>> + Send>>;
 /// The place of an answer.
 struct Slot {
     make: Make,
+    ends: Ends,
     state: Mutex<State>,
     /// Who makes the next one.
     maker: tokio::sync::Mutex<()>,
@@ -87,6 +100,8 @@ struct State {
     last: Option<Made>,
     /// When it was last asked for.
     wanted: Instant,
+    /// It has been made again since it was first asked for.
+    again: bool,
     /// The last one was too large to be kept: nobody waits for what another one makes.
     too_large: bool,
 }
@@ -108,18 +123,22 @@ impl Key {
 }
 
 impl Kept {
-    /// The place for an answer; one of its own where there are too many.
-    fn slot(&self, key: Key, make: Make) -> Arc<Slot> {
+    /// The place for an answer; where there are too many, that of what was asked for the longest time ago.
+    fn slot(&self, (key, ends): (Key, Ends), make: Make) -> Arc<Slot> {
         let mut all = self.slots();
         let now = Instant::now();
         all.retain(|_, slot| Arc::strong_count(slot) > 1 || slot.is_recent(now));
         if let Some(slot) = all.get(&key) {
             return Arc::clone(slot);
         }
-        let slot = Arc::new(Slot::new(make, now));
-        if all.len() < MOST {
-            all.insert(key, Arc::clone(&slot));
+        if all.len() >= MOST {
+            let longest_ago = all.iter().min_by_key(|(_, slot)| slot.state().wanted);
+            if let Some(key) = longest_ago.map(|(key, _)| key.clone()) {
+                all.remove(&key);
+            }
         }
+        let slot = Arc::new(Slot::new(make, ends, now));
+        all.insert(key, Arc::clone(&slot));
         slot
     }
 
@@ -156,9 +175,9 @@ impl Kept {
 }
 
 impl Slot {
-    fn new(make: Make, now: Instant) -> Self {
-        let state = State { last: None, wanted: now, too_large: false };
-        Self { make, state: Mutex::new(state), maker: tokio::sync::Mutex::default() }
+    fn new(make: Make, ends: Ends, now: Instant) -> Self {
+        let state = State { last: None, wanted: now, again: false, too_large: false };
+        Self { make, ends, state: Mutex::new(state), maker: tokio::sync::Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -167,12 +186,12 @@ impl Slot {
 
     fn is_recent(&self, now: Instant) -> bool {
         let state = self.state();
-        state.wanted_of(now).is_some()
+        self.ends == Ends::Now && state.wanted_of(now).is_some()
             || state.last.as_ref().is_some_and(|made| now - made.taken <= GOOD_FOR)
     }
 
     fn wanted_of(&self, now: Instant) -> Option<Instant> {
-        self.state().wanted_of(now)
+        self.state().wanted_of(now).filter(|_| self.ends == Ends::Now)
     }
 
     /// An answer for who asks now: the last one, or the next, which others may wait for, too.
@@ -200,7 +219,9 @@ impl Slot {
     /// The next answer, whatever the last one is.
     async fn make_one_more(&self) -> Result<Made, Problem> {
         let _maker = self.maker.lock().await;
-        self.make().await
+        let made = self.make().await?;
+        self.state().again = true;
+        Ok(made)
     }
 
     async fn make(&self) -> Result<Made, Problem> {
@@ -216,7 +237,7 @@ impl Slot {
 impl State {
     /// The last answer, if it is good for who asked at that moment.
     fn good(&self, asked: Instant, is_warm: bool) -> Option<Made> {
-        let good_for = if is_warm { GOOD_FOR_AT_MOST } else { GOOD_FOR };
+        let good_for = if is_warm && self.again { GOOD_FOR_AT_MOST } else { GOOD_FOR };
         let made = self.last.as_ref()?;
         (made.taken >= asked || (made.large && made.taken.elapsed() <= good_for))
             .then(|| made.clone())
@@ -229,10 +250,20 @@ impl State {
     }
 }
 
+/// A window as it is asked for by as many as possible, and how it ends. Answers of small graphs are hardly shared: they get
+/// what they ask for.
+pub(super) fn shared_by_many(shared: &Shared, window: WindowQuery) -> (WindowQuery, Ends) {
+    let now = shared.now();
+    let is_large = shared.kept.is_large.load(Ordering::Relaxed);
+    let window = if is_large { window.up_to_now(now) } else { window };
+    let ends = if window.reaches(now) { Ends::Now } else { Ends::Before };
+    (window, ends)
+}
+
 /// A document for whoever asks for this, made where that may block.
 pub(super) async fn json<T: Serialize + 'static>(
     shared: Arc<Shared>,
-    key: Key,
+    key: (Key, Ends),
     make: impl Fn(&Shared) -> T + Send + Sync + 'static,
 ) -> Result<Response, Problem> {
     let turn = shared.answers.turn().await;
@@ -241,7 +272,7 @@ pub(super) async fn json<T: Serialize + 'static>(
     let made = tokio::spawn(async move {
         let slot = all.kept.slot(key, maker(&all, make));
         let made = slot.get(all.kept.is_warm.load(Ordering::Relaxed)).await;
-        if made.as_ref().is_ok_and(|made| made.large) {
+        if slot.ends == Ends::Now && made.as_ref().is_ok_and(|made| made.large) {
             keep_warm(&all);
         }
         (made, turn)
@@ -265,6 +296,7 @@ fn maker<T: Serialize + 'static>(
                 let taken = Instant::now();
                 let body = serde_json::to_vec(&make(&shared))?;
                 let large = shared.core().graph().stats().edges >= LARGE;
+                shared.kept.is_large.store(large, Ordering::Relaxed);
                 Ok::<_, serde_json::Error>(Made { body: body.into(), taken, large })
             });
             let made = made.await.map_err(|_| Problem::internal(NOT_READ))?;
@@ -299,7 +331,7 @@ mod tests {
 
     /// An answer that says how many were made before it, and has so many bytes besides.
     fn slot(made: &Arc<AtomicUsize>, large: bool, size: usize) -> Arc<Slot> {
-        Arc::new(Slot::new(maker(made, large, size), Instant::now()))
+        Arc::new(Slot::new(maker(made, large, size), Ends::Now, Instant::now()))
     }
 
     fn maker(made: &Arc<AtomicUsize>, large: bool, size: usize) -> Make {
@@ -425,8 +457,39 @@ mod tests {
         assert_eq!(kept.slots().len(), 1);
     }
 
-    fn key(number: usize) -> Key {
-        Key { route: "x", query: number.to_string(), namespaces: None }
+    fn key(number: usize) -> (Key, Ends) {
+        (Key { route: "x", query: number.to_string(), namespaces: None }, Ends::Now)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_window_that_has_ended_is_not_made_for_nobody() {
+        let kept = Kept::default();
+        let key = (key(0).0, Ends::Before);
+        ask(&kept.slot(key, maker(&Arc::default(), true, 0)), false).await;
+        assert!(kept.next().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_wanted_now_displaces_what_was_wanted_before() {
+        let (kept, made) = (Kept::default(), Arc::default());
+        for number in 0..=MOST {
+            ask(&kept.slot(key(number), maker(&made, true, 0)), false).await;
+        }
+        let is_kept = |number| kept.slots().contains_key(&key(number).0);
+        assert!(!is_kept(0) && is_kept(1) && is_kept(MOST));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_good_for_longer_once_it_has_been_made_again() {
+        let slot = slot(&Arc::default(), true, 0);
+        ask(&slot, true).await;
+        sleep(GOOD_FOR + TAKES).await;
+        assert_eq!(ask(&slot, true).await.0, "1", "nobody has made it again");
+        assert!(slot.make_one_more().await.is_ok());
+        sleep(GOOD_FOR + TAKES).await;
+        assert_eq!(ask(&slot, true).await.0, "2");
+        sleep(GOOD_FOR_AT_MOST).await;
+        assert_eq!(ask(&slot, true).await.0, "3");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Extension, Query, RawQuery, State},
+    extract::{Extension, Query, State},
     response::Response,
 };
 use serde::Serialize;
@@ -46,13 +46,12 @@ pub(super) async fn topology(
     Extension(grant): Extension<Arc<Grant>>,
     Query(window): Query<WindowQuery>,
     Query(part): Query<PartQuery>,
-    RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let asked = window.window(shared.now())?;
-    let window = window.up_to_now(shared.now());
-    let key = Key::new("topology", window.with_rest_of(query.as_deref()), &grant);
+    let (window, ends) = kept::shared_by_many(&shared, window);
+    let key = Key::new("topology", format!("{window:?} {part:?}"), &grant);
     let part = Part::of(&part, grant, None)?;
-    kept::json(shared, key, move |shared| {
+    kept::json(shared, (key, ends), move |shared| {
         // Up to when it is made.
         let window = window.window(shared.now()).unwrap_or(asked);
         Topology::from(part.view(shared, window))

@@ -14,6 +14,9 @@ const DEFAULT_SPAN: Duration = Duration::from_secs(300);
 /// A window that ends so close to now ends now.
 const NOW: Duration = Duration::from_secs(2);
 
+/// How long a step of the graph is: what is told of a window is of whole steps.
+const STEP: Duration = Duration::from_secs(10);
+
 /// From when to when. What is not known is ignored: Grafana's plugins add their own.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, IntoParams)]
 #[serde(default)]
@@ -35,7 +38,7 @@ impl WindowQuery {
     }
 
     /// The same for everybody who asks for as long a window up to now: pages say when it begins and ends, to the
-    /// millisecond, and mean the last five minutes.
+    /// millisecond, and mean the last five minutes. Only where it is of the same steps.
     pub(super) fn up_to_now(self, now: Timestamp) -> Self {
         let moment = |text: &Option<String>| {
             let text = text.as_deref().filter(|text| !is_relative(text))?;
@@ -43,21 +46,19 @@ impl WindowQuery {
         };
         let (Some(from), Some(to)) = (moment(&self.from), moment(&self.to)) else { return self };
         let away = to.since(now).max(now.since(to));
-        if away > NOW || from >= to {
+        if away > NOW || to.floor(STEP) < now.floor(STEP) || from >= to {
             return self;
         }
-        let seconds = to.since(from).as_secs_f64().round().max(1.0);
+        let seconds = to.since(from).as_secs_f64().round().max(1.0) as u64;
+        if from.floor(STEP) != now.minus(Duration::from_secs(seconds)).floor(STEP) {
+            return self;
+        }
         Self { from: Some(format!("-{seconds}s")), to: None }
     }
 
-    /// A query without its window, and then this one.
-    pub(super) fn with_rest_of(&self, query: Option<&str>) -> String {
-        let is_of_window = |pair: &&str| pair.starts_with("from=") || pair.starts_with("to=");
-        let pairs = query.unwrap_or_default().split('&').filter(|pair| !is_of_window(pair));
-        pairs
-            .chain([format!("{:?}", (&self.from, &self.to)).as_str()])
-            .collect::<Vec<_>>()
-            .join("&")
+    /// Whether it ends now, and so is another one every moment.
+    pub(super) fn reaches(&self, now: Timestamp) -> bool {
+        self.to(now).is_ok_and(|to| to.is_none_or(|to| to >= now))
     }
 
     fn to(&self, now: Timestamp) -> Result<Option<Timestamp>, Problem> {
@@ -171,30 +172,38 @@ mod tests {
             WindowQuery { from: text(from), to: text(to) }
         };
         let ms = |s: u64, ms: u64| (s * 1000 + ms).to_string();
+        // A step begins now; five seconds later, one has not ended for long.
+        let (begin, later) = (now(), Timestamp::from_unix_ns((NOW_S + 5) * 1_000_000_000));
         let same = of("-300s", "");
-        for (from, to) in [
-            (ms(NOW_S - 300, 0), ms(NOW_S, 0)),
-            (ms(NOW_S - 301, 400), ms(NOW_S - 1, 400)),
-            (ms(NOW_S - 299, 1), ms(NOW_S + 1, 0)),
-            ("2027-01-15T07:55:00Z".to_owned(), "2027-01-15T08:00:00Z".to_owned()),
+        for (from, to, now) in [
+            (ms(NOW_S - 300, 0), ms(NOW_S, 0), begin),
+            (ms(NOW_S - 299, 1), ms(NOW_S + 1, 0), begin),
+            ("2027-01-15T07:55:00Z".to_owned(), "2027-01-15T08:00:00Z".to_owned(), begin),
+            (ms(NOW_S - 297, 400), ms(NOW_S + 3, 400), later),
+            (ms(NOW_S - 295, 600), ms(NOW_S + 5, 700), later),
         ] {
-            assert_eq!(of(&from, &to).up_to_now(now()), same, "{from} {to}");
+            assert_eq!(of(&from, &to).up_to_now(now), same, "{from} {to}");
+            assert!(same.reaches(now));
         }
-        for (from, to) in [
-            (ms(NOW_S - 300, 0), ms(NOW_S - 3, 0)),
-            (ms(NOW_S - 300, 0), String::new()),
-            ("-5m".to_owned(), "now".to_owned()),
-            ("-5m".to_owned(), ms(NOW_S, 0)),
-            ("x".to_owned(), ms(NOW_S, 0)),
-            (ms(NOW_S, 0), ms(NOW_S, 0)),
+        for (from, to, now) in [
+            (ms(NOW_S - 295, 0), ms(NOW_S + 2, 0), later),
+            (ms(NOW_S - 300, 0), String::new(), begin),
+            ("-5m".to_owned(), "now".to_owned(), begin),
+            ("-5m".to_owned(), ms(NOW_S, 0), begin),
+            ("x".to_owned(), ms(NOW_S, 0), begin),
+            (ms(NOW_S, 0), ms(NOW_S, 0), begin),
+            // Of another first step, and of another last one.
+            (ms(NOW_S - 301, 400), ms(NOW_S - 1, 400), begin),
+            (ms(NOW_S - 300, 0), ms(NOW_S - 1, 0), begin),
+            (ms(NOW_S - 291, 0), ms(NOW_S + 4, 0), later),
         ] {
             let asked = of(&from, &to);
-            assert_eq!(asked.clone().up_to_now(now()), asked, "{from} {to}");
+            assert_eq!(asked.clone().up_to_now(now), asked, "{from} {to}");
         }
-        let rest = |query| same.with_rest_of(Some(query));
-        assert_eq!(rest("from=1&limit=2&to=3"), rest("limit=2&from=4&to=5"));
-        assert_ne!(rest("limit=2"), rest("limit=3"));
-        assert_ne!(rest("limit=2"), of("-60s", "").with_rest_of(Some("limit=2")));
+        for (to, reaches) in [("now", true), ("-1s", false), ("x", false), (&ms(NOW_S, 1), true)] {
+            assert_eq!(of("", to).reaches(begin), reaches, "{to}");
+        }
+        assert!(!of("", &ms(NOW_S - 1, 0)).reaches(begin));
     }
 
     #[test]

@@ -10,8 +10,11 @@ use crate::core::Frozen;
 
 const MAGIC: [u8; 8] = *b"weftsnap";
 
-/// Layout of what is around the graph, and of the graph.
-const VERSION: u32 = 3 << 16 | SNAPSHOT_VERSION;
+/// Layout of what is around the graph.
+const AROUND: u32 = 3;
+
+/// The same, and layout of the graph.
+const VERSION: u32 = AROUND << 16 | SNAPSHOT_VERSION;
 
 /// Magic, version, checksum, length.
 const HEADER: usize = 8 + 4 + 4 + 8;
@@ -123,6 +126,23 @@ fn seal(bytes: &mut [u8]) {
 }
 
 pub(super) fn read(bytes: &[u8]) -> Result<Stored, FrameError> {
+    let body = body(bytes, |version| version == VERSION)?;
+    match postcard::take_from_bytes(body) {
+        Ok((stored, [])) => Ok(stored),
+        Ok(_) => Err(FrameError::Contents(postcard::Error::DeserializeBadEncoding)),
+        Err(error) => Err(FrameError::Contents(error)),
+    }
+}
+
+/// Random number of the state of a snapshot whose graph may have another layout.
+pub(super) fn instance(bytes: &[u8]) -> Result<u64, FrameError> {
+    let body = body(bytes, |version| version >> 16 == AROUND)?;
+    // The first field of what is stored.
+    postcard::take_from_bytes(body).map(|(instance, _)| instance).map_err(FrameError::Contents)
+}
+
+/// What follows the header of a file that is whole, and of a layout that is read.
+fn body(bytes: &[u8], is_read: impl Fn(u32) -> bool) -> Result<&[u8], FrameError> {
     let (magic, rest) = bytes.split_first_chunk().ok_or(FrameError::Magic)?;
     if *magic != MAGIC {
         return Err(FrameError::Magic);
@@ -132,7 +152,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Stored, FrameError> {
         return Err(short);
     };
     let version = u32::from_le_bytes(*version);
-    if version != VERSION {
+    if !is_read(version) {
         return Err(FrameError::Version(version));
     }
     let Some((checksum, rest)) = rest.split_first_chunk() else { return Err(short) };
@@ -144,11 +164,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Stored, FrameError> {
     if u32::from_le_bytes(*checksum) != crc32fast::hash(body) {
         return Err(FrameError::Checksum);
     }
-    match postcard::take_from_bytes(body) {
-        Ok((stored, [])) => Ok(stored),
-        Ok(_) => Err(FrameError::Contents(postcard::Error::DeserializeBadEncoding)),
-        Err(error) => Err(FrameError::Contents(error)),
-    }
+    Ok(body)
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ pub(crate) fn snapshot_of(state: Frozen) -> Vec<u8> {
 
 /// A snapshot as it is, and with the header that its contents ask for. What can be read is written the same.
 pub(crate) fn snapshot(bytes: &[u8]) {
-    let _ = frame::read(bytes);
+    let _ = (frame::read(bytes), frame::instance(bytes), frame::instance(&frame::sealed(bytes)));
     let Ok(stored) = frame::read(&frame::sealed(bytes)) else { return };
     let written = frame::write(&stored);
     assert!(written.is_ok(), "what was read cannot be written: {:?}", written.err());

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Settings, UNFINISHED,
-    frame::{self, Stored},
+    frame::{self, FrameError, Stored},
     segment::{Contents, Segment},
     snapshots,
 };
@@ -31,6 +31,15 @@ pub(super) struct Found {
     pub(super) snapshot: u64,
 }
 
+/// What there is of snapshots.
+#[derive(Default)]
+struct Last {
+    /// The newest one that can be read.
+    stored: Option<Stored>,
+    /// Random number of the state, where another version has written one that is newer.
+    instance: Option<u64>,
+}
+
 /// Reads the last snapshot and does again what the journal says after it.
 pub(super) fn read(
     settings: &Settings<'_>,
@@ -49,18 +58,20 @@ impl Reading<'_> {
     fn run(&self, settings: &Settings<'_>, history: HistoryMetrics) -> Result<Found, DataDirError> {
         let _ = fs::remove_file(self.dir.join(UNFINISHED));
         let segments = Segment::list(self.dir).map_err(|error| self.unusable(error))?;
-        let (instance, position, state) = match self.snapshot()? {
+        let last = self.snapshot()?;
+        let (instance, position, state) = match last.stored {
             Some(Stored { instance, position, state }) => (instance, position, Some(state)),
-            None => (self.first_instance(&segments)?, 0, None),
+            None => (self.first_instance(&segments, last.instance)?, 0, None),
         };
         let history = Keeper::start(self.dir, instance, settings.history_max_bytes, history)
             .map_err(|error| self.unusable(io::Error::other(error)))?;
         let history = Arc::new(history);
         let config = settings.graph.clone();
-        let core = match state {
+        let mut core = match state {
             Some(state) => Core::resume(config, state, Arc::clone(&history)),
             None => Core::new(config, Arc::clone(&history)),
         };
+        core.set_zones(settings.zones.clone());
         let mut found = Found { core, history, instance, position, snapshot: position };
         for (at, segment) in segments.iter().enumerate() {
             let next = segments.get(at + 1);
@@ -77,27 +88,41 @@ impl Reading<'_> {
         Ok(found)
     }
 
-    /// The newest snapshot that can be read.
-    fn snapshot(&self) -> Result<Option<Stored>, DataDirError> {
+    /// What there is of snapshots; those that cannot be read are put aside.
+    fn snapshot(&self) -> Result<Last, DataDirError> {
+        let mut last = Last::default();
         let found = snapshots(self.dir).map_err(|error| self.unusable(error))?;
         for (_, path) in found.iter().rev() {
             let bytes = fs::read(path).map_err(|error| self.unusable(error))?;
             match frame::read(&bytes) {
-                Ok(stored) => return Ok(Some(stored)),
-                Err(reason) => self.put_aside(path, &reason.to_string())?,
+                Ok(stored) => {
+                    last.stored = Some(stored);
+                    break;
+                }
+                Err(reason) => {
+                    if let FrameError::Version(_) = reason {
+                        last.instance = last.instance.or(frame::instance(&bytes).ok());
+                    }
+                    self.put_aside(path, &reason.to_string())?;
+                }
             }
         }
-        Ok(None)
+        Ok(last)
     }
 
-    /// The instance of a journal from its beginning, or a new one.
-    fn first_instance(&self, segments: &[Segment]) -> Result<u64, DataDirError> {
+    /// The instance of a journal from its beginning, or that of a snapshot of another version: the state begins anew,
+    /// the history goes on. Else a new one.
+    fn first_instance(
+        &self,
+        segments: &[Segment],
+        of_another_version: Option<u64>,
+    ) -> Result<u64, DataDirError> {
         if let Some(first) = segments.first().filter(|first| first.from == 0)
             && let Ok(contents) = first.read().map_err(|error| self.unusable(error))?
         {
             return Ok(contents.instance);
         }
-        data_dir::random(self.dir)
+        of_another_version.map_or_else(|| data_dir::random(self.dir), Ok)
     }
 
     /// Does again what a file says from the position on. Returns why it, and what comes after it, is of no use.

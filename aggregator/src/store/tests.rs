@@ -81,7 +81,8 @@ fn open(dir: &Path, hands: &Hands) -> (Core, Store, Clock) {
     let edge_idle_expiry = Duration::from_secs(86_400);
     let graph =
         Config { steps_kept: 3, hand_over_steps: true, edge_idle_expiry, ..Config::default() };
-    let settings = Settings { dir, graph, history_max_bytes: 1 << 30 };
+    let zones = topology::Zones::new(vec![("a".to_owned(), "east".to_owned())]);
+    let settings = Settings { dir, graph, zones, history_max_bytes: 1 << 30 };
     Store::open(&settings, hands.clone(), metrics.store, metrics.history).unwrap()
 }
 
@@ -130,10 +131,15 @@ impl Run {
                 core.cluster_watched(ClusterKind::Services, self.now);
             }
             Event::Pass(seconds) => {
-                for _ in 0..seconds {
+                for second in 0..seconds {
                     self.hands.pass(1);
                     self.now = self.clock.now();
-                    self.core.get_mut().unwrap().tick(self.now);
+                    let core = self.core.get_mut().unwrap();
+                    if second % 2 == 0 || core.graph().is_step_over(self.now) {
+                        core.tick(self.now);
+                    } else {
+                        core.glance(self.now);
+                    }
                     // Time flies here: no step shall be lost because it cannot be written so fast.
                     self.settle();
                 }
@@ -532,6 +538,65 @@ fn whoever_sets_a_clock_moves_nothing() {
         run.happen(Event::Kill(true));
         assert_eq!(by_step(&run, begin)[..whole.len()], shown[..whole.len()]);
     }
+}
+
+/// Connections in what the history has of each client's zone.
+fn by_zone(run: &Run) -> BTreeMap<String, u64> {
+    run.settle();
+    let window = topology::Window { from: Timestamp::default(), to: run.now };
+    let history = run.store.as_ref().unwrap().history();
+    let older = history.older(window, run.now, Grouping::Zone);
+    let mut connections = BTreeMap::<_, u64>::new();
+    for edge in &older.edges {
+        let source = older.nodes.iter().find(|node| node.id == edge.source).unwrap();
+        let sum = connections.entry(source.zone.clone()).or_default();
+        *sum += edge.totals.get(topology::Measure::Connections);
+    }
+    connections
+}
+
+#[test]
+fn what_the_journal_says_again_is_of_the_zones_that_it_was() {
+    let mut run = Run::new();
+    (0..2).for_each(|node| run.report(node, 5, 0));
+    run.happen(Event::Pass(60));
+    let east = BTreeMap::from([("east".to_owned(), 5)]);
+    assert_eq!(by_zone(&run), east);
+    // All of the history is made again.
+    run.happen(Event::Kill(true));
+    assert_eq!(by_zone(&run), east);
+}
+
+#[test]
+fn the_history_goes_on_after_a_snapshot_of_another_version() {
+    let mut run = Run::new();
+    (0..2).for_each(|node| run.report(node, 5, 0));
+    // The journal has its beginning no more.
+    for _ in 0..2 {
+        run.happen(Event::Pass(60));
+        run.happen(Event::Snapshot);
+    }
+    assert!(Segment::list(run.folder.path()).unwrap().iter().all(|segment| segment.from > 0));
+    let instance = run.store.as_ref().unwrap().instance();
+    let (_, path) = snapshots(run.folder.path()).unwrap().pop().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[8] -= 1;
+    fs::write(&path, bytes).unwrap();
+    // The state begins anew.
+    run.store = None;
+    run.core = Mutex::new(Core::new(Config::default(), run.nowhere.clone()));
+    let (core, store, clock) = open(run.folder.path(), &run.hands);
+    (run.core, run.store, run.clock) = (Mutex::new(core), Some(store), clock);
+    (run.streams, run.next) = ([None; 2], [1; 2]);
+    assert_eq!(run.store.as_ref().unwrap().instance(), instance);
+    assert!(series(run.core.get_mut().unwrap()).is_empty());
+    assert_eq!(by_zone(&run)["east"], 5);
+    // What follows is written, too, and is there after another restart.
+    (0..2).for_each(|node| run.report(node, 7, 0));
+    run.happen(Event::Pass(60));
+    assert_eq!(by_zone(&run)["east"], 12);
+    run.happen(Event::Kill(false));
+    assert_eq!(by_zone(&run)["east"], 12);
 }
 
 #[test]

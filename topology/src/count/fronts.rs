@@ -91,10 +91,10 @@ impl Links {
         let led = if one == other {
             Led { to: one, halves: Vec::new() }
         } else {
-            let halves = |ix| self.get(ix).map(|link| link.halves.clone());
-            let (ours, theirs) = (halves(one)?, halves(other)?);
-            let (lost, to) = self.unite(one, other, edges)?;
-            Led { to, halves: if lost == one { ours } else { theirs } }
+            let (_, lost) = self.larger(one, other)?;
+            let halves = self.get(lost)?.halves.clone();
+            let (_, to) = self.unite(one, other, edges)?;
+            Led { to, halves }
         };
         let tied = self.get_mut(led.to)?.tied_mut();
         tied.forget_plain();

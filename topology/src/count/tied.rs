@@ -179,6 +179,13 @@ impl Link {
         };
     }
 
+    /// Whether its numbers have one place to go: a half at each side, or one alone if that may be, and one edge.
+    pub(crate) fn is_ordinary(&self, one_sided: bool) -> bool {
+        let is_plain = self.tied.as_ref().is_none_or(|tied| tied.plain.is_some());
+        let fits = self.halves.len() == 2 || (one_sided && self.halves.len() == 1);
+        self.settled && is_plain && fits && self.rows.len() <= 1
+    }
+
     /// Others may have to do with it now.
     pub(crate) fn forget_plain(&mut self) {
         if let Some(tied) = &mut self.tied {
@@ -256,6 +263,7 @@ impl Link {
         self.rests.append(&mut other.rests);
         self.first_seen = self.first_seen.min(other.first_seen);
         self.settled |= other.settled;
+        self.seeks |= other.seeks;
         self.folded = self.folded.max(other.folded);
         self.agreement = None;
         for row in other.rows {
@@ -359,14 +367,19 @@ impl Links {
         other: LinkIx,
         edges: &mut Edges,
     ) -> Option<(LinkIx, LinkIx)> {
-        let (first, second) = (self.get(one)?, self.get(other)?);
-        let larger = first.halves.len() >= second.halves.len();
-        let (kept, lost) = if larger { (one, other) } else { (other, one) };
+        let (kept, lost) = self.larger(one, other)?;
         let gone = self.remove(lost)?;
         for key in gone.keys() {
             self.note_key(key, kept);
         }
         self.get_mut(kept)?.absorb(gone, edges);
         Some((lost, kept))
+    }
+
+    /// Which of two links has more halves, and which has not.
+    pub(super) fn larger(&self, one: LinkIx, other: LinkIx) -> Option<(LinkIx, LinkIx)> {
+        let (first, second) = (self.get(one)?, self.get(other)?);
+        let larger = first.halves.len() >= second.halves.len();
+        Some(if larger { (one, other) } else { (other, one) })
     }
 }

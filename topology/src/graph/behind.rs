@@ -9,10 +9,7 @@ use std::{
 use super::Graph;
 use crate::{
     base::time::Timestamp,
-    count::{
-        half::Half,
-        link::{Link, LinkIx, LinkKey},
-    },
+    count::link::{Link, LinkIx, LinkKey},
     model::Role,
     who::{
         cluster::{
@@ -29,15 +26,15 @@ use crate::{
 ///
 /// A Service may have very many pods, and very many clients: each pod is looked at once in a tick.
 #[derive(Default)]
-pub(crate) struct Behind(BTreeMap<(Arc<ObjectName>, u16), Pods>);
+pub(crate) struct Behind(BTreeMap<(Arc<ObjectName>, Arc<str>), Pods>);
 
 /// The pods that are or were ready to serve a port of a Service.
 #[derive(Default)]
 struct Pods {
     /// When who was there, by what agents say.
     known: Vec<(Timestamp, Option<Timestamp>, Option<ServiceIx>)>,
-    /// Some are on hosts without an agent now.
-    uncovered: bool,
+    /// Some are on hosts without an agent now, since when the first of them is known.
+    uncovered: Option<Timestamp>,
 }
 
 impl Behind {
@@ -73,17 +70,17 @@ impl Graph {
     pub(super) fn sole_behind(
         &mut self,
         name: &Arc<ObjectName>,
-        port: u16,
+        called: &Arc<str>,
         span: Span,
     ) -> Option<ServiceIx> {
-        self.pods_behind(name, port).sole(span)
+        self.pods_behind(name, called).sole(span)
     }
 
-    fn pods_behind(&mut self, name: &Arc<ObjectName>, port: u16) -> &Pods {
+    fn pods_behind(&mut self, name: &Arc<ObjectName>, called: &Arc<str>) -> &Pods {
         let Graph { behind, cluster, evidence, services, .. } = self;
-        behind.0.entry((Arc::clone(name), port)).or_insert_with(|| {
+        behind.0.entry((Arc::clone(name), Arc::clone(called))).or_insert_with(|| {
             let mut pods = Pods::default();
-            for stay in cluster.behind(name, port).filter(|stay| stay.ready) {
+            for stay in cluster.behind(name, called).filter(|stay| stay.ready) {
                 let who = match stay {
                     Stay { known: Some(known), .. } => {
                         let who = known.get(&stay.port).copied();
@@ -92,7 +89,8 @@ impl Graph {
                     _ => match evidence.who(Place::Global(stay.ip), Some(stay.port)).0 {
                         Answer::Service(service) => Some(service),
                         Answer::External(_) => {
-                            pods.uncovered = true;
+                            let first = pods.uncovered.unwrap_or(stay.from);
+                            pods.uncovered = Some(first.min(stay.from));
                             None
                         }
                         Answer::Host(_) | Answer::Other => None,
@@ -106,19 +104,20 @@ impl Graph {
     }
 
     /// A client that goes by the address of a Service meets the pods behind it that have told of it: where no host
-    /// translates, nobody else says that their halves are of the same connections.
-    pub(super) fn meet_behind(&mut self, ix: LinkIx, now: Timestamp) {
-        let Some(link) = self.links.get_mut(ix) else { return };
+    /// translates, nobody else says that their halves are of the same connections. Returns whether it is not known yet
+    /// whether it meets others, too.
+    pub(super) fn meet_behind(&mut self, ix: LinkIx, now: Timestamp) -> bool {
+        let Some(link) = self.links.get_mut(ix) else { return false };
         let seeks = std::mem::take(&mut link.seeks);
         if self.cluster.is_empty() {
-            return;
+            return false;
         }
         if seeks {
             for (front, key) in self.led(ix) {
                 self.lead(front, key, now);
             }
         }
-        self.open_fronts(ix, now);
+        self.open_fronts(ix, now)
     }
 
     /// Who of a link's halves, or whom of others, is reached by the address of a Service: that, and their own.
@@ -141,8 +140,8 @@ impl Graph {
         }
         for front in self.keys_of(link, Role::Client) {
             let Place::Global(ip) = front.server else { continue };
-            for name in self.cluster.services_at(ip, front.server_port, span) {
-                let stays = self.cluster.behind(name, front.server_port);
+            for role in self.cluster.services_at(ip, front.server_port, span) {
+                let stays = self.cluster.behind(&role.service, &role.called);
                 let stays = stays.filter(|stay| span.meets(stay.from, stay.until));
                 let keys = stays.map(|stay| at((stay.ip, stay.port), &front));
                 led.extend(keys.map(|key| (front, key)));
@@ -208,12 +207,18 @@ impl Graph {
 
     /// Whether all services of a link's servers have halves at another one.
     fn has_servers_of(&self, link: &Link, other: &Link) -> bool {
-        let services = |link: &Link| -> HashSet<ServiceIx> {
-            let halves = link.halves.iter().filter_map(|ix| self.halves.get(*ix));
-            let servers = halves.filter(|half| half.role() == Role::Server);
-            servers.map(|half: &Half| half.service).collect()
-        };
-        services(other).is_subset(&services(link))
+        let mut missing: HashSet<ServiceIx> = self.servers_of(other).collect();
+        // There may be very many of them, and the first is mostly enough.
+        missing.is_empty()
+            || self.servers_of(link).any(|service| {
+                missing.remove(&service);
+                missing.is_empty()
+            })
+    }
+
+    fn servers_of(&self, link: &Link) -> impl Iterator<Item = ServiceIx> {
+        let halves = link.halves.iter().filter_map(|ix| self.halves.get(*ix));
+        halves.filter(|half| half.role() == Role::Server).map(|half| half.service)
     }
 
     /// More is known of who meets at a link. What it has published is looked at anew, however often that happens.
@@ -228,9 +233,9 @@ impl Graph {
     }
 
     /// Some of what a client has by the address of a Service is with pods that nobody covers, unless its host has told to
-    /// whom it leads.
-    fn open_fronts(&mut self, ix: LinkIx, now: Timestamp) {
-        let Some(link) = self.links.get(ix).filter(|link| link.has_fronts()) else { return };
+    /// whom it leads. Pods are not uncovered at once: their agents may be about to connect. Returns whether that is so.
+    fn open_fronts(&mut self, ix: LinkIx, now: Timestamp) -> bool {
+        let Some(link) = self.links.get(ix).filter(|link| link.has_fronts()) else { return false };
         let span = self.span_of(link);
         let halves = link.halves.iter().filter_map(|ix| Some((*ix, self.halves.get(*ix)?)));
         let untold =
@@ -239,16 +244,23 @@ impl Graph {
         let mut asked = Vec::new();
         for front in fronts.into_iter().filter(|front| !link.is_open(front)) {
             let Place::Global(ip) = front.server else { continue };
-            let names = self.cluster.services_at(ip, front.server_port, span);
-            asked.extend(names.map(|name| (front, Arc::clone(name))));
+            let roles = self.cluster.services_at(ip, front.server_port, span);
+            asked.extend(roles.map(|role| (front, role.clone())));
         }
-        for (front, name) in asked {
-            if self.pods_behind(&name, front.server_port).uncovered {
-                if let Some(link) = self.links.get_mut(ix) {
-                    link.open(front);
-                }
-                self.knows_more(ix, true, now);
+        let mut waits = false;
+        for (front, role) in asked {
+            let Some(since) = self.pods_behind(&role.service, &role.called).uncovered else {
+                continue;
+            };
+            if self.nodes.coming_back() || now.since(since) < self.config.node_return {
+                waits = true;
+                continue;
             }
+            if let Some(link) = self.links.get_mut(ix) {
+                link.open(front);
+            }
+            self.knows_more(ix, true, now);
         }
+        waits
     }
 }

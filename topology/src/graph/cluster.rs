@@ -173,7 +173,8 @@ impl Graph {
         let name = Arc::clone(name);
         if sort == Sort::Service
             && let Some(port) = server_port
-            && let Some(service) = self.sole_behind(&name, port, span)
+            && let Some(called) = self.cluster.called(&name, ip, port, span)
+            && let Some(service) = self.sole_behind(&name, &called, span)
         {
             return Some(service);
         }

@@ -64,16 +64,40 @@ impl Graph {
         }
     }
 
+    /// Looks again at links that were left with something open or are new, but for ordinary ones, whose numbers have one
+    /// place to go, whenever that is. What has to last for some seconds before it is believed has to be looked at
+    /// meanwhile, however seldom ticks are: to be called about once a second where there is no tick.
+    pub fn glance(&mut self, now: Timestamp) {
+        let now = self.see(now);
+        self.behind.forget();
+        self.nodes.look_who_is_back(now, self.config.node_return, self.config.catch_up);
+        let (one_sided_is_ordinary, queue) =
+            (!self.config.watches_cluster, std::mem::take(&mut self.links.queue));
+        let mut ordinary = Vec::new();
+        for ix in queue {
+            let Some(link) = self.links.get_mut(ix) else { continue };
+            if link.is_ordinary(one_sided_is_ordinary) {
+                ordinary.push(ix);
+                continue;
+            }
+            link.queued = false;
+            if self.look_at(ix, now).again {
+                self.links.enqueue(ix);
+            }
+        }
+        self.links.queue.append(&mut ordinary);
+    }
+
     /// Evaluates a link.
     pub(super) fn look_at(&mut self, ix: LinkIx, now: Timestamp) -> Next {
         if let Some(again) = self.evaluate_pair(ix, now) {
             return Next { again, ask: false };
         }
-        self.meet_behind(ix, now);
+        let may_open = self.meet_behind(ix, now);
         self.merge_known(ix);
         // Out of its place while it is evaluated: the rest of the graph is needed, too.
         let Some(mut link) = self.links.take(ix) else { return Next { again: false, ask: false } };
-        let next = self.evaluate(&mut link, now);
+        let next = self.evaluate(&mut link, may_open, now);
         self.links.put_back(ix, link);
         if next.ask {
             self.ask(ix, now);
@@ -122,7 +146,8 @@ impl Graph {
         true
     }
 
-    fn evaluate(&mut self, link: &mut Link, now: Timestamp) -> Next {
+    /// `may_open` says that some of what its clients have may be with others, of whom nobody tells.
+    fn evaluate(&mut self, link: &mut Link, may_open: bool, now: Timestamp) -> Next {
         let mut sides = self.sides(link, now);
         let apart = self.tell_apart(link, &sides, now);
         let next = Next { again: true, ask: sides.asking || apart != Apart::Nothing };
@@ -138,8 +163,12 @@ impl Graph {
         if waits || !link.settled {
             return next;
         }
-        link.note_plain(&sides);
-        let (lasting, waiting) = self.agree(link, &sides, settles, now);
+        match may_open {
+            true => link.forget_plain(),
+            false => link.note_plain(&sides),
+        }
+        let waits = may_open || (sides.are_shared() && self.awaits(link, now));
+        let (lasting, waiting) = self.agree(link, &sides, (settles, waits), now);
         let undivided = self.divide(link, &mut sides, now);
         self.trim_late(link, &sides);
         if link.tied.as_ref().is_some_and(|tied| tied.fresh.is_some()) {
@@ -194,13 +223,19 @@ impl Graph {
         link.split.get_or_insert_default().advance(sides, published, now, long)
     }
 
-    /// What of the sides' disagreement counts, and whether there is more of it.
-    fn agree(&self, link: &mut Link, sides: &Sides, settles: bool, now: Timestamp) -> (Lead, bool) {
+    /// What of the sides' disagreement counts, and whether there is more of it. None does while it `waits`.
+    fn agree(
+        &self,
+        link: &mut Link,
+        sides: &Sides,
+        (settles, waits): (bool, bool),
+        now: Timestamp,
+    ) -> (Lead, bool) {
         let Some(lead) = sides.lead().filter(|lead| *lead != Lead::default()) else {
             link.agreement = None;
             return (Lead::default(), false);
         };
-        if sides.are_shared() && self.awaits(link, now) {
+        if waits {
             let fresh = link.agreement.as_ref().is_some_and(|old| old.seen_before().is_some());
             let agreement = Agreement::new(lead, now, settles || fresh);
             link.agreement = Some(Box::new(agreement));

@@ -25,7 +25,8 @@ impl Graph {
         for (ix, half) in link.halves.iter().filter_map(|ix| Some((*ix, self.halves.get(*ix)?))) {
             let role = half.role();
             let meeting = self.meeting_of(role, link.key_of(half), link.reach_of(ix, half));
-            let is_open = role == Role::Client && link.is_open(&meeting.own);
+            let is_client = role == Role::Client && !link.is_told_by_host(ix);
+            let is_open = is_client && link.is_open(&meeting.own);
             let party = party(sides.of(role), role, half.service, meeting, alone);
             party.open_ended |= is_open;
             party.totals.add_half(role, &half.counters, &half.histograms);

@@ -6,7 +6,7 @@ use super::{
     cluster::{service, slice, world},
     world::*,
 };
-use crate::*;
+use crate::{model::Ends, *};
 
 const CLUSTER_IP: &str = "10.96.0.7";
 const CLIENT: &str = "10.2.0.3";
@@ -55,7 +55,7 @@ fn a_service_of_very_many_pods_is_counted_once() {
             world.pass(3);
             talk(&mut world);
         }
-        world.pass(30);
+        world.pass(75);
         let sum = (count + uncovered) as u64;
         assert_eq!(all(&mut world), sum, "{uncovered} {client_first} {:?}", world.edges());
         if !client_first {
@@ -168,6 +168,100 @@ fn a_rollout_of_the_same_service_keeps_its_name() {
     assert_eq!(published(&world), [row("web", "app", 80, 71, 71, 0)]);
 }
 
+#[test]
+fn a_pod_whose_agent_connects_a_moment_later_is_not_uncovered() {
+    let (mut world, a) = world();
+    let b = world.node("b", "10.0.0.2");
+    world.told([service("cart", CLUSTER_IP, 0), pods(0..2)]);
+    let client = world.client(a, "web", global(CLIENT), global(CLUSTER_IP), 80);
+    let server = world.server(b, "app", global(&pod(0)), global(CLIENT), 8080);
+    (0..2).for_each(|_| world.exchange(client, 100, 10));
+    world.exchange(server, 10, 100);
+    world.pass(20);
+    assert_eq!(published(&world), [row("web", "app", 8080, 1, 100, 10)], "it may be either's");
+    let c = world.node("c", "10.0.0.3");
+    let server = world.server(c, "app", global(&pod(1)), global(CLIENT), 8080);
+    world.exchange(server, 10, 100);
+    world.pass(60);
+    world.exchange(client, 7, 7);
+    world.pass(30);
+    assert_eq!(world.edges(), [row("web", "app", 8080, 3, 207, 27)]);
+}
+
+#[test]
+fn whom_a_host_leads_to_is_no_open_question_however_late_it_tells() {
+    let (mut world, a) = world();
+    let b = world.node("b", "10.0.0.2");
+    world.told([service("cart", CLUSTER_IP, 0), pods(0..2)]);
+    let client = world.client(a, "web", global(CLIENT), global(CLUSTER_IP), 80);
+    let server = world.server(b, "app", global(&pod(0)), global(CLIENT), 8080);
+    world.exchange(client, 100, 10);
+    world.exchange(server, 10, 100);
+    world.pass(75);
+    world.exchange(client, 1, 0);
+    world.exchange(server, 0, 1);
+    world.pass(5);
+    let ends = Ends { client: global(CLIENT), server: global(&pod(0)), server_port: 8080 };
+    world.graph.add_translations(client, [ends], world.now);
+    world.pass(5);
+    world.exchange(client, 7, 7);
+    world.pass(30);
+    assert_eq!(world.edges(), [row("web", "app", 8080, 3, 108, 17)]);
+}
+
+#[test]
+fn a_server_that_is_tied_to_others_before_it_is_looked_at_meets_its_clients() {
+    let (mut world, a) = world();
+    let b = world.node("b", "10.0.0.2");
+    world.told([service("cart", CLUSTER_IP, 0), pods(0..1)]);
+    // Else whoever is concerned by that is looked at anew.
+    world.pass(12);
+    let client = world.client(a, "web", global(CLIENT), global(CLUSTER_IP), 80);
+    let other = world.client(a, "job", global("10.2.0.4"), global("192.0.2.1"), 90);
+    world.exchange(client, 100, 10);
+    world.exchange(other, 100, 10);
+    world.pass(1);
+    let server = world.server(b, "app", global(&pod(0)), global(CLIENT), 8080);
+    (0..2).for_each(|_| world.exchange(server, 10, 100));
+    let ends = Ends { client: global(CLIENT), server: global(&pod(0)), server_port: 8080 };
+    world.graph.add_translations(other, [ends], world.now);
+    world.pass(30);
+    assert_eq!(all(&mut world), 2, "{:?}", world.edges());
+}
+
+#[test]
+fn a_service_that_is_deleted_has_led_to_its_pods() {
+    for client_first in [true, false] {
+        let (mut world, a) = world();
+        let b = world.node("b", "10.0.0.2");
+        let exists = [service("cart", CLUSTER_IP, 0), pods(0..1)];
+        world.told(exists.clone());
+        let talk = |world: &mut World, client: bool| {
+            let (role, end) = if client {
+                (world.client(a, "web", global(CLIENT), global(CLUSTER_IP), 80), 100)
+            } else {
+                (world.server(b, "app", global(&pod(0)), global(CLIENT), 8080), 10)
+            };
+            world.exchange(role, end, 110 - end);
+        };
+        world.pass(3);
+        talk(&mut world, client_first);
+        world.pass(2);
+        let deleted = exists.map(|change| match change {
+            ClusterChange::Service(name, _) => ClusterChange::Service(name, None),
+            ClusterChange::Slice(name, _) => ClusterChange::Slice(name, None),
+            ClusterChange::Node(name, _) => ClusterChange::Node(name, None),
+        });
+        world.told(deleted);
+        world.told([service("other", "10.96.0.8", 0)]);
+        // Whoever is concerned has been looked at anew by then.
+        world.pass(3);
+        talk(&mut world, !client_first);
+        world.pass(30);
+        assert_eq!(world.edges(), [row("web", "app", 8080, 1, 100, 10)], "{client_first}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -215,7 +309,7 @@ proptest! {
             }
             world.pass(wait);
         }
-        world.pass(60);
+        world.pass(90);
         prop_assert_eq!(all(&mut world), count, "{:?}", world.edges());
     }
 }

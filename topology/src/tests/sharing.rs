@@ -1,5 +1,7 @@
 //! Several owners behind one address on both sides: connections tell them apart.
 
+use std::time::Duration;
+
 use super::world::*;
 use crate::{model::Role, *};
 
@@ -259,4 +261,31 @@ fn forgotten_connections_stay_counted_for_their_client() {
     let after = shared.world.edges();
     assert_eq!(after[0], before[0]);
     assert_eq!(after[1], row("web", "api1", 80, 2, 107, 10));
+}
+
+#[test]
+fn what_one_host_is_ahead_of_another_is_of_nobody_else_however_seldom_ticks_are() {
+    let mut world = World::new();
+    let (a, b) = (world.node("a", A), world.node("b", B));
+    let web = world.client(a, "web", global(A), global(B), 80);
+    let worker = world.client(a, "worker", global(A), global(B), 80);
+    let api = world.server(b, "api", global(B), global(A), 80);
+    for (client, bytes) in [(web, 1_000), (worker, 100)] {
+        world.exchange(client, bytes, 0);
+        world.exchange(api, 0, bytes);
+    }
+    world.pass(20);
+    for _ in 0..3 {
+        // The server's host reports before a tick, the client's after it.
+        world.exchange(api, 0, 50);
+        world.pass(1);
+        world.exchange(worker, 50, 0);
+        for _ in 0..9 {
+            world.now = world.now.plus(Duration::from_secs(1));
+            world.graph.glance(world.now);
+        }
+    }
+    world.pass(20);
+    let truth = [row("web", "api", 80, 1, 1_000, 0), row("worker", "api", 80, 4, 250, 0)];
+    assert_eq!(published(&world), truth);
 }

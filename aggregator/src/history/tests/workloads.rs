@@ -92,11 +92,16 @@ fn a_file_without_workloads_goes_on_and_has_them_from_then_on() {
     assert_eq!(aside, None);
     let numbers = database.numbers().unwrap();
     let mut written = Written { folder, database, numbers, given };
+    // What comes late does not make it begin before.
+    let late = |from| topology::GivenSteps::Late(vec![step(from, vec![edge("db", 2, 0)])]);
+    assert_eq!(written.give(late(80)).dropped, 2);
     written.write(&step(90, vec![edge("db", 7, 0)]));
+    assert_eq!(written.give(late(50)).dropped, 2);
+    assert_eq!(written.give(late(90)).dropped, 0);
     let all = Window { from: at(0), to: at(100) };
-    assert_eq!(bytes(&written.older_of_services(all))["db"], 9 * 5 + 7);
+    assert_eq!(bytes(&written.older_of_services(all))["db"], 9 * 5 + 7 + 3 * 2);
     let workloads = written.database.older(all, END, Grouping::Node).unwrap();
-    assert_eq!((workloads.stored_from, bytes(&workloads)["db"]), (Some(at(90)), 7));
+    assert_eq!((workloads.stored_from, bytes(&workloads)["db"]), (Some(at(90)), 7 + 2));
 }
 
 /// A disk that has so many writes left.

@@ -28,6 +28,12 @@ fn another_version_is_told_apart() {
     let mut bytes = snapshot();
     bytes[8] ^= 1;
     assert_eq!(read(&bytes).err(), Some(FrameError::Version(VERSION ^ 1)));
+    assert_eq!(instance(&bytes), Ok(42));
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    assert_eq!(instance(&bytes), Err(FrameError::Checksum));
+    bytes[10] ^= 1;
+    assert!(matches!(instance(&bytes), Err(FrameError::Version(_))), "another layout around it");
 }
 
 proptest! {

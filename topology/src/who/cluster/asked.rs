@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 use super::{
     Cluster,
     facts::ObjectName,
-    held::{Sort, Span, Spot, Stay},
+    held::{Serves, Sort, Span, Spot, Stay},
 };
 
 impl Cluster {
@@ -30,36 +30,41 @@ impl Cluster {
         self.held.who(Spot::Address(ip), port, shared, span).or_else(by_port)
     }
 
-    /// Everybody who serves or has served a port of a Service.
+    /// Everybody who serves or has served a port of a Service, by what that is called.
     pub(crate) fn behind<'a>(
         &'a self,
         service: &'a ObjectName,
-        port: u16,
+        called: &'a str,
     ) -> impl Iterator<Item = Stay<'a>> {
-        let known = self.services.get(service);
-        let named = known.and_then(|known| known.ports.iter().find(|known| known.port == port));
-        named.into_iter().flat_map(move |named| self.held.stays(service, &named.name))
+        self.held.stays(service, called)
     }
 
-    /// The Services that an address stood for at a port, with all of their pods.
+    /// The Services that an address stood for at a port, with all of their pods, and what the port was called.
     pub(crate) fn services_at(
         &self,
         ip: IpAddr,
         port: u16,
         span: Span,
-    ) -> impl Iterator<Item = &Arc<ObjectName>> {
-        self.held.stood_for(ip, port, span).map(|role| &role.service)
+    ) -> impl Iterator<Item = &Serves> {
+        self.held.stood_for(ip, port, span)
+    }
+
+    /// What a port of a Service at an address was called, last.
+    pub(crate) fn called(
+        &self,
+        service: &ObjectName,
+        ip: IpAddr,
+        port: u16,
+        span: Span,
+    ) -> Option<Arc<str>> {
+        let roles = self.services_at(ip, port, span).filter(|role| *role.service == *service);
+        roles.last().map(|role| Arc::clone(&role.called))
     }
 
     /// Addresses of Services, and ports there, that led to a pod's port.
     pub(crate) fn fronts(&self, ip: IpAddr, port: u16, span: Span) -> BTreeSet<(IpAddr, u16)> {
-        let served = self.held.served(ip, port, span).filter_map(|role| {
-            let service = self.services.get(&role.service)?;
-            let ports = service.ports.iter().filter(|port| *port.name == *role.called);
-            let at = |port: u16| service.addresses.iter().map(move |ip| (ip.to_canonical(), port));
-            Some(ports.flat_map(move |port| at(port.port)))
-        });
-        served.flatten().collect()
+        let served = self.held.served(ip, port, span);
+        served.flat_map(|role| self.held.fronts(&role.service, &role.called, span)).collect()
     }
 
     /// The addresses of hosts.

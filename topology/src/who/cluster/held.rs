@@ -114,8 +114,14 @@ pub(crate) struct Held {
     ended: BTreeSet<(Timestamp, Spot)>,
     /// Where the pods of each Service are and were.
     #[serde(skip)]
-    pods: BTreeMap<Arc<ObjectName>, BTreeSet<IpAddr>>,
+    pods: Places,
+    /// Where each Service itself is and was.
+    #[serde(skip)]
+    fronts: Places,
 }
+
+/// Addresses of Services.
+type Places = BTreeMap<Arc<ObjectName>, BTreeSet<IpAddr>>;
 
 impl Holding {
     fn is(&self, sort: Sort, holder: &ObjectName) -> bool {
@@ -171,10 +177,10 @@ impl Holding {
     }
 }
 
-/// The Services that have pods among these.
-fn services_of(holdings: &[Holding]) -> BTreeSet<Arc<ObjectName>> {
-    let pods = holdings.iter().filter(|holding| holding.sort == Sort::Endpoint);
-    pods.flat_map(|pod| &pod.roles).map(|role| Arc::clone(&role.service)).collect()
+/// The Services that have pods among these, or are there themselves.
+fn services_of(holdings: &[Holding], sort: Sort) -> BTreeSet<Arc<ObjectName>> {
+    let meant = holdings.iter().filter(|holding| holding.sort == sort);
+    meant.flat_map(|one| &one.roles).map(|role| Arc::clone(&role.service)).collect()
 }
 
 impl Held {
@@ -193,8 +199,12 @@ impl Held {
         self.ended = self.spots.iter().flat_map(ended).collect();
         for (spot, holdings) in self.spots.iter() {
             let Spot::Address(ip) = spot else { continue };
-            for service in services_of(holdings) {
-                self.pods.entry(service).or_default().insert(*ip);
+            for (sort, places) in
+                [(Sort::Endpoint, &mut self.pods), (Sort::Service, &mut self.fronts)]
+            {
+                for service in services_of(holdings, sort) {
+                    places.entry(service).or_default().insert(*ip);
+                }
             }
         }
     }
@@ -205,23 +215,27 @@ impl Held {
             self.spots.insert(spot, Vec::new());
         }
         let Some(holdings) = self.spots.get_mut(&spot) else { return };
-        let before = services_of(holdings);
+        let sorts = [Sort::Endpoint, Sort::Service];
+        let before = sorts.map(|sort| services_of(holdings, sort));
         change(holdings);
-        let after = services_of(holdings);
+        let after = sorts.map(|sort| services_of(holdings, sort));
         if holdings.is_empty() {
             self.spots.remove(&spot);
         }
         let Spot::Address(ip) = spot else { return };
-        for gone in before.difference(&after) {
-            if let Some(pods) = self.pods.get_mut(gone) {
-                pods.remove(&ip);
-                if pods.is_empty() {
-                    self.pods.remove(gone);
+        let places = [&mut self.pods, &mut self.fronts];
+        for ((before, after), places) in before.iter().zip(&after).zip(places) {
+            for gone in before.difference(after) {
+                if let Some(there) = places.get_mut(gone) {
+                    there.remove(&ip);
+                    if there.is_empty() {
+                        places.remove(gone);
+                    }
                 }
             }
-        }
-        for new in after.difference(&before) {
-            self.pods.entry(Arc::clone(new)).or_default().insert(ip);
+            for new in after.difference(before) {
+                places.entry(Arc::clone(new)).or_default().insert(ip);
+            }
         }
     }
 
@@ -322,6 +336,9 @@ impl Held {
 
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.spots.is_empty() && self.ended.is_empty() && self.pods.is_empty()
+        self.spots.is_empty()
+            && self.ended.is_empty()
+            && self.pods.is_empty()
+            && self.fronts.is_empty()
     }
 }

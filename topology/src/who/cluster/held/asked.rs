@@ -69,6 +69,26 @@ impl Held {
         })
     }
 
+    /// Where a Service stood at a port, by what that was called. One that is still there has been there before it was told.
+    pub(in crate::who::cluster) fn fronts<'a>(
+        &'a self,
+        service: &'a ObjectName,
+        called: &'a str,
+        span: Span,
+    ) -> impl Iterator<Item = (IpAddr, u16)> {
+        let addresses = self.fronts.get(service).into_iter().flatten();
+        let holdings = addresses.flat_map(move |ip| {
+            let holdings = self.spots.get(&Spot::Address(*ip)).into_iter().flatten();
+            holdings.filter(|one| one.is(Sort::Service, service)).map(move |one| (*ip, one))
+        });
+        let meant = holdings
+            .filter(move |(_, one)| one.over.is_none() || span.meets(one.from, one.until()));
+        meant.flat_map(move |(ip, one)| {
+            let roles = one.roles.iter().filter(move |role| &*role.called == called);
+            roles.map(move |role| (ip, role.port))
+        })
+    }
+
     /// The Service whose something was all the time; `None` when it had several holders of different Services then, or
     /// it is not known whose it was at first. And as what. `shared` says that it is or may be a host's address, which all
     /// have who are on the host's own network; an address that several pods had at once is no pod's own, either.
