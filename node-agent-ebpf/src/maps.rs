@@ -133,6 +133,12 @@ pub static MEASURED_CGROUP: CgroupArray = CgroupArray::with_max_entries(1, 0);
 #[map(name = "runnable_since")]
 pub static RUNNABLE_SINCE: HashMap<u32, u64> = HashMap::with_max_entries(16_384, 0);
 
+/// Task -> (the low half of when it began and how often it had waited when it last left a CPU, for how long in ns), where the
+/// kernel adds that up. 4 + 16 bytes, 16,384: 1.1 MiB, but one entry elsewhere. No counts: may evict; of the next wait of
+/// an evicted task only what it waits for the CPU on which it comes is then known.
+#[map(name = "left")]
+pub static LEFT: LruHashMap<u32, [u64; 2]> = LruHashMap::with_max_entries(16_384, 0);
+
 /// How long the task that now runs on this CPU waited: (task, ns + 1), 0 when it did not. Where the kernel adds that up: (task
 /// and how often it had waited before, for how long).
 #[map(name = "waited")]

@@ -13,7 +13,7 @@ use common::{
 
 use crate::{
     atomic, hint,
-    maps::{MEASURED_CGROUP, RUNNABLE_SINCE, RUNQUEUE, WAITED},
+    maps::{LEFT, MEASURED_CGROUP, RUNNABLE_SINCE, RUNQUEUE, WAITED},
     read, settings,
 };
 
@@ -67,19 +67,42 @@ pub fn weft_switch(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// What a task has waited in all when it leaves, less what it had when it came, of which the kernel tells first and adds then.
+/// What a task has waited in all when it leaves, less what it had when it left before: a wait that the task spends in the
+/// queues of several CPUs is added in parts, all but the last before it comes. Of a task that has not left before, or not
+/// for long, what it had when it came, of which the kernel tells first and adds then.
 #[inline(always)]
 fn by_sums(leaving: *const u8, coming: *const u8, waited: &mut [u64; 2]) {
-    if let Some(sums) = Sums::of(leaving)
-        && waited[0] as u32 == sums.pid
-        && (waited[0] >> 32) as u32 != sums.waits
-    {
-        count(sums.ns.wrapping_sub(waited[1]));
+    if let Some(sums) = Sums::of(leaving) {
+        let (waits, ns) = match left(leaving, &sums) {
+            Some(before) => before,
+            None if waited[0] as u32 == sums.pid => ((waited[0] >> 32) as u32, waited[1]),
+            None => (sums.waits, sums.ns),
+        };
+        if waits != sums.waits {
+            count(sums.ns.wrapping_sub(ns));
+        }
     }
     *waited = match Sums::of(coming) {
         Some(sums) => [u64::from(sums.waits) << 32 | u64::from(sums.pid), sums.ns],
         None => [0; 2],
     };
+}
+
+/// Notes the sums of a task that leaves; how often and how long it had waited when it left before, where that is known.
+#[inline(always)]
+fn left(task: *const u8, sums: &Sums) -> Option<(u32, u64)> {
+    // SAFETY: as in `Sums::of`. Of the time at which it began the low bits do, to tell it from one of the same number.
+    let start = unsafe { read::known_field::<u64>(task, settings::task_start()) }? as u32;
+    let now = [u64::from(sums.waits) << 32 | u64::from(start), sums.ns];
+    let Some(noted) = LEFT.get_ptr_mut(sums.pid) else {
+        let _ = LEFT.insert(sums.pid, now, 0);
+        return None;
+    };
+    // SAFETY: a map value. A task leaves one CPU at a time; an entry that is evicted at this moment is then taken for that
+    // of an earlier task.
+    let before = unsafe { noted.replace(now) };
+    (before[0] as u32 == start && before[1] <= sums.ns)
+        .then_some(((before[0] >> 32) as u32, before[1]))
 }
 
 /// How often a task has waited, modulo 2^32, and for how long.

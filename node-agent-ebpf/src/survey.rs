@@ -10,9 +10,9 @@ use common::kernel::{SocketState, phase};
 
 use crate::{
     adopt, hint,
-    life::tcp_state,
+    life::tcp_state as state_of,
     read, settings, slot, socket,
-    walk::{ends, live},
+    walk::{ends, is_live, live},
 };
 
 /// What a younger connection moved may wait for the next look: most of those that are open at a given moment in a storm
@@ -48,15 +48,15 @@ pub extern "C" fn weft_survey(ctx: *mut StoredState) -> i32 {
         return 0;
     }
     let now = hint::now_ns();
+    let tcp_state = u32::from(read::field::<u8>(sock, settings::sock_state()).unwrap_or(0));
     if state.phase == phase::LISTENING {
         // One that is closed at this very moment is listed for two looks more.
-        if u32::from(read::field::<u8>(sock, settings::sock_state()).unwrap_or(0))
-            == tcp_state::LISTEN
-        {
+        if tcp_state == state_of::LISTEN {
             let ends = ends(sock);
             adopt::listening(state, &ends.local, ends.local_port, now, false);
         }
-    } else if now.wrapping_sub(state.established_ns) >= YOUNG_NS
+    } else if is_live(tcp_state)
+        && now.wrapping_sub(state.established_ns) >= YOUNG_NS
         && socket::has_moved(state, &live(sock))
         && let Some(slot) = slot::by_number(state.slot)
     {

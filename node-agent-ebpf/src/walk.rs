@@ -54,10 +54,7 @@ pub extern "C" fn weft_walk_tcp(ctx: *mut TcpSocket) -> i32 {
     };
     match tcp_state {
         state_of::LISTEN => listener(tcp.cast(), state, sock),
-        state_of::ESTABLISHED
-        | state_of::CLOSE_WAIT
-        | state_of::FIN_WAIT1
-        | state_of::FIN_WAIT2 => {
+        tcp_state if is_live(tcp_state) => {
             if state.phase == phase::ESTABLISHED {
                 // Under the socket's lock a FIN that is in the counters shows in the state as well.
                 socket::flush(state, &live(sock));
@@ -68,6 +65,15 @@ pub extern "C" fn weft_walk_tcp(ctx: *mut TcpSocket) -> i32 {
         _ => {}
     }
     0
+}
+
+/// Whether a walk has something to do with a connection in this state.
+#[inline(always)]
+pub fn is_live(tcp_state: u32) -> bool {
+    matches!(
+        tcp_state,
+        state_of::ESTABLISHED | state_of::CLOSE_WAIT | state_of::FIN_WAIT1 | state_of::FIN_WAIT2
+    )
 }
 
 /// A subflow of an MPTCP socket older than the agent: made by the kernel, it has no file of its own, so `adopt.rs` left

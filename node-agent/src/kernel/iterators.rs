@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read as _},
+    io::{self, Read},
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
 };
@@ -89,8 +89,42 @@ pub fn link_over_map(ebpf: &mut Ebpf, name: &str, map: &str) -> io::Result<Owned
 }
 
 /// To the end; the output is empty.
-fn read(mut file: File) -> io::Result<()> {
+fn read(mut file: impl Read) -> io::Result<()> {
     let mut nothing = [0; 64];
-    while file.read(&mut nothing)? != 0 {}
-    Ok(())
+    loop {
+        match file.read(&mut nothing) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            // So the kernel interrupts itself after a million objects; the next read goes on behind them.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    /// Answers as told, then with the end.
+    struct Answers(VecDeque<io::Result<usize>>);
+
+    impl Read for Answers {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            self.0.pop_front().unwrap_or(Ok(0))
+        }
+    }
+
+    #[test]
+    fn an_iterator_that_interrupts_itself_is_read_to_its_end() {
+        let again = || Err(io::ErrorKind::WouldBlock.into());
+        let mut answers = Answers(VecDeque::from([again(), again()]));
+        read(&mut answers).unwrap();
+        assert!(answers.0.is_empty());
+        let refused = Err(io::ErrorKind::PermissionDenied.into());
+        let error = read(Answers(VecDeque::from([again(), refused]))).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+    }
 }

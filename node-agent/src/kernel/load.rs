@@ -141,9 +141,7 @@ impl Kernel {
         if pins.is_none() {
             loader.map_max_entries(LEDGER, 1);
         }
-        if settings.waits {
-            loader.map_max_entries("runnable_since", 1);
-        }
+        loader.map_max_entries(if settings.waits { "runnable_since" } else { "left" }, 1);
         let mut ebpf = loader.load(OBJECT).context("cannot create the kernel maps")?;
         drop(loader);
         let ledger = pins

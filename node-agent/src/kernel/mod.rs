@@ -189,6 +189,8 @@ impl Source for Kernel {
         for (cookie, owner) in &open {
             self.note_namespace(*cookie, *owner);
         }
+        // What is counted for all owners is of any namespace.
+        let all = all || open.contains_key(&0);
         let entrances = self.namespaces.entrances(|cookie| all || open.contains_key(&cookie));
         let iterators = &mut self.iterators;
         if all || !surveyed || self.namespaces.is_own_among(&open) {

@@ -76,6 +76,9 @@ fn original(tuple: &Tuple, seen: Seen, scopes: &Scopes) -> Tuple {
 /// Shows the translated connections of the calling thread's network namespace, until the deadline.
 type List = dyn Fn(Instant, &mut dyn FnMut(Entry)) -> io::Result<Read> + Sync;
 
+/// How many connections the calling thread's network namespace tracks, where that is known.
+type Tracked = dyn Fn() -> Option<u64> + Sync;
+
 /// Asks for translations and tells the report.
 #[derive(Debug)]
 pub struct Nat {
@@ -123,18 +126,18 @@ impl Default for Nat {
 impl Nat {
     /// Looks for translations of halves that are new or have new connections, when it is time.
     pub fn look(&mut self, report: &mut Report, addresses: &Addresses, now: Instant) {
-        let works = self.state == State::Works;
-        let list = move |deadline, visit: &mut dyn FnMut(Entry)| {
-            // The kernel would go through its whole table all the same. The first time tells whether it can be asked.
-            if works && conntrack::tracked() == Some(0) {
-                return Ok(Read::All);
-            }
-            conntrack::translated(deadline, visit)
-        };
-        self.look_by(&list, report, addresses, now);
+        let tracked = &conntrack::tracked;
+        self.look_by(&conntrack::translated, tracked, report, addresses, now);
     }
 
-    fn look_by(&mut self, list: &List, report: &mut Report, addresses: &Addresses, now: Instant) {
+    fn look_by(
+        &mut self,
+        list: &List,
+        tracked: &Tracked,
+        report: &mut Report,
+        addresses: &Addresses,
+        now: Instant,
+    ) {
         if self.not_before.is_some_and(|moment| now < moment) {
             return;
         }
@@ -149,7 +152,12 @@ impl Nat {
         let mut least = LEAST_REST;
         if anew {
             let mut visit = |entry| wanted.in_host(entry, &scopes, &mut found);
-            let here = list(began + PATIENCE_HERE, &mut visit);
+            // The kernel would go through its whole table all the same. The first time tells whether it can be asked.
+            let here = if self.state == State::Works && tracked() == Some(0) {
+                Ok(Read::All)
+            } else {
+                list(began + PATIENCE_HERE, &mut visit)
+            };
             self.note(&here);
             if here.is_ok() {
                 self.looked = Some(now);
@@ -169,7 +177,7 @@ impl Nat {
         let entered =
             addresses.within(self.turns.next(NAMESPACES).into_iter(), began + PATIENCE, |_| {
                 let mut entries = Vec::new();
-                if conntrack::tracked() == Some(0) {
+                if tracked() == Some(0) {
                     return Ok((Read::All, entries));
                 }
                 list(began + PATIENCE, &mut |entry| entries.push(entry)).map(|read| (read, entries))
@@ -284,9 +292,13 @@ pub fn probe() -> Program {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
     use crate::{owners::ProcFs, testing::world::World};
     use topology::model::Address;
+
+    const SOME: &Tracked = &|| Some(1);
 
     /// The client of the only half, led to so many servers.
     fn entries(servers: u16) -> impl Iterator<Item = Entry> {
@@ -311,10 +323,10 @@ mod tests {
         let lists =
             [(fails, RETRY, 1), (fails, RETRY, 1), (part, RETRY_PART, 2), (part, RETRY_PART, 3)];
         for (list, rest, unread) in lists {
-            nat.look_by(list, &mut world.report, &addresses, world.now);
+            nat.look_by(list, SOME, &mut world.report, &addresses, world.now);
             assert!(nat.not_before.unwrap() > Instant::now() + rest / 2);
             assert_eq!(nat.misses.unread, unread);
-            nat.look_by(list, &mut world.report, &addresses, world.now);
+            nat.look_by(list, SOME, &mut world.report, &addresses, world.now);
             assert_eq!(nat.misses.unread, unread, "it rests");
             nat.not_before = None;
         }
@@ -322,12 +334,35 @@ mod tests {
             entries(1).for_each(visit);
             Ok(Read::All)
         };
-        nat.look_by(all, &mut world.report, &addresses, world.now);
+        nat.look_by(all, SOME, &mut world.report, &addresses, world.now);
         assert!(!world.report.take_untranslated(), "found");
         assert!(nat.not_before.unwrap() < Instant::now() + RETRY_PART / 2);
         world.restart();
         world.deliver();
         assert_eq!(world.receiver.ends.values().map(|ends| ends.len()).sum::<usize>(), 1);
+    }
+
+    #[test]
+    fn where_nothing_is_tracked_the_kernel_is_asked_once_whether_it_can_be() {
+        let mut world = World::new();
+        let addresses = Addresses::new(ProcFs::new("/proc"));
+        let mut nat = Nat::default();
+        world.gain(0, 0, 80, 1);
+        static ASKED: AtomicU32 = AtomicU32::new(0);
+        let list: &List = &|_, _| {
+            ASKED.fetch_add(1, Ordering::Relaxed);
+            Ok(Read::All)
+        };
+        let (none, not_known): (&Tracked, &Tracked) = (&|| Some(0), &|| None);
+        let looks = [(none, 1), (none, 1), (SOME, 2), (not_known, 3), (none, 3)];
+        for (tracked, expected) in looks {
+            world.report.want_translations();
+            nat.not_before = None;
+            nat.look_by(list, tracked, &mut world.report, &addresses, world.now);
+            assert_eq!(ASKED.load(Ordering::Relaxed), expected);
+            assert!(!world.report.take_untranslated(), "that there are none is an answer");
+            assert_eq!(nat.state, State::Works);
+        }
     }
 
     #[test]
@@ -343,7 +378,7 @@ mod tests {
         for _ in 0..3 {
             world.report.want_translations();
             nat.not_before = None;
-            nat.look_by(many, &mut world.report, &addresses, world.now);
+            nat.look_by(many, SOME, &mut world.report, &addresses, world.now);
             assert_eq!(nat.losses().collect::<Vec<_>>(), [("translations_refused", 1)]);
         }
     }
@@ -379,7 +414,7 @@ mod tests {
             Ok(Read::All)
         };
         let began = Instant::now();
-        nat.look_by(slow, &mut world.report, &addresses, began);
+        nat.look_by(slow, SOME, &mut world.report, &addresses, began);
         assert!(nat.not_before.unwrap() >= began + 2 * LEAST_REST);
     }
 }

@@ -1,4 +1,5 @@
-//! How long it takes from the kernel to the API: a new edge, a failure, and what an open connection counts.
+//! How long it takes from the kernel to the API: a new edge, a failure, one more of a known edge, and what an open
+//! connection counts.
 
 use std::{
     net::SocketAddr,
@@ -25,6 +26,12 @@ use crate::{options::Freshness, terminal::say};
 const FIRST_PORT: u16 = 10_000;
 /// Where nobody listens.
 const FIRST_CLOSED: u16 = 30_000;
+/// Where nobody listens, again and again.
+const ALWAYS_CLOSED: u16 = 9_999;
+/// It is tried in each of so many rounds.
+const AGAIN: u16 = 4;
+/// And at least this long after it was tried before: failures of one edge are told early once a second.
+const APART: Duration = Duration::from_millis(1_200);
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(2);
 /// What does not show until then never will.
@@ -51,7 +58,10 @@ pub fn measure(options: &Freshness) -> Result<()> {
     let (mut client, mut server) = (one.peer("client")?, two.peer("server")?);
     let kept = server.listen(two.ipv4(), FIRST_PORT)?;
     open(&mut client, KEPT, kept)?;
-    let [mut edges, mut failures, mut counts] = [const { Vec::new() }; 3];
+    let known = SocketAddr::new(kept.ip(), ALWAYS_CLOSED);
+    fail(&fleet, &mut client, known, 1)?;
+    let mut tried = Instant::now();
+    let [mut edges, mut failures, mut again, mut counts] = [const { Vec::new() }; 4];
     for number in 1..=options.times {
         stop.check()?;
         let target = server.listen(two.ipv4(), FIRST_PORT + number)?;
@@ -62,12 +72,13 @@ pub fn measure(options: &Freshness) -> Result<()> {
         client.end("new", Ending::ClientCloses)?;
 
         let closed = SocketAddr::new(target.ip(), FIRST_CLOSED + number);
-        let begun = Instant::now();
-        ensure!(open(&mut client, "none", closed)? == (0, 1), "somebody listens at {closed}");
-        let edge = name("two", closed);
-        let has_failed =
-            |graph: &Graph| graph.edges.get(&edge).is_some_and(|count| !count.failed.is_empty());
-        failures.push(shown(&fleet, begun, has_failed)?);
+        failures.push(fail(&fleet, &mut client, closed, 1)?);
+
+        if number % AGAIN == 0 {
+            thread::sleep(APART.saturating_sub(tried.elapsed()));
+            tried = Instant::now();
+            again.push(fail(&fleet, &mut client, known, u64::from(1 + number / AGAIN))?);
+        }
 
         let exchange = Exchange {
             requests: 1,
@@ -89,13 +100,36 @@ pub fn measure(options: &Freshness) -> Result<()> {
     drop((client, server));
     fleet.stop()?;
     let mut figures = Figures::default();
-    for (what, took) in [("new edge", edges), ("failure", failures), ("count", counts)] {
+    let series = [
+        ("new edge", edges),
+        ("failure", failures),
+        ("failure of a known edge", again),
+        ("count", counts),
+    ];
+    for (what, took) in series {
         for (quantile, value) in quantiles(took) {
             figures.add(format!("{what} shows after, {quantile}, ms"), value);
         }
     }
-    say(format_args!("{} of each\n{}", options.times, figures.table()));
+    say(format_args!(
+        "{} of each, of failures of a known edge {}\n{}",
+        options.times,
+        options.times / AGAIN,
+        figures.table()
+    ));
     figures.keep(options.json.as_deref())
+}
+
+/// Fails once more where nobody listens, the `times`-th time; how long it takes to show, in ms.
+fn fail(fleet: &Fleet, client: &mut Peer, target: SocketAddr, times: u64) -> Result<f64> {
+    let begun = Instant::now();
+    ensure!(open(client, "none", target)? == (0, 1), "somebody listens at {target}");
+    let edge = name("two", target);
+    let has_failed = |graph: &Graph| {
+        let count = graph.edges.get(&edge);
+        count.is_some_and(|count| count.failed.values().sum::<u64>() >= times)
+    };
+    shown(fleet, begun, has_failed)
 }
 
 fn open(client: &mut Peer, group: &str, target: SocketAddr) -> Result<(u32, u32)> {
