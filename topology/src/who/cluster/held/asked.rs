@@ -26,10 +26,7 @@ impl Held {
         port: u16,
         span: Span,
     ) -> impl Iterator<Item = &Serves> {
-        let holdings = self.spots.get(&Spot::Address(ip)).into_iter().flatten();
-        let pods = holdings
-            .filter(move |one| one.sort == Sort::Endpoint && span.meets(one.from, one.until()));
-        pods.flat_map(|pod| &pod.roles).filter(move |role| role.port == port)
+        self.roles_of(Sort::Endpoint, ip, port, span)
     }
 
     /// The Services that an address stood for at a port, and what that was called.
@@ -39,10 +36,21 @@ impl Held {
         port: u16,
         span: Span,
     ) -> impl Iterator<Item = &Serves> {
+        self.roles_of(Sort::Service, ip, port, span)
+    }
+
+    /// What holders of an address of some sort had to do with a port in that time.
+    fn roles_of(
+        &self,
+        sort: Sort,
+        ip: IpAddr,
+        port: u16,
+        span: Span,
+    ) -> impl Iterator<Item = &Serves> {
         let holdings = self.spots.get(&Spot::Address(ip)).into_iter().flatten();
-        let services = holdings
-            .filter(move |one| one.sort == Sort::Service && span.meets(one.from, one.until()));
-        services.flat_map(|one| &one.roles).filter(move |role| role.port == port)
+        let of_sort =
+            holdings.filter(move |one| one.sort == sort && span.meets(one.from, one.until()));
+        of_sort.flat_map(|one| &one.roles).filter(move |role| role.port == port)
     }
 
     /// Everybody who serves or has served a port of a Service.
