@@ -6,9 +6,7 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use common::{
     Counter,
     address::client_scope,
-    kernel::{
-        FanKey, FanState, HalfKey, Loss, NO_SLOT, SHARED_SLOTS, Slot, role, sharing,
-    },
+    kernel::{FanKey, FanState, HalfKey, Loss, NO_SLOT, SHARED_SLOTS, Slot, role, sharing},
 };
 
 use crate::{
