@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{collections::BTreeMap, sync::Mutex};
+use std::collections::BTreeMap;
 
 use common::{COUNTERS, Counter, HistogramKind};
 use proptest::prelude::*;
@@ -62,7 +62,7 @@ struct Run {
     /// The history of no state.
     nowhere: Arc<Keeper>,
     _elsewhere: tempfile::TempDir,
-    core: Mutex<Core>,
+    core: Held<Core>,
     store: Option<Store>,
     hands: Hands,
     clock: Clock,
@@ -92,7 +92,7 @@ impl Run {
         let hands = Hands::new();
         let (core, store, clock) = open(folder.path(), &hands);
         let now = clock.now();
-        let (core, store) = (Mutex::new(core), Some(store));
+        let (core, store) = (Held::new(core), Some(store));
         let elsewhere = tempfile::tempdir().unwrap();
         let metrics = Metrics::new().unwrap().history;
         let nowhere = Keeper::start(elsewhere.path(), 0, 1 << 20, metrics).unwrap().into();
@@ -126,7 +126,7 @@ impl Run {
                 let name = ObjectName::new("shop", &format!("cart-{number}"));
                 let mut all = vec![ClusterChange::Service(name, Some(service))];
                 all.truncate(number.into());
-                let core = self.core.get_mut().unwrap();
+                let core = self.core.get_mut();
                 core.cluster_listed(ClusterKind::Services, all, self.now);
                 core.cluster_watched(ClusterKind::Services, self.now);
             }
@@ -134,7 +134,7 @@ impl Run {
                 for second in 0..seconds {
                     self.hands.pass(1);
                     self.now = self.clock.now();
-                    let core = self.core.get_mut().unwrap();
+                    let core = self.core.get_mut();
                     if second % 2 == 0 || core.graph().is_step_over(self.now) {
                         core.tick(self.now);
                     } else {
@@ -163,7 +163,7 @@ impl Run {
     fn kill(&mut self, history_too: bool) {
         let (before, now) = (self.shown(), self.now);
         self.store = None;
-        self.core = Mutex::new(Core::new(Config::default(), self.nowhere.clone()));
+        self.core = Held::new(Core::new(Config::default(), self.nowhere.clone()));
         if history_too {
             let (history, old) = (self.folder.path().join(HISTORY), self.old_history());
             match old.exists() {
@@ -172,7 +172,7 @@ impl Run {
             }
         }
         let (core, store, clock) = open(self.folder.path(), &self.hands);
-        (self.core, self.store, self.clock) = (Mutex::new(core), Some(store), clock);
+        (self.core, self.store, self.clock) = (Held::new(core), Some(store), clock);
         // A wall clock that was set goes on from there.
         self.now = self.clock.now();
         self.streams = [None; 2];
@@ -197,11 +197,11 @@ impl Run {
             assert_eq!(sum(&services), sum(&workloads), "{from:?} to {to:?}");
             windows.extend([services, workloads]);
         }
-        (series(&self.core.lock().unwrap()), windows)
+        (series(&self.core.lock()), windows)
     }
 
     fn edges(&self, from: Timestamp, to: Timestamp) -> Vec<topology::ViewEdge> {
-        self.core.lock().unwrap().tick(self.now);
+        self.core.lock().tick(self.now);
         self.settle();
         self.told(Grouping::Service, from, to)
     }
@@ -222,14 +222,14 @@ impl Run {
     fn settle(&self) {
         let store = self.store.as_ref().unwrap();
         store.journal().wait_until_durable(store.journal().position());
-        self.core.lock().unwrap().hand_over();
+        self.core.lock().hand_over();
         store.history().flush(HISTORY_FLUSH);
     }
 
     /// Begins a stream of a session; returns the last batch of it that was taken over.
     fn begin(&mut self, node: usize, session: u64) -> u64 {
         let incarnation = Incarnation { boot_id: [1; 16], generation: 2, session };
-        let core = self.core.get_mut().unwrap();
+        let core = self.core.get_mut();
         if let Some(before) = self.streams[node].filter(|_| self.session[node] != session) {
             core.disconnect(before, self.now);
         }
@@ -282,7 +282,7 @@ impl Run {
         let batch =
             v1::Batch { seq, preface, sections, age_ns, sent_unix_ns, ..v1::Batch::default() };
         let bytes = batch.encode_to_vec();
-        let (core, connection) = (self.core.get_mut().unwrap(), self.streams[node].unwrap());
+        let (core, connection) = (self.core.get_mut(), self.streams[node].unwrap());
         let prepared = Prepared::read(batch).unwrap();
         core.batch(connection, prepared, &bytes, 0, self.now).unwrap()
     }
@@ -375,7 +375,7 @@ proptest! {
             .map(|edge| edge.totals.get(topology::Measure::Connections))
             .sum();
         prop_assert_eq!(shown, most);
-        let core = run.core.lock().unwrap();
+        let core = run.core.lock();
         let connections: u64 = core
             .graph()
             .published()
@@ -412,7 +412,7 @@ fn sessions_that_take_turns_count_once() {
     for session in 10..30 {
         run.begin(0, session);
     }
-    let frozen = postcard::to_allocvec(&run.core.get_mut().unwrap().freeze()).unwrap();
+    let frozen = postcard::to_allocvec(&run.core.get_mut().freeze()).unwrap();
     assert!(frozen.len() < 10_000, "{}", frozen.len());
 }
 
@@ -480,10 +480,10 @@ fn a_stream_that_has_ended_keeps_nobody_known() {
     let definitions = section(v1::SectionKind::Definitions, definitions.encode_to_vec());
     run.send(0, false, vec![definitions], 0);
     run.happen(Event::Pass(30));
-    let services = |run: &mut Run| run.core.get_mut().unwrap().graph().stats().services;
+    let services = |run: &mut Run| run.core.get_mut().graph().stats().services;
     assert!(services(&mut run) > 50, "a batch may still refer to them");
     let connection = run.streams[0].take().unwrap();
-    run.core.get_mut().unwrap().disconnect(connection, run.now);
+    run.core.get_mut().disconnect(connection, run.now);
     run.happen(Event::Pass(30));
     assert!(services(&mut run) < 10, "{}", services(&mut run));
 }
@@ -525,7 +525,7 @@ fn whoever_sets_a_clock_moves_nothing() {
                 run.happen(Event::Pass(1));
             }
             for node in 0..2 {
-                let skew = run.core.get_mut().unwrap().graph().nodes().nth(node).unwrap();
+                let skew = run.core.get_mut().graph().nodes().nth(node).unwrap();
                 assert!((skew.clock_skew_seconds() - run.skew_s as f64).abs() < 1e-6);
             }
         }
@@ -584,12 +584,12 @@ fn the_history_goes_on_after_a_snapshot_of_another_version() {
     fs::write(&path, bytes).unwrap();
     // The state begins anew.
     run.store = None;
-    run.core = Mutex::new(Core::new(Config::default(), run.nowhere.clone()));
+    run.core = Held::new(Core::new(Config::default(), run.nowhere.clone()));
     let (core, store, clock) = open(run.folder.path(), &run.hands);
-    (run.core, run.store, run.clock) = (Mutex::new(core), Some(store), clock);
+    (run.core, run.store, run.clock) = (Held::new(core), Some(store), clock);
     (run.streams, run.next) = ([None; 2], [1; 2]);
     assert_eq!(run.store.as_ref().unwrap().instance(), instance);
-    assert!(series(run.core.get_mut().unwrap()).is_empty());
+    assert!(series(run.core.get_mut()).is_empty());
     assert_eq!(by_zone(&run)["east"], 5);
     // What follows is written, too, and is there after another restart.
     (0..2).for_each(|node| run.report(node, 7, 0));
@@ -604,13 +604,13 @@ fn what_is_read_is_no_older_than_a_second() {
     let mut run = Run::new();
     (0..2).for_each(|node| run.report(node, 5, 0));
     run.happen(Event::Pass(15));
-    let published = series(run.core.get_mut().unwrap());
+    let published = series(run.core.get_mut());
     (0..2).for_each(|node| run.report(node, 5, 0));
-    let core = run.core.get_mut().unwrap();
+    let core = run.core.get_mut();
     core.refresh(run.clock.now());
     assert_eq!(series(core), published, "the last tick was just now");
     run.hands.pass(1);
-    let core = run.core.get_mut().unwrap();
+    let core = run.core.get_mut();
     assert_eq!(series(core), published, "nobody has asked yet");
     core.refresh(run.clock.now());
     assert_ne!(series(core), published);
@@ -631,11 +631,11 @@ fn many_large_objects_of_kubernetes_are_read_back() {
         let slice = ClusterSlice { service: "cart".to_owned(), endpoints, ports };
         ClusterChange::Slice(ObjectName::new("shop", &format!("cart-{at}")), Some(slice))
     };
-    let core = run.core.get_mut().unwrap();
+    let core = run.core.get_mut();
     core.cluster_listed(ClusterKind::Slices, (0..8).map(slice).collect(), run.now);
     run.happen(Event::Pass(1));
     run.happen(Event::Kill(false));
-    let state = run.core.get_mut().unwrap().graph().cluster_state(ClusterKind::Slices);
+    let state = run.core.get_mut().graph().cluster_state(ClusterKind::Slices);
     assert_eq!(state.0, 8);
 }
 
@@ -649,7 +649,7 @@ fn an_entry_that_could_not_be_read_is_left_to_a_snapshot() {
     };
     let networks = (0..5_000).map(network).collect();
     let rules = topology::Rules { networks, ..topology::Rules::default() };
-    let core = run.core.get_mut().unwrap();
+    let core = run.core.get_mut();
     core.set_rules(rules.clone(), run.now);
     let journal = run.store.as_ref().unwrap().journal();
     assert!(journal.is_failing());
@@ -657,5 +657,5 @@ fn an_entry_that_could_not_be_read_is_left_to_a_snapshot() {
     run.happen(Event::Pass(1));
     assert!(!run.store.as_ref().unwrap().journal().is_failing());
     run.happen(Event::Kill(false));
-    assert_eq!(*run.core.get_mut().unwrap().graph().rules(), rules);
+    assert_eq!(*run.core.get_mut().graph().rules(), rules);
 }
