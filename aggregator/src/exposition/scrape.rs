@@ -42,7 +42,7 @@ impl Scrape {
     #[must_use]
     pub fn take(shared: &Shared, format: Format) -> Self {
         let (mut scrape, stats) = {
-            let mut core = shared.core();
+            let mut core = shared.held().lock_for_long();
             core.refresh(shared.now());
             let graph = core.graph();
             let scrape = Self::of(graph, &shared.expected_nodes, format);
