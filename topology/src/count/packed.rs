@@ -224,15 +224,15 @@ impl<'a> Unpacker<'a> {
         let (mut numbers, mut next) = (self.number()?, 0_u64);
         while numbers > 0 {
             let number = self.number()?;
-            let bucket = next.checked_add(number >> COUNT_BITS)?;
-            next = bucket + 1;
+            let bucket = next + (number >> COUNT_BITS);
+            next = u64::from(u16::try_from(bucket).ok()?) + 1;
             numbers -= 1;
             let mut count = number & COUNT;
             if count == 0 {
                 count = self.number()?;
                 numbers = numbers.checked_sub(1)?;
             }
-            to.gain_samples(kind, u16::try_from(bucket).ok()?, count);
+            to.gain_samples(kind, bucket as u16, count);
         }
         Some(())
     }
@@ -280,6 +280,16 @@ impl<'a> Unpacker<'a> {
 
     #[inline]
     fn number(&mut self) -> Option<u64> {
+        let (byte, rest) = self.bytes.split_first()?;
+        if byte & 0x80 > 0 {
+            return self.long_number();
+        }
+        // Most are that short.
+        self.bytes = rest;
+        Some(u64::from(*byte))
+    }
+
+    fn long_number(&mut self) -> Option<u64> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let (byte, rest) = self.bytes.split_first()?;
