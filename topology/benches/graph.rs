@@ -23,6 +23,7 @@ const CASES: &[Case] = &[
     ("graph-step", step),
     ("graph-step-fine", step_fine),
     ("graph-view", |meter| view(meter, 1_000)),
+    ("graph-view-first", |meter| view_first(meter, 1_000)),
     ("graph-view-again", |meter| view_again(meter, 1_000)),
     ("graph-slice", |meter| slice(meter, 1_000)),
     ("graph-slice-fine", |meter| slice_fine(meter, 1_000)),
@@ -207,6 +208,16 @@ fn view(meter: &mut Meter, links: u32) {
     let window = Window { from: fleet.now.minus(Duration::from_secs(60)), to: fleet.now };
     meter.measure(u64::from(links), || {
         black_box(fleet.graph.view(window, fleet.now).fold(200, topology::Rank::Bytes));
+    });
+}
+
+/// Unit: an edge of the same view, folded while it is made, where nothing was added up before.
+fn view_first(meter: &mut Meter, links: u32) {
+    let mut fleet = Fleet::settled(links);
+    let window = Window { from: fleet.now.minus(Duration::from_secs(60)), to: fleet.now };
+    meter.measure(u64::from(links), || {
+        let slice = fleet.graph.slice(window, fleet.now);
+        black_box(slice.folded(200, topology::Rank::Bytes, &Sums::default()));
     });
 }
 

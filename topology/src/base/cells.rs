@@ -62,6 +62,24 @@ impl Cells {
         (reaches && cells.iter().next().is_some() && cells.iter().all(fits)).then_some(cells)
     }
 
+    /// Counts of neighbouring buckets, from this one on, in as much memory as they need.
+    pub(super) fn of_counts(first: u16, counts: &[u64]) -> Self {
+        let most = counts.iter().copied().max().unwrap_or_default();
+        if most == 0 {
+            return Cells::default();
+        }
+        let width = width_of(1, most);
+        let begin = first / BLOCK * BLOCK;
+        let before = usize::from(first - begin);
+        let cells = (before + counts.len()).next_multiple_of(usize::from(BLOCK));
+        let bytes = vec![0; cells * usize::from(width)];
+        let mut cells = Cells { bytes, first: begin, width };
+        for (at, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            cells.set(before + at, *count);
+        }
+        cells
+    }
+
     pub(super) fn shrink(&mut self) {
         self.bytes.shrink_to_fit();
     }
@@ -178,10 +196,7 @@ impl Cells {
     /// Makes the counts wide enough for this one.
     #[cold]
     fn widen(&mut self, count: u64) {
-        let mut width = self.width;
-        while count >> (u32::from(width) * 8 - 1) > 1 {
-            width *= 2;
-        }
+        let width = width_of(self.width, count);
         let mut wider =
             Cells { bytes: vec![0; self.cells() * usize::from(width)], first: self.first, width };
         for cell in 0..self.cells() {
@@ -262,6 +277,14 @@ impl Cells {
     }
 }
 
+/// The least width, from one on, that a count fits into.
+fn width_of(mut width: u8, count: u64) -> u8 {
+    while count >> (u32::from(width) * 8 - 1) > 1 {
+        width *= 2;
+    }
+    width
+}
+
 /// The same for one bucket.
 #[inline]
 fn beyond(
@@ -336,6 +359,7 @@ impl Span {
     }
 }
 
+#[derive(Clone)]
 pub(super) struct Iter<'a> {
     words: &'a [[u8; WORD]],
     /// What is left of the word that was begun, its next count lowest.

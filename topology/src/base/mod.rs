@@ -7,5 +7,6 @@ pub mod id;
 pub(crate) mod index;
 pub(crate) mod paged;
 pub(crate) mod shares;
+pub(crate) mod sheet;
 pub mod time;
 pub mod totals;

@@ -10,7 +10,7 @@ use common::{HISTOGRAMS, HistogramKind};
 use super::edges::Seen;
 use crate::{
     base::{
-        histogram::Histogram,
+        sheet::{Gains, Sheet},
         totals::{EdgeTotals, MEASURES, Measure},
     },
     who::basis::Basis,
@@ -57,9 +57,9 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// Whether any histogram has gained.
-    pub(crate) const fn has_samples(&self) -> bool {
-        self.mask & SAMPLES > 0
+    /// Whether any number or histogram has gained.
+    pub(crate) const fn has_any(&self) -> bool {
+        self.mask & (VALUES | SAMPLES) > 0
     }
 }
 
@@ -68,64 +68,75 @@ impl Head {
 pub struct Packer {
     bytes: Vec<u8>,
     last: u64,
+    /// The samples of one histogram.
+    samples: Vec<u8>,
 }
 
 impl Packer {
     /// Adds an entry.
     pub fn put(&mut self, index: usize, totals: &EdgeTotals, seen: Seen, open: u64) {
+        let samples = HistogramKind::ALL.map(|kind| totals.histogram(kind).iter());
+        self.write(index, totals.values(), samples, (seen, open));
+    }
+
+    /// Adds an entry with nothing open.
+    pub(crate) fn put_sheet(&mut self, index: usize, sheet: &Sheet, seen: Seen) {
+        let samples = HistogramKind::ALL.map(|kind| sheet.samples(kind));
+        self.write(index, sheet.values(), samples, (seen, 0));
+    }
+
+    #[inline]
+    fn write(
+        &mut self,
+        index: usize,
+        values: &[u64; MEASURES],
+        samples: [impl Iterator<Item = (u16, u64)> + Clone; HISTOGRAMS],
+        (seen, open): (Seen, u64),
+    ) {
         let index = index as u64;
-        self.number(index.wrapping_sub(self.last));
+        let distance = index.wrapping_sub(self.last);
         self.last = index;
         let mut mask = DISTANCES;
-        for measure in Measure::ALL {
-            mask |= u64::from(totals.get(measure) > 0) << measure.index();
+        for (at, value) in values.iter().enumerate() {
+            mask |= u64::from(*value > 0) << at;
         }
-        for kind in HistogramKind::ALL {
-            mask |= u64::from(!totals.histogram(kind).is_empty()) << (MEASURES + kind.index());
+        for (at, samples) in samples.iter().enumerate() {
+            mask |= u64::from(samples.clone().next().is_some()) << (MEASURES + at);
         }
         for (flag, set) in [(CLIENT, seen.client), (SERVER, seen.server), (OPEN, open > 0)] {
             mask |= if set { flag } else { 0 };
         }
         mask |= seen.by.number() << BASIS;
-        self.number(mask);
-        if open > 0 {
-            self.number(open);
+        write(&mut self.bytes, distance);
+        write(&mut self.bytes, mask);
+        for number in [open].iter().chain(values).filter(|number| **number > 0) {
+            write(&mut self.bytes, *number);
         }
-        for measure in Measure::ALL {
-            if totals.get(measure) > 0 {
-                self.number(totals.get(measure));
-            }
-        }
-        for kind in HistogramKind::ALL {
-            let histogram = totals.histogram(kind);
-            if !histogram.is_empty() {
-                let numbers = histogram.iter().map(|(_, count)| 1 + u64::from(count > COUNT));
-                self.number(numbers.sum());
-                self.samples(histogram);
+        for (at, samples) in samples.into_iter().enumerate() {
+            if mask & (1 << (MEASURES + at)) > 0 {
+                self.write_samples(samples);
             }
         }
     }
 
-    fn samples(&mut self, histogram: &Histogram) {
-        let mut next = 0;
-        for (bucket, count) in histogram.iter() {
+    #[inline]
+    fn write_samples(&mut self, samples: impl Iterator<Item = (u16, u64)>) {
+        self.samples.clear();
+        let (mut numbers, mut next) = (0, 0);
+        for (bucket, count) in samples {
             let distance = u64::from(bucket - next) << COUNT_BITS;
             next = bucket + 1;
             if count <= COUNT {
-                self.number(distance | count);
+                write(&mut self.samples, distance | count);
+                numbers += 1;
             } else {
-                self.number(distance);
-                self.number(count);
+                write(&mut self.samples, distance);
+                write(&mut self.samples, count);
+                numbers += 2;
             }
         }
-    }
-
-    fn number(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.bytes.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.bytes.push(value as u8);
+        write(&mut self.bytes, numbers);
+        self.bytes.extend_from_slice(&self.samples);
     }
 
     /// The bytes.
@@ -133,6 +144,16 @@ impl Packer {
     pub fn finish(self) -> Box<[u8]> {
         self.bytes.into_boxed_slice()
     }
+}
+
+/// Writes a number, seven bits a byte, the lowest first.
+#[inline]
+fn write(bytes: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
 }
 
 /// Reads what a [`Packer`] wrote.
@@ -174,10 +195,10 @@ impl<'a> Unpacker<'a> {
 
     /// Adds the numbers of the entry that was begun.
     #[inline]
-    pub(crate) fn add_values(&mut self, head: &Head, totals: &mut EdgeTotals) -> Option<()> {
+    pub(crate) fn add_values(&mut self, head: &Head, to: &mut impl Gains) -> Option<()> {
         for measure in Measure::ALL {
             if head.mask & (1 << measure.index()) > 0 {
-                totals.add(measure, self.number()?);
+                to.gain(measure, self.number()?);
             }
         }
         Some(())
@@ -185,14 +206,13 @@ impl<'a> Unpacker<'a> {
 
     /// Adds the samples of the entry whose numbers were read.
     #[inline]
-    pub(crate) fn add_samples(&mut self, head: &Head, totals: &mut EdgeTotals) -> Option<()> {
+    pub(crate) fn add_samples(&mut self, head: &Head, to: &mut impl Gains) -> Option<()> {
         for kind in HistogramKind::ALL {
             if head.mask & (1 << (MEASURES + kind.index())) > 0 {
-                let histogram = totals.histogram_mut(kind);
                 if head.mask & DISTANCES > 0 {
-                    self.add_distances(histogram)?;
+                    self.add_distances(kind, to)?;
                 } else {
-                    self.add_buckets(histogram)?;
+                    self.add_buckets(kind, to)?;
                 }
             }
         }
@@ -200,27 +220,27 @@ impl<'a> Unpacker<'a> {
     }
 
     #[inline]
-    fn add_distances(&mut self, histogram: &mut Histogram) -> Option<()> {
+    fn add_distances(&mut self, kind: HistogramKind, to: &mut impl Gains) -> Option<()> {
         let (mut numbers, mut next) = (self.number()?, 0_u64);
         while numbers > 0 {
             let number = self.number()?;
-            let bucket = next.checked_add(number >> COUNT_BITS)?;
-            next = bucket + 1;
+            let bucket = next + (number >> COUNT_BITS);
+            next = u64::from(u16::try_from(bucket).ok()?) + 1;
             numbers -= 1;
             let mut count = number & COUNT;
             if count == 0 {
                 count = self.number()?;
                 numbers = numbers.checked_sub(1)?;
             }
-            histogram.add(u16::try_from(bucket).ok()?, count);
+            to.gain_samples(kind, bucket as u16, count);
         }
         Some(())
     }
 
-    fn add_buckets(&mut self, histogram: &mut Histogram) -> Option<()> {
+    fn add_buckets(&mut self, kind: HistogramKind, to: &mut impl Gains) -> Option<()> {
         for _ in 0..self.number()? {
             let bucket = u16::try_from(self.number()?).ok()?;
-            histogram.add(bucket, self.number()?);
+            to.gain_samples(kind, bucket, self.number()?);
         }
         Some(())
     }
@@ -260,6 +280,16 @@ impl<'a> Unpacker<'a> {
 
     #[inline]
     fn number(&mut self) -> Option<u64> {
+        let (byte, rest) = self.bytes.split_first()?;
+        if byte & 0x80 > 0 {
+            return self.long_number();
+        }
+        // Most are that short.
+        self.bytes = rest;
+        Some(u64::from(*byte))
+    }
+
+    fn long_number(&mut self) -> Option<u64> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let (byte, rest) = self.bytes.split_first()?;
@@ -301,7 +331,7 @@ mod tests {
         for _ in 0..2 {
             // The index, what there is, connections, two buckets.
             for number in [3, CLIENT | connections | samples, 5, 2, 17, 200, 300, 1] {
-                packer.number(number);
+                write(&mut packer.bytes, number);
             }
         }
         let bytes = packer.finish();
@@ -357,7 +387,8 @@ mod tests {
                 let head = unpacker.head().unwrap();
                 prop_assert_eq!((head.index, head.open), (3 * index, index as u64));
                 let has_any = HistogramKind::ALL.iter().any(|kind| !totals.histogram(*kind).is_empty());
-                prop_assert_eq!(head.has_samples(), has_any);
+                let has_any = has_any || totals.values().iter().any(|value| *value > 0);
+                prop_assert_eq!(head.has_any(), has_any);
                 let mut read = EdgeTotals::default();
                 let was_read = if *values {
                     unpacker.add_values(&head, &mut read)
