@@ -111,7 +111,7 @@ impl Fleet {
         let mut told = Vec::new();
         for link in self.links.iter().step_by(every) {
             let bytes = 1_000 + self.dice.below(9_000);
-            let values = [(Counter::BytesSent, bytes), (Counter::BytesReceived, bytes * 3)];
+            let values = [bytes, bytes * 3];
             for (side, half) in link.iter().enumerate() {
                 // Like two dice: most samples lie in the middle of some 60 buckets.
                 let samples = [HistogramKind::Rtt, HistogramKind::Connect, HistogramKind::Lifetime]
@@ -120,18 +120,15 @@ impl Fleet {
                     continue;
                 }
                 let [sent, received] = [values[side], values[1 - side]];
-                let counters = [
-                    (Counter::BytesSent, sent.1),
-                    (Counter::BytesReceived, received.1),
-                    (Counter::Connections, 1),
-                    (Counter::Closed, 1),
-                ];
-                told.push((*half, counters, samples));
+                told.push((*half, [1, 1, sent, received], samples));
             }
         }
+        let counters =
+            [Counter::Connections, Counter::Closed, Counter::BytesSent, Counter::BytesReceived];
+        let which = counters.iter().fold(0, |which, counter| which | 1 << counter.index());
         let gained: Vec<Gained<'_>> = told
             .iter()
-            .map(|(half, counters, samples)| Gained { half: *half, counters, samples })
+            .map(|(half, values, samples)| Gained { half: *half, which, values, samples })
             .collect();
         self.graph.add_gained(&gained);
     }

@@ -126,9 +126,37 @@ impl Cells {
         self.at(self.cell(bucket))
     }
 
+    /// Reads what [`add`](Self::add) would write to, for the memory's sake.
+    #[inline]
+    pub(super) fn see(&self, bucket: u16) -> u8 {
+        let at = self.cell(bucket) << self.width.trailing_zeros();
+        self.bytes.get(at).copied().unwrap_or(0)
+    }
+
     /// Adds to a bucket, up to `most`.
     #[inline]
     pub(super) fn add(&mut self, bucket: u16, count: u64, most: u64) {
+        let cell = self.cell(bucket);
+        // Nearly always there is a cell, of a byte or two, and room in it.
+        let is_added = match self.width {
+            1 => self.bytes.get_mut(cell).is_some_and(|to| {
+                let sum = u64::from(*to).checked_add(count).filter(|sum| *sum <= most);
+                sum.and_then(|sum| u8::try_from(sum).ok()).map(|sum| *to = sum).is_some()
+            }),
+            2 => self.bytes.as_chunks_mut().0.get_mut(cell).is_some_and(|to| {
+                let sum = u64::from(u16::from_le_bytes(*to)).checked_add(count);
+                let sum = sum.filter(|sum| *sum <= most).and_then(|sum| u16::try_from(sum).ok());
+                sum.map(|sum| *to = sum.to_le_bytes()).is_some()
+            }),
+            _ => false,
+        };
+        if !is_added {
+            self.add_anywhere(bucket, count, most);
+        }
+    }
+
+    #[cold]
+    fn add_anywhere(&mut self, bucket: u16, count: u64, most: u64) {
         if count == 0 {
             return;
         }
