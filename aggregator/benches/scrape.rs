@@ -72,17 +72,20 @@ fn graph() -> Graph {
         let bytes = [1_000 + dice.below(90_000), 1_000 + dice.below(900_000)];
         for (side, half) in told.into_iter().enumerate() {
             let counters = [
-                (Counter::BytesSent, bytes[side]),
-                (Counter::BytesReceived, bytes[1 - side]),
                 (Counter::Connections, 30),
                 (Counter::Closed, 30),
+                (Counter::BytesSent, bytes[side]),
+                (Counter::BytesReceived, bytes[1 - side]),
             ];
             // Like two dice: most samples lie in the middle of some 60 buckets.
             let samples: Vec<_> = (0..30)
                 .flat_map(|_| HistogramKind::ALL)
                 .map(|kind| (kind, 90 + (dice.below(32) + dice.below(32)) as u16, 1))
                 .collect();
-            graph.add_gained(&[Gained { half, counters: &counters, samples: &samples }]);
+            // In the order of their indices, as bits are.
+            let which = counters.iter().fold(0, |which, (counter, _)| which | 1 << counter.index());
+            let values = counters.map(|(_, value)| value);
+            graph.add_gained(&[Gained { half, which, values: &values, samples: &samples }]);
         }
     }
     for _ in 0..30 {

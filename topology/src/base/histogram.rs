@@ -96,15 +96,15 @@ impl Histogram {
         self.cells.add(bucket.min(BUCKETS as u16 - 1), count, MOST);
     }
 
+    /// Samples of neighbouring buckets, from this one on; none of them has more than [`MOST`].
+    pub(super) fn of_counts(first: u16, counts: &[u64]) -> Self {
+        Histogram { cells: Cells::of_counts(first, counts) }
+    }
+
     /// Reads a byte of what [`add`](Self::add) would write to, for the memory's sake.
     #[inline]
     pub(crate) fn see(&self, bucket: u16) -> u8 {
         self.cells.see(bucket)
-    }
-
-    /// Samples of neighbouring buckets, from this one on; none of them has more than [`MOST`].
-    pub(super) fn of_counts(first: u16, counts: &[u64]) -> Self {
-        Histogram { cells: Cells::of_counts(first, counts) }
     }
 
     /// Adds every sample of `other`.
