@@ -1,15 +1,17 @@
 //! A step of the history as bytes: most numbers of most edges are 0 or small.
 //!
-//! An entry is its index less that of the one before, what it has of the following, its open connections, its numbers,
-//! and of each histogram how many numbers follow and these: the distance to the bucket before, and the count, as
-//! one number where the count is small. Nearly all buckets take one byte so. Histories of before have, of each histogram,
-//! how many buckets follow, and of each its number and its count.
+//! An entry is its index less that of the one before, what it has of the following (0 where that is the same as in the one
+//! before), its open connections, its numbers, and of each histogram how many bytes follow and, in these, the distance of
+//! each bucket to the one before and its count, in as many bits as they need (`base/bits.rs`). A bucket takes four or five
+//! bits so. Histories of before have, of each histogram, how many numbers follow and these: the distance and the count, as
+//! one number where the count is small; those of before that, how many buckets follow, and of each its number and its count.
 
 use common::{HISTOGRAMS, HistogramKind};
 
 use super::edges::Seen;
 use crate::{
     base::{
+        bits::{BitReader, BitWriter},
         histogram::Histogram,
         totals::{EdgeTotals, MEASURES, Measure},
     },
@@ -19,15 +21,16 @@ use crate::{
 const CLIENT: u64 = 1 << 30;
 const SERVER: u64 = 1 << 31;
 const OPEN: u64 = 1 << 29;
-/// Buckets are written as distances.
+/// Buckets are written as distances, in bytes or in bits.
 const DISTANCES: u64 = 1 << 24;
+const BITS: u64 = 1 << 23;
 /// Where the four bits with the evidence begin.
 const BASIS: u32 = 25;
 /// A bit for each number that there is, and for each histogram.
 const VALUES: u64 = (1 << MEASURES) - 1;
 const SAMPLES: u64 = ((1 << HISTOGRAMS) - 1) << MEASURES;
 
-/// Bits of a sample's number that are its count. Where they are 0, the count is too large for them, and follows.
+/// Bits of a sample's number, in bytes, that are its count. Where they are 0, the count is too large for them, and follows.
 const COUNT_BITS: u32 = 3;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
 
@@ -68,6 +71,9 @@ impl Head {
 pub struct Packer {
     bytes: Vec<u8>,
     last: u64,
+    mask: u64,
+    /// The samples of a histogram.
+    samples: Vec<u8>,
 }
 
 impl Packer {
@@ -76,7 +82,7 @@ impl Packer {
         let index = index as u64;
         self.number(index.wrapping_sub(self.last));
         self.last = index;
-        let mut mask = DISTANCES;
+        let mut mask = BITS;
         for measure in Measure::ALL {
             mask |= u64::from(totals.get(measure) > 0) << measure.index();
         }
@@ -87,7 +93,8 @@ impl Packer {
             mask |= if set { flag } else { 0 };
         }
         mask |= seen.by.number() << BASIS;
-        self.number(mask);
+        let same = std::mem::replace(&mut self.mask, mask) == mask;
+        self.number(if same { 0 } else { mask });
         if open > 0 {
             self.number(open);
         }
@@ -99,25 +106,24 @@ impl Packer {
         for kind in HistogramKind::ALL {
             let histogram = totals.histogram(kind);
             if !histogram.is_empty() {
-                let numbers = histogram.iter().map(|(_, count)| 1 + u64::from(count > COUNT));
-                self.number(numbers.sum());
                 self.samples(histogram);
             }
         }
     }
 
     fn samples(&mut self, histogram: &Histogram) {
-        let mut next = 0;
+        let mut samples = std::mem::take(&mut self.samples);
+        samples.clear();
+        let (mut bits, mut next) = (BitWriter::new(&mut samples), 0);
         for (bucket, count) in histogram.iter() {
-            let distance = u64::from(bucket - next) << COUNT_BITS;
+            bits.put(u64::from(bucket - next) + 1);
+            bits.put(count);
             next = bucket + 1;
-            if count <= COUNT {
-                self.number(distance | count);
-            } else {
-                self.number(distance);
-                self.number(count);
-            }
         }
+        bits.end();
+        self.number(samples.len() as u64);
+        self.bytes.extend_from_slice(&samples);
+        self.samples = samples;
     }
 
     fn number(&mut self, mut value: u64) {
@@ -139,13 +145,14 @@ impl Packer {
 pub struct Unpacker<'a> {
     bytes: &'a [u8],
     last: u64,
+    mask: u64,
 }
 
 impl<'a> Unpacker<'a> {
     /// Begins at the first entry.
     #[must_use]
     pub const fn new(bytes: &'a [u8]) -> Self {
-        Unpacker { bytes, last: 0 }
+        Unpacker { bytes, last: 0, mask: 0 }
     }
 
     /// Reads the next entry into `entry`; `None` at the end, and where bytes make no sense.
@@ -162,7 +169,11 @@ impl<'a> Unpacker<'a> {
     #[inline]
     pub(crate) fn head(&mut self) -> Option<Head> {
         self.last = self.last.wrapping_add(self.number()?);
-        let mask = self.number()?;
+        let mask = match self.number()? {
+            0 => self.mask,
+            mask => mask,
+        };
+        self.mask = mask;
         let seen = Seen {
             client: mask & CLIENT > 0,
             server: mask & SERVER > 0,
@@ -189,7 +200,9 @@ impl<'a> Unpacker<'a> {
         for kind in HistogramKind::ALL {
             if head.mask & (1 << (MEASURES + kind.index())) > 0 {
                 let histogram = totals.histogram_mut(kind);
-                if head.mask & DISTANCES > 0 {
+                if head.mask & BITS > 0 {
+                    self.add_bits(histogram)?;
+                } else if head.mask & DISTANCES > 0 {
                     self.add_distances(histogram)?;
                 } else {
                     self.add_buckets(histogram)?;
@@ -200,6 +213,25 @@ impl<'a> Unpacker<'a> {
     }
 
     #[inline]
+    fn add_bits(&mut self, histogram: &mut Histogram) -> Option<()> {
+        let (mut bits, mut next) = (BitReader::new(self.samples()?), 0_u64);
+        while let Some(distance) = bits.next() {
+            let bucket = next.checked_add(distance - 1)?;
+            next = bucket.checked_add(1)?;
+            histogram.add(u16::try_from(bucket).ok()?, bits.next()?);
+        }
+        Some(())
+    }
+
+    /// The bytes of a histogram.
+    #[inline]
+    fn samples(&mut self) -> Option<&'a [u8]> {
+        let length = usize::try_from(self.number()?).ok()?;
+        let (samples, rest) = self.bytes.split_at_checked(length)?;
+        self.bytes = rest;
+        Some(samples)
+    }
+
     fn add_distances(&mut self, histogram: &mut Histogram) -> Option<()> {
         let (mut numbers, mut next) = (self.number()?, 0_u64);
         while numbers > 0 {
@@ -235,6 +267,10 @@ impl<'a> Unpacker<'a> {
     #[inline]
     pub(crate) fn pass_samples(&mut self, head: &Head) -> Option<()> {
         for _ in 0..(head.mask & SAMPLES).count_ones() {
+            if head.mask & BITS > 0 {
+                self.samples()?;
+                continue;
+            }
             let numbers = self.number()?;
             let each = if head.mask & DISTANCES > 0 { 1 } else { 2 };
             self.pass(numbers.saturating_mul(each))?;
