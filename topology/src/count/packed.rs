@@ -66,6 +66,25 @@ impl Head {
     }
 }
 
+/// An entry as it is packed, but for its index.
+#[derive(Clone, Copy, Debug)]
+pub struct Raw<'a> {
+    mask: u64,
+    bytes: &'a [u8],
+}
+
+impl Raw<'_> {
+    /// Adds what it gained to a sum, as far as it can be read.
+    pub(crate) fn add_to(&self, totals: &mut EdgeTotals) {
+        let mut unpacker = Unpacker { mask: self.mask, ..Unpacker::new(self.bytes) };
+        if let Some(head) = unpacker.rest_of_head()
+            && unpacker.add_values(&head, totals).is_some()
+        {
+            let _ = unpacker.add_samples(&head, totals);
+        }
+    }
+}
+
 /// Writes entries in ascending order of their index.
 #[derive(Debug, Default)]
 pub struct Packer {
@@ -77,11 +96,28 @@ pub struct Packer {
 }
 
 impl Packer {
-    /// Adds an entry.
-    pub fn put(&mut self, index: usize, totals: &EdgeTotals, seen: Seen, open: u64) {
+    /// Goes on behind what there is.
+    #[must_use]
+    pub fn behind(bytes: Vec<u8>) -> Self {
+        Packer { bytes, ..Packer::default() }
+    }
+
+    /// Adds an entry that was packed before.
+    pub fn put_raw(&mut self, index: usize, raw: Raw<'_>) {
+        self.begin(index, raw.mask);
+        self.bytes.extend_from_slice(raw.bytes);
+    }
+
+    fn begin(&mut self, index: usize, mask: u64) {
         let index = index as u64;
         self.number(index.wrapping_sub(self.last));
         self.last = index;
+        let same = std::mem::replace(&mut self.mask, mask) == mask;
+        self.number(if same { 0 } else { mask });
+    }
+
+    /// Adds an entry.
+    pub fn put(&mut self, index: usize, totals: &EdgeTotals, seen: Seen, open: u64) {
         let mut mask = BITS;
         for measure in Measure::ALL {
             mask |= u64::from(totals.get(measure) > 0) << measure.index();
@@ -93,8 +129,7 @@ impl Packer {
             mask |= if set { flag } else { 0 };
         }
         mask |= seen.by.number() << BASIS;
-        let same = std::mem::replace(&mut self.mask, mask) == mask;
-        self.number(if same { 0 } else { mask });
+        self.begin(index, mask);
         if open > 0 {
             self.number(open);
         }
@@ -139,6 +174,12 @@ impl Packer {
     pub fn finish(self) -> Box<[u8]> {
         self.bytes.into_boxed_slice()
     }
+
+    /// The bytes, with what they are behind.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
 }
 
 /// Reads what a [`Packer`] wrote.
@@ -168,12 +209,34 @@ impl<'a> Unpacker<'a> {
     /// Reads how the next entry begins. Its values are to be read or passed over next, then its samples.
     #[inline]
     pub(crate) fn head(&mut self) -> Option<Head> {
+        self.begin()?;
+        self.rest_of_head()
+    }
+
+    /// Reads the next entry as it is packed, and how it begins.
+    pub(crate) fn raw(&mut self) -> Option<(Head, Raw<'a>)> {
+        self.begin()?;
+        let begin = self.bytes;
+        let head = self.rest_of_head()?;
+        self.pass_values(&head)?;
+        self.pass_samples(&head)?;
+        let bytes = begin.get(..begin.len() - self.bytes.len())?;
+        Some((head, Raw { mask: head.mask, bytes }))
+    }
+
+    #[inline]
+    fn begin(&mut self) -> Option<()> {
         self.last = self.last.wrapping_add(self.number()?);
-        let mask = match self.number()? {
-            0 => self.mask,
-            mask => mask,
-        };
-        self.mask = mask;
+        match self.number()? {
+            0 => {}
+            mask => self.mask = mask,
+        }
+        Some(())
+    }
+
+    #[inline]
+    fn rest_of_head(&mut self) -> Option<Head> {
+        let mask = self.mask;
         let seen = Seen {
             client: mask & CLIENT > 0,
             server: mask & SERVER > 0,
@@ -310,125 +373,4 @@ impl<'a> Unpacker<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn totals() -> impl Strategy<Value = EdgeTotals> {
-        let values = proptest::collection::vec((0..MEASURES, any::<u64>()), 0..6);
-        let buckets = proptest::collection::vec((0..3_usize, 0_u16..320, any::<u64>()), 0..9);
-        (values, buckets).prop_map(|(values, buckets)| {
-            let mut totals = EdgeTotals::default();
-            for (measure, value) in values {
-                totals.add(Measure::ALL[measure], value);
-            }
-            for (kind, bucket, count) in buckets {
-                totals.add_bucket(HistogramKind::ALL[kind], bucket, count);
-            }
-            totals
-        })
-    }
-
-    #[test]
-    fn what_was_packed_before_comes_back() {
-        let connections = 1 << Measure::Connections.index();
-        let samples = 1 << (MEASURES + HistogramKind::Connect.index());
-        let mut packer = Packer::default();
-        for _ in 0..2 {
-            // The index, what there is, connections, two buckets.
-            for number in [3, CLIENT | connections | samples, 5, 2, 17, 200, 300, 1] {
-                packer.number(number);
-            }
-        }
-        let bytes = packer.finish();
-        let (mut unpacker, mut entry) = (Unpacker::new(&bytes), Entry::default());
-        assert_eq!(unpacker.next(&mut entry), Some(()));
-        assert_eq!((entry.index, entry.totals.get(Measure::Connections)), (3, 5));
-        let histogram = entry.totals.histogram(HistogramKind::Connect);
-        assert_eq!(histogram.iter().collect::<Vec<_>>(), [(17, 200), (300, 1)]);
-        let head = unpacker.head().unwrap();
-        unpacker.pass_values(&head).unwrap();
-        assert_eq!((head.index, unpacker.pass_samples(&head)), (6, Some(())));
-        assert!(unpacker.head().is_none());
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_packed_comes_back(
-            entries in proptest::collection::btree_map(
-                0_usize..1 << 30,
-                (totals(), any::<bool>(), any::<bool>(), 0_u64..9, 0_u64..10),
-                0..20,
-            ),
-        ) {
-            let mut packer = Packer::default();
-            for (index, (totals, client, server, open, by)) in &entries {
-                let by = Basis::of_number(*by);
-                packer.put(*index, totals, Seen { client: *client, server: *server, by }, *open);
-            }
-            let bytes = packer.finish();
-            let mut unpacker = Unpacker::new(&bytes);
-            let mut entry = Entry::default();
-            for (index, (totals, client, server, open, by)) in entries {
-                prop_assert_eq!(unpacker.next(&mut entry), Some(()));
-                prop_assert_eq!((entry.index, entry.open), (index, open));
-                let by = Basis::of_number(by);
-                prop_assert_eq!(entry.seen, Seen { client, server, by });
-                prop_assert_eq!(&entry.totals, &totals);
-            }
-            prop_assert_eq!(unpacker.next(&mut entry), None);
-        }
-
-        #[test]
-        fn what_is_passed_over_is_not_read(
-            entries in proptest::collection::vec((totals(), any::<bool>(), any::<bool>()), 0..20),
-        ) {
-            let mut packer = Packer::default();
-            for (index, (totals, ..)) in entries.iter().enumerate() {
-                packer.put(3 * index, totals, Seen::default(), index as u64);
-            }
-            let bytes = packer.finish();
-            let mut unpacker = Unpacker::new(&bytes);
-            for (index, (totals, values, samples)) in entries.iter().enumerate() {
-                let head = unpacker.head().unwrap();
-                prop_assert_eq!((head.index, head.open), (3 * index, index as u64));
-                let has_any = HistogramKind::ALL.iter().any(|kind| !totals.histogram(*kind).is_empty());
-                prop_assert_eq!(head.has_samples(), has_any);
-                let mut read = EdgeTotals::default();
-                let was_read = if *values {
-                    unpacker.add_values(&head, &mut read)
-                } else {
-                    unpacker.pass_values(&head)
-                };
-                prop_assert_eq!(was_read, Some(()));
-                let was_read = if *samples {
-                    unpacker.add_samples(&head, &mut read)
-                } else {
-                    unpacker.pass_samples(&head)
-                };
-                prop_assert_eq!(was_read, Some(()));
-                for measure in Measure::ALL {
-                    prop_assert_eq!(read.get(measure), if *values { totals.get(measure) } else { 0 });
-                }
-                for kind in HistogramKind::ALL {
-                    let expected = samples.then(|| totals.histogram(kind).clone());
-                    prop_assert_eq!(read.histogram(kind), &expected.unwrap_or_default());
-                }
-            }
-            prop_assert!(unpacker.head().is_none());
-        }
-
-        #[test]
-        fn broken_bytes_end(bytes: Vec<u8>) {
-            let mut unpacker = Unpacker::new(&bytes);
-            let mut entry = Entry::default();
-            while unpacker.next(&mut entry).is_some() {}
-            let mut unpacker = Unpacker::new(&bytes);
-            while let Some(head) = unpacker.head() {
-                if unpacker.pass_values(&head).and_then(|()| unpacker.pass_samples(&head)).is_none() {
-                    break;
-                }
-            }
-        }
-    }
-}
+mod tests;
