@@ -6,33 +6,33 @@
 //! - `entry` is what the journal consists of,
 //! - `batch` reads a batch, `apply` adds it to the graph, `tables` knows its ids,
 //! - `cluster` takes in what Kubernetes says,
-//! - `questions` is what comes back.
+//! - `questions` is what comes back,
+//! - `views` is what readers see of it,
+//! - `held` lets everybody at it in turn.
 
 mod apply;
 mod batch;
 mod cluster;
 mod entry;
+mod held;
 mod questions;
 mod tables;
+mod views;
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use prost::Message;
 use proto::v1;
 use serde::{Deserialize, Serialize};
 use topology::{
-    AgentFacts, Config, ConnectError, Connection, Explanation, Given, Graph, Grouping, Id,
-    Incarnation, Node, NodeIx, Rank, Rules, Slice, Snapshot, Stretch, Sums, Timestamp, View,
-    Window, Zones,
+    AgentFacts, Config, ConnectError, Connection, Explanation, Given, Graph, Id, Incarnation, Node,
+    NodeIx, Rules, Snapshot, Stretch, Timestamp, Zones,
 };
 
 pub(crate) use apply::Tally;
 pub(crate) use batch::{BatchError, Prepared};
 pub(crate) use entry::{BadEntry, ENTRY_VERSION, Entry};
+pub(crate) use held::Held;
 pub(crate) use questions::Questions;
 
 use crate::{history::Keeper, store::Journal};
@@ -399,67 +399,6 @@ impl Core {
         }
     }
 
-    /// What the graph over a window of time is made of, as of now; to be grouped as said.
-    pub fn slice(&mut self, window: Window, by: Grouping, now: Timestamp) -> Slice {
-        // It begins with a tick.
-        self.record(&Entry::Tick, &[], now);
-        self.forget_workloads(now);
-        let slice = match by.is_finer() {
-            true => self.graph.slice_finer(window, by, now),
-            false => self.graph.slice(window, now),
-        };
-        self.hand_over();
-        slice
-    }
-
-    /// The graph over a window of time, as of now: from memory as far as that goes, else from the history, which is
-    /// read while the state is not held. Nor is it held while all that is added up.
-    pub(crate) fn view_all(
-        core: &Mutex<Self>,
-        sums: &Sums,
-        history: &Keeper,
-        (asked, by): (Window, Grouping),
-        now: Timestamp,
-    ) -> View {
-        let held = || core.lock().unwrap_or_else(PoisonError::into_inner);
-        let remembered = held().graph.remembered_from();
-        if asked.from >= remembered {
-            let slice = held().slice(asked, by, now);
-            return reaching(slice.view(sums), history, by);
-        }
-        let recent = Window { from: remembered, to: asked.to.max(remembered) };
-        let before = Window { from: asked.from, to: asked.to.min(remembered) };
-        let older = history.older(before, remembered, by);
-        let known =
-            Window { from: asked.from.max(older.stored_from.unwrap_or(asked.from)), ..asked };
-        let mut core = held();
-        let slice = core.slice(recent, by, now);
-        let holes = core.graph.holes(known);
-        drop(core);
-        let mut view = slice.view(sums);
-        (view.coverage.holes, view.coverage.holes_left_out) = holes;
-        view.with_older(older, asked)
-    }
-
-    /// The same, folded.
-    pub(crate) fn folded_all(
-        core: &Mutex<Self>,
-        sums: &Sums,
-        history: &Keeper,
-        (asked, limit, rank): (Window, usize, Rank),
-        now: Timestamp,
-    ) -> View {
-        let mut held = core.lock().unwrap_or_else(PoisonError::into_inner);
-        if asked.from < held.graph.remembered_from() {
-            drop(held);
-            let asked = (asked, Grouping::Service);
-            return Self::view_all(core, sums, history, asked, now).fold(limit, rank);
-        }
-        let slice = held.slice(asked, Grouping::Service, now);
-        drop(held);
-        reaching(slice.folded(limit, rank, sums), history, Grouping::Service)
-    }
-
     /// Why an edge is there, as far as that is in memory.
     pub fn explain(&mut self, edge: Id, now: Timestamp) -> Option<Explanation> {
         self.refresh(now);
@@ -496,13 +435,6 @@ impl Core {
         self.scratch = entry.write(at, std::mem::take(&mut self.scratch));
         journal.append(&self.scratch, rest)
     }
-}
-
-/// An answer from memory says how far back the history goes, too.
-fn reaching(mut view: View, history: &Keeper, by: Grouping) -> View {
-    let from = &mut view.coverage.history_from;
-    *from = history.stored_from(by).min(*from);
-    view
 }
 
 /// How far the agent's clock is ahead, `None` when it did not say.

@@ -3,7 +3,7 @@
 //! - `server` accepts connections, of which `places` knows all, `tls` and `patient` are what they are made of,
 //! - `routes` says what is where, `access` who may see it, `restrict` how much of it,
 //! - `problem` is how errors look,
-//! - `window` and `part` read what is asked for, `time`, `human` and `shapes` write what is told, `answer` reads the
+//! - `window`, `part` and `liked` read what is asked for, `time`, `human` and `shapes` write what is told, `answer` reads the
 //!   graph, `kept` has what was read of late,
 //! - the rest answers: `topology`, `diff`, `explain`, `live`, `nodes`, `grafana`, `metrics`, `health`, and `openapi`, which
 //!   describes them.
@@ -16,6 +16,7 @@ mod grafana;
 mod health;
 mod human;
 mod kept;
+mod liked;
 mod live;
 mod metrics;
 mod nodes;

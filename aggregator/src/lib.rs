@@ -8,7 +8,8 @@ mod clock;
 pub mod config;
 mod core;
 mod data_dir;
-mod exposition;
+#[doc(hidden)]
+pub mod exposition;
 #[doc(hidden)]
 pub mod fuzzing;
 mod history;

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -14,7 +14,7 @@ use topology::{Grouping, Rank, Sums, Timestamp, View, Window, Zones};
 use crate::{
     clock::Clock,
     config::{Budget, Config},
-    core::Core,
+    core::{Core, Held},
     http::{Answers, Kept},
     ingest::Streams,
     metrics::Metrics,
@@ -27,7 +27,7 @@ const DURABLE_WAIT: Duration = Duration::from_secs(5);
 
 /// What ingest, ticker and readers share.
 pub struct Shared {
-    core: Mutex<Core>,
+    core: Held<Core>,
     pub(crate) clock: Clock,
     ready: AtomicBool,
     pub(crate) store: Store,
@@ -61,7 +61,7 @@ impl Shared {
         config: &Config,
     ) -> Self {
         Self {
-            core: Mutex::new(core),
+            core: Held::new(core),
             clock,
             ready: AtomicBool::new(false),
             store,
@@ -83,15 +83,13 @@ impl Shared {
         self.clock.now()
     }
 
-    /// The state. It is held for one batch or tick, or while what an answer is made of is taken out of it; never across
-    /// an await.
+    /// The state. It is held for one batch, or while a few things are taken out of it; never across an await.
     pub fn core(&self) -> MutexGuard<'_, Core> {
-        // A panic while it was held is a bug, but the numbers of the others are still right.
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+        self.core.lock()
     }
 
     /// What [`core`](Self::core) locks.
-    pub(crate) const fn core_lock(&self) -> &Mutex<Core> {
+    pub(crate) const fn held(&self) -> &Held<Core> {
         &self.core
     }
 

@@ -32,7 +32,7 @@ pub use journal::Journal;
 
 use crate::{
     clock::{Clock, Source},
-    core::Core,
+    core::{Core, Held},
     data_dir::DataDirError,
     history::Keeper,
     metrics::{HistoryMetrics, StoreMetrics},
@@ -130,19 +130,19 @@ impl Store {
     }
 
     /// Writes a snapshot, and removes what it replaces. The state is held for as long as it takes to share it.
-    pub(crate) fn checkpoint(&self, core: &Mutex<Core>) -> io::Result<()> {
+    pub(crate) fn checkpoint(&self, core: &Held<Core>) -> io::Result<()> {
         let _one_at_a_time = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
         // As little as can be is written after the file that ends here.
         self.journal.wait_until_durable(self.journal.position());
         let (position, state) = {
-            let core = core.lock().unwrap_or_else(PoisonError::into_inner);
+            let core = core.lock();
             let timer = self.metrics.snapshot_hold_seconds.start_timer();
             let frozen = (self.journal.begin_snapshot(), core.freeze());
             timer.observe_duration();
             frozen
         };
         // The snapshot is not to have given out steps that are not with the history.
-        let hand_over = || core.lock().unwrap_or_else(PoisonError::into_inner).hand_over();
+        let hand_over = || core.lock().hand_over();
         self.journal.wait_until_durable(position);
         hand_over();
         let written = self.write(position, Stored { instance: self.instance, position, state });

@@ -12,6 +12,7 @@ use std::{
 
 use tokio::{
     sync::watch,
+    task::spawn_blocking,
     time::{MissedTickBehavior, interval},
 };
 
@@ -53,19 +54,13 @@ pub async fn run(shared: Arc<Shared>, mut shutdown: watch::Receiver<bool>) {
             _ = interval.tick() => {}
             _ = shutdown.wait_for(|stop| *stop) => return,
         }
-        let now = shared.now();
-        {
-            let mut core = shared.core();
-            let begun = Instant::now();
-            if pace.is_due(begun) || core.graph().is_step_over(now) {
-                let timer = shared.metrics.tick_seconds.start_timer();
-                core.tick(now);
-                pace.ticked(begun, Instant::now());
-                timer.observe_duration();
-            } else {
-                core.glance(now);
-            }
-            shared.metrics.kubernetes.set(core.graph(), now);
+        // Where it may take long without holding up those who share this thread.
+        let looking = Arc::clone(&shared);
+        let is_due = pace.is_due(Instant::now());
+        match spawn_blocking(move || look(&looking, is_due)).await {
+            Ok(Some((begun, ended))) => pace.ticked(begun, ended),
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "a tick failed"),
         }
         // Who waits for it has one made that was not worth it so far.
         shared.ticked.notify_waiters();
@@ -82,6 +77,24 @@ pub async fn run(shared: Arc<Shared>, mut shutdown: watch::Receiver<bool>) {
             tracing::info!("the aggregator's time is that of the wall clock again");
         }
     }
+}
+
+/// Ticks, from and to these moments, where that is due or a step is over; else glances.
+fn look(shared: &Shared, is_due: bool) -> Option<(Instant, Instant)> {
+    let now = shared.now();
+    let mut core = shared.held().lock_for_long();
+    let begun = Instant::now();
+    let ticked = if is_due || core.graph().is_step_over(now) {
+        let timer = shared.metrics.tick_seconds.start_timer();
+        core.tick(now);
+        timer.observe_duration();
+        Some((begun, Instant::now()))
+    } else {
+        core.glance(now);
+        None
+    };
+    shared.metrics.kubernetes.set(core.graph(), now);
+    ticked
 }
 
 #[cfg(test)]

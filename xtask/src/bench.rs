@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Crates that have benchmarks.
-const CRATES: [&str; 2] = ["proto", "topology"];
+const CRATES: [&str; 3] = ["aggregator", "proto", "topology"];
 
 /// Counts that were kept.
 const KEPT: &str = "xtask/instructions.toml";

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::native::{Wire, begin, kind, pair, put};
+use super::{
+    native::{begin, kind, put},
+    wire::Wire,
+};
 
 /// A family as it is read.
 #[derive(Default)]
@@ -72,11 +75,11 @@ impl<'a> Family<'a> {
         };
         let mut family = Wire::default();
         begin(self.name, self.help, kind, &mut family);
-        let (mut labels, mut scratch) = (Wire::default(), Wire::default());
+        let mut labels = Wire::default();
         for (names, metric) in &self.metrics {
             labels.0.clear();
-            names.iter().for_each(|(name, value)| pair(&mut labels, &mut scratch, name, value));
-            put(&labels, field, &metric.value(kind), &mut scratch, &mut family);
+            names.iter().for_each(|(name, value)| labels.pair(name, value));
+            put(&labels, None, field, &metric.value(kind), &mut family);
         }
         out.delimited(&family);
     }

@@ -8,11 +8,12 @@ use super::{
     rows::{Family, Row, Rows},
     service_graph::{self, PairRow, Pairs},
     text,
+    wire::Wire,
 };
 use crate::state::Shared;
 
-/// Rows of one family in a piece.
-const ROWS: usize = 256;
+/// Bytes of a piece, and one more row: what is written is still in the processor's caches when the connection takes it.
+const PIECE: usize = 128 << 10;
 
 /// How a scrape is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +31,9 @@ pub struct Scrape {
     edges: Published,
     pairs: Vec<PairRow>,
     writer: Writer,
-    /// Family, counted over both kinds of rows, and row that come next.
+    /// Family, counted over both kinds of rows, and place of the row that come next.
     family: usize,
-    row: usize,
+    place: usize,
 }
 
 impl Scrape {
@@ -41,7 +42,7 @@ impl Scrape {
     #[must_use]
     pub fn take(shared: &Shared, format: Format) -> Self {
         let (mut scrape, stats) = {
-            let mut core = shared.core();
+            let mut core = shared.held().lock_for_long();
             core.refresh(shared.now());
             let graph = core.graph();
             let scrape = Self::of(graph, &shared.expected_nodes, format);
@@ -50,6 +51,7 @@ impl Scrape {
         if shared.service_graph_metrics {
             scrape.add_service_graph();
         }
+        scrape.measure();
         shared.metrics.set_graph_stats(&stats);
         let families = shared.metrics.gather();
         let mut head = scrape.head.take().unwrap_or_default();
@@ -61,11 +63,20 @@ impl Scrape {
     }
 
     /// What the graph alone has to say.
-    pub(crate) fn of(graph: &Graph, expected: &[String], format: Format) -> Self {
+    #[must_use]
+    pub fn of(graph: &Graph, expected: &[String], format: Format) -> Self {
         let mut head = String::new();
         nodes::write(graph, expected, &mut head);
         let (edges, writer) = (graph.freeze_published(), Writer::new(format));
-        Self { head: Some(head), position: 0, edges, pairs: Vec::new(), writer, family: 0, row: 0 }
+        Self {
+            head: Some(head),
+            position: 0,
+            edges,
+            pairs: Vec::new(),
+            writer,
+            family: 0,
+            place: 0,
+        }
     }
 
     /// Adds the series of Tempo's convention.
@@ -74,6 +85,16 @@ impl Scrape {
         let edges = &self.edges;
         (0..edges.places()).filter_map(|place| edges.at(place)).for_each(|one| pairs.add(one));
         self.pairs = pairs.into_rows();
+    }
+
+    /// Adds up how long families will be, where that comes before them. The first piece does it at the latest.
+    fn measure(&mut self) {
+        if let Writer::Native(scratch, lengths) = &mut self.writer
+            && lengths.is_empty()
+        {
+            *lengths = native::lengths(edges::FAMILIES, &self.edges, scratch);
+            lengths.extend(native::lengths(service_graph::FAMILIES, &self.pairs, scratch));
+        }
     }
 
     /// Where the journal has everything that it says.
@@ -88,77 +109,87 @@ impl Iterator for Scrape {
 
     fn next(&mut self) -> Option<Vec<u8>> {
         if let Some(head) = self.head.take() {
+            self.measure();
             return Some(self.writer.head(head));
         }
-        let (writer, row) = (&mut self.writer, self.row);
-        let (more, piece) = match edges::FAMILIES.get(self.family) {
-            Some(family) => writer.piece::<Series>(family, &self.edges, row),
+        let (writer, at, place) = (&mut self.writer, self.family, self.place);
+        let (next, piece) = match edges::FAMILIES.get(at) {
+            Some(family) => writer.piece::<Series>(family, at, &self.edges, place),
             None => {
-                let family = self.family - edges::FAMILIES.len();
-                let family = service_graph::FAMILIES.get(family).filter(|_| !self.pairs.is_empty());
-                writer.piece::<PairRow>(family?, &self.pairs, row)
+                let family = service_graph::FAMILIES.get(at - edges::FAMILIES.len());
+                let family = family.filter(|_| !self.pairs.is_empty());
+                writer.piece::<PairRow>(family?, at, &self.pairs, place)
             }
         };
-        (self.family, self.row) =
-            if more { (self.family, self.row + ROWS) } else { (self.family + 1, 0) };
+        (self.family, self.place) = next.map_or((at + 1, 0), |place| (at, place));
         Some(piece)
     }
 }
 
 /// Writes pieces of either format.
 enum Writer {
-    /// With the labels of the row that was written last, and the bytes of the last piece: the next is about as long.
-    Text(String, usize),
-    Native(Box<native::Scratch>),
+    Text(Box<text::Scratch>),
+    /// With the bytes of all rows of each family, once they are known.
+    Native(Box<native::Scratch>, Vec<usize>),
 }
 
 impl Writer {
     fn new(format: Format) -> Self {
         match format {
-            Format::Text => Writer::Text(String::new(), 0),
-            Format::Native => Writer::Native(Box::default()),
+            Format::Text => Writer::Text(Box::default()),
+            Format::Native => Writer::Native(Box::default(), Vec::new()),
         }
     }
 
     /// What does not come from rows.
     fn head(&self, text: String) -> Vec<u8> {
         match self {
-            Writer::Text(..) => text.into_bytes(),
-            Writer::Native(_) => {
-                let mut out = native::Wire::default();
+            Writer::Text(_) => text.into_bytes(),
+            Writer::Native(..) => {
+                let mut out = Wire::default();
                 plain::encode(&text, &mut out);
                 out.0
             }
         }
     }
 
-    /// Some rows of a family, and whether there are more of them.
+    /// Some rows of a family, and the place of the next, if there are more of them.
     fn piece<R: Row>(
         &mut self,
         family: &Family<R>,
+        at: usize,
         of: &impl Rows<R>,
         from: usize,
-    ) -> (bool, Vec<u8>) {
-        let more = from + ROWS < of.places();
-        let rows = (from..of.places()).take(ROWS).filter_map(|place| of.at(place));
-        match self {
-            Writer::Text(labels, bytes) => {
-                let mut out = String::with_capacity(*bytes + *bytes / 8);
+    ) -> (Option<usize>, Vec<u8>) {
+        let (mut place, places) = (from, of.places());
+        let bytes = match self {
+            Writer::Text(scratch) => {
+                let mut out = String::with_capacity(PIECE + PIECE / 8);
                 if from == 0 {
                     text::begin(family, &mut out);
                 }
-                rows.for_each(|row| text::row(family, row, labels, &mut out));
-                *bytes = out.len();
-                (more, out.into_bytes())
-            }
-            Writer::Native(scratch) => {
-                let mut out = native::Wire::default();
-                if from == 0 {
-                    native::head(family, of, scratch, &mut out);
+                while place < places && out.len() < PIECE {
+                    if let Some(row) = of.at(place) {
+                        text::row(family, row, scratch, &mut out);
+                    }
+                    place += 1;
                 }
-                rows.for_each(|row| native::row(family, row, scratch, &mut out));
-                (more, out.0)
+                out.into_bytes()
             }
-        }
+            Writer::Native(scratch, lengths) => {
+                let mut out = Wire(Vec::with_capacity(PIECE + PIECE / 8));
+                if from == 0 {
+                    native::head(family, lengths.get(at).copied().unwrap_or_default(), &mut out);
+                }
+                while place < places && out.0.len() < PIECE {
+                    if let Some(row) = of.at(place) {
+                        native::row(family, row, scratch, &mut out);
+                    }
+                    place += 1;
+                }
+                out.0
+            }
+        };
+        ((place < places).then_some(place), bytes)
     }
 }

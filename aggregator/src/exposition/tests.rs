@@ -8,8 +8,10 @@ use topology::Histogram;
 
 use super::{
     buckets::RTT,
-    native::{Scratch, Wire},
+    native::Scratch,
     rows::{Family, Part, Row, Values},
+    sparse::Sparse,
+    wire::Wire,
     *,
 };
 
@@ -121,12 +123,29 @@ fn rows() -> Vec<Tested> {
 
 fn native(family: &Family<Tested>) -> MetricFamily {
     let (rows, mut scratch, mut out) = (rows(), Scratch::default(), Wire::default());
-    native::head(family, &rows, &mut scratch, &mut out);
+    let lengths = native::lengths(std::slice::from_ref(family), &rows, &mut scratch);
+    native::head(family, lengths[0], &mut out);
     rows.iter().for_each(|row| native::row(family, row, &mut scratch, &mut out));
     let mut bytes = &out.0[..];
     let read = MetricFamily::decode_length_delimited(&mut bytes).unwrap();
     assert!(bytes.is_empty(), "{} bytes after the family", bytes.len());
     read
+}
+
+/// Counts by index as the format is read: spans are gaps and runs, deltas go from count to count.
+fn read(histogram: &WireHistogram) -> BTreeMap<i32, u64> {
+    let mut found = BTreeMap::new();
+    let (mut index, mut count, mut deltas) = (0, 0, histogram.delta.iter());
+    for span in &histogram.span {
+        index += span.offset;
+        for _ in 0..span.length {
+            count += deltas.next().unwrap();
+            found.insert(index, count as u64);
+            index += 1;
+        }
+    }
+    assert_eq!(deltas.next(), None);
+    found
 }
 
 #[test]
@@ -155,25 +174,43 @@ fn a_native_histogram_has_every_bucket_of_ours() {
         assert_eq!((theirs.schema, theirs.count), (3, ours.count()), "{name}");
         assert_eq!(theirs.zero_threshold, f64::exp2(-20.0));
         assert_eq!(theirs.zero_count, ours.get(0));
-        // As the format is read: spans are gaps and runs, deltas go from count to count.
-        let mut found = BTreeMap::new();
-        let (mut index, mut count, mut deltas) = (0, 0, theirs.delta.iter());
-        for span in &theirs.span {
-            index += span.offset;
-            for _ in 0..span.length {
-                count += deltas.next().unwrap();
-                found.insert(index, count as u64);
-                index += 1;
-            }
-        }
-        assert_eq!(deltas.next(), None);
         let expected = ours.iter().filter(|(bucket, _)| *bucket > 0);
         let expected = expected.map(|(bucket, count)| {
             let bound = common::histogram::bound_seconds(bucket);
             ((bound.log2() * 8.0).round() as i32, count)
         });
+        let mut found = read(theirs);
+        found.retain(|_, count| *count > 0);
         assert_eq!(found, expected.collect(), "{name}");
     }
+}
+
+/// What a native histogram takes, and what it is read as.
+fn sparse(samples: &[(u16, u64)]) -> (usize, WireHistogram) {
+    let mut out = Wire::default();
+    Sparse::default().write(&samples.iter().copied().collect(), &mut out);
+    (out.0.len(), WireHistogram::decode(&out.0[..]).unwrap())
+}
+
+#[test]
+fn gaps_are_written_in_the_shorter_of_two_ways() {
+    let spans = |samples: &[(u16, u64)]| sparse(samples).1.span.len();
+    // A span takes 6 bytes and what the next count is from the last, an empty bucket one and the way down to 0.
+    for (gap, together) in [(1, 1), (5, 1), (6, 2), (7, 2), (100, 2)] {
+        assert_eq!(spans(&[(20, 3), (21 + gap, 4)]), together, "{gap}");
+    }
+    // Where counts are large, it is a long way.
+    assert_eq!(spans(&[(20, 1 << 40), (21 + 1, (1 << 40) + 1)]), 2);
+    let runs: Vec<(u16, u64)> = (20..60).step_by(2).map(|bucket| (bucket, 2)).collect();
+    let (bytes, read_back) = sparse(&runs);
+    assert_eq!((read_back.span.len(), read(&read_back).len()), (1, 39));
+    assert!(bytes < 80, "{bytes}");
+}
+
+#[test]
+fn a_histogram_without_samples_is_still_a_native_one() {
+    let (bytes, empty) = sparse(&[]);
+    assert_eq!((empty.schema, empty.zero_threshold, bytes), (3, f64::exp2(-20.0), 11));
 }
 
 #[test]
@@ -183,7 +220,7 @@ fn text_that_was_written_becomes_protobuf() {
     text::sample(&mut text, "weft_x", &text::labels(&[("a", "1\"},\\\n"), ("b", "")]), 2.5);
     text::sample(&mut text, "weft_x", "", -1);
     text::begin(&HISTOGRAM, &mut text);
-    rows().iter().for_each(|row| text::row(&HISTOGRAM, row, &mut String::new(), &mut text));
+    rows().iter().for_each(|row| text::row(&HISTOGRAM, row, &mut Default::default(), &mut text));
     let mut out = Wire::default();
     plain::encode(&text, &mut out);
     let mut bytes = &out.0[..];

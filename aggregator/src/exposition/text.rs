@@ -31,25 +31,33 @@ pub(super) fn begin<R>(family: &Family<R>, out: &mut String) {
     head(out, family.name, kind, family.help);
 }
 
+/// Memory that is used again from row to row.
+#[derive(Default)]
+pub(super) struct Scratch {
+    labels: String,
+    bucket: String,
+}
+
 /// Appends what a row has for a family.
-pub(super) fn row<R: Row>(family: &Family<R>, row: &R, scratch: &mut String, out: &mut String) {
-    scratch.clear();
-    row.labels(|name, value| pair(scratch, name, value));
+pub(super) fn row<R: Row>(family: &Family<R>, row: &R, scratch: &mut Scratch, out: &mut String) {
+    let Scratch { labels, bucket } = scratch;
+    labels.clear();
+    row.labels(|name, value| pair(labels, name, value));
     match &family.values {
         Values::Counters(parts) => {
             for part in *parts {
-                let length = scratch.len();
+                let length = labels.len();
                 if let Some((name, value)) = part.label {
-                    pair(scratch, name, value);
+                    pair(labels, name, value);
                 }
-                count(out, family.name, scratch, (part.value)(row));
-                scratch.truncate(length);
+                count(out, family.name, labels, (part.value)(row));
+                labels.truncate(length);
             }
         }
-        Values::Gauge(value) => count(out, family.name, scratch, value(row)),
+        Values::Gauge(value) => count(out, family.name, labels, value(row)),
         Values::Histogram(of, exponents) | Values::Classic(of, exponents) => {
             let classic = Classic::of(of(row), exponents);
-            histogram(out, family.name, scratch, &classic, exponents);
+            buckets(out, family.name, labels, bucket, &classic, exponents);
         }
     }
 }
@@ -96,14 +104,28 @@ pub(super) fn histogram(
     histogram: &Classic,
     exponents: &Exponents,
 ) {
+    buckets(out, name, labels, &mut String::new(), histogram, exponents);
+}
+
+/// The same, with memory for what the lines of all buckets begin with.
+fn buckets(
+    out: &mut String,
+    name: &str,
+    labels: &str,
+    begin: &mut String,
+    histogram: &Classic,
+    exponents: &Exponents,
+) {
+    begin.clear();
+    begin.push_str(name);
+    begin.push_str("_bucket{");
+    begin.push_str(labels);
+    if !labels.is_empty() {
+        begin.push(',');
+    }
     let bounds = exponents.iter().map(|exponent| bound(*exponent)).chain([r#"le="+Inf"} "#]);
     for (bound, count) in bounds.zip(histogram.cumulative) {
-        out.push_str(name);
-        out.push_str("_bucket{");
-        out.push_str(labels);
-        if !labels.is_empty() {
-            out.push(',');
-        }
+        out.push_str(begin);
         out.push_str(bound);
         number(out, count);
     }

@@ -143,7 +143,7 @@ pub(super) async fn explain(
         let now = shared.now();
         let view = restrict(shared.view(window, Grouping::Service, now), &grant);
         let found = Found::in_view(view, id)?;
-        let explanation = shared.core().explain(id, shared.now());
+        let explanation = shared.held().lock_for_long().explain(id, shared.now());
         Some(found.explain(explanation.unwrap_or_default(), &grant))
     });
     let (why, _turn) = made.await?;

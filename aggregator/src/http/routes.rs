@@ -10,15 +10,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use tower_http::{
-    compression::CompressionLayer, limit::RequestBodyLimitLayer,
-    set_header::SetResponseHeaderLayer, timeout::TimeoutLayer,
+    limit::RequestBodyLimitLayer, set_header::SetResponseHeaderLayer, timeout::TimeoutLayer,
 };
 
 use utoipa::OpenApi;
-use utoipa_axum::{
-    router::{OpenApiRouter, UtoipaMethodRouterExt},
-    routes,
-};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     access::{Door, Guard, guard},
@@ -54,9 +50,8 @@ pub(crate) fn router(shared: Arc<Shared>, access: &HttpAccess, live: Live) -> Ro
         let asked = Guard { door, role: Role::Read, unrestricted };
         router.route_layer(middleware::from_fn_with_state(asked, guard))
     };
-    let whole = OpenApiRouter::new()
-        .routes(routes!(metrics::metrics).layer(CompressionLayer::new()))
-        .routes(routes!(nodes::nodes));
+    let whole =
+        OpenApiRouter::new().routes(routes!(metrics::metrics)).routes(routes!(nodes::nodes));
     let parts = OpenApiRouter::new()
         .routes(routes!(topology::topology))
         .routes(routes!(diff::topology_diff))

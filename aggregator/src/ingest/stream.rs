@@ -120,6 +120,7 @@ impl StreamTask {
             Ok(message) => self.hello(message?)?,
             Err(_) => return Err(Status::deadline_exceeded("no hello came")),
         };
+        self.shared.held().soon().await;
         let (present, acked_seq, position) = self.connect(hello)?;
         // What is said to be taken over must be so for good. Nothing said costs nothing: what comes again is
         // acknowledged once it is.
@@ -160,6 +161,9 @@ impl StreamTask {
                 } => Next::Message(message?),
                 _ = ask.tick() => Next::Ask,
             };
+            if matches!(next, Next::Message(Some(_)) | Next::Ask) {
+                self.shared.held().soon().await;
+            }
             let questions = match next {
                 Next::Message(None) => return Ok(()),
                 Next::Message(Some(AgentMessage {

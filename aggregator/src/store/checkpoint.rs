@@ -64,6 +64,6 @@ fn is_due(store: &Store) -> bool {
 /// Writes one.
 pub(crate) async fn write(shared: &Arc<Shared>) -> std::io::Result<()> {
     let sharing = Arc::clone(shared);
-    let written = spawn_blocking(move || sharing.store.checkpoint(sharing.core_lock())).await;
+    let written = spawn_blocking(move || sharing.store.checkpoint(sharing.held())).await;
     written.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }

@@ -16,7 +16,8 @@ pub fn play(program: &Path, arguments: &[&str], report: &Path) -> Result<Vec<(St
     let output = command.output().context("cannot run weft-loadtest")?;
     let said = String::from_utf8_lossy(&output.stdout);
     let failed = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "weft-loadtest failed:\n{said}{failed}");
+    let reason = failed.lines().find(|line| !line.trim().is_empty()).unwrap_or("no reason told");
+    ensure!(output.status.success(), "weft-loadtest failed: {reason}\n{said}{failed}");
     let text = fs::read_to_string(report).with_context(|| report.display().to_string())?;
     rows(&serde_json::from_str(&text)?).context("a report without figures")
 }

@@ -1,0 +1,72 @@
+//! What readers see of the state.
+
+use topology::{Grouping, Rank, Slice, Sums, Timestamp, View, Window};
+
+use super::{Core, Entry, Held};
+use crate::history::Keeper;
+
+impl Core {
+    /// What the graph over a window of time is made of, as of now; to be grouped as said.
+    pub fn slice(&mut self, window: Window, by: Grouping, now: Timestamp) -> Slice {
+        // It begins with a tick.
+        self.record(&Entry::Tick, &[], now);
+        self.forget_workloads(now);
+        let slice = match by.is_finer() {
+            true => self.graph.slice_finer(window, by, now),
+            false => self.graph.slice(window, now),
+        };
+        self.hand_over();
+        slice
+    }
+
+    /// The graph over a window of time, as of now: from memory as far as that goes, else from the history, which is
+    /// read while the state is not held. Nor is it held while all that is added up.
+    pub(crate) fn view_all(
+        core: &Held<Self>,
+        sums: &Sums,
+        history: &Keeper,
+        (asked, by): (Window, Grouping),
+        now: Timestamp,
+    ) -> View {
+        let remembered = core.lock().graph.remembered_from();
+        if asked.from >= remembered {
+            let slice = core.lock_for_long().slice(asked, by, now);
+            return reaching(slice.view(sums), history, by);
+        }
+        let recent = Window { from: remembered, to: asked.to.max(remembered) };
+        let before = Window { from: asked.from, to: asked.to.min(remembered) };
+        let older = history.older(before, remembered, by);
+        let known =
+            Window { from: asked.from.max(older.stored_from.unwrap_or(asked.from)), ..asked };
+        let (slice, holes) = {
+            let mut core = core.lock_for_long();
+            (core.slice(recent, by, now), core.graph.holes(known))
+        };
+        let mut view = slice.view(sums);
+        (view.coverage.holes, view.coverage.holes_left_out) = holes;
+        view.with_older(older, asked)
+    }
+
+    /// The same, folded.
+    pub(crate) fn folded_all(
+        core: &Held<Self>,
+        sums: &Sums,
+        history: &Keeper,
+        (asked, limit, rank): (Window, usize, Rank),
+        now: Timestamp,
+    ) -> View {
+        if asked.from < core.lock().graph.remembered_from() {
+            let asked = (asked, Grouping::Service);
+            return Self::view_all(core, sums, history, asked, now).fold(limit, rank);
+        }
+        let slice = core.lock_for_long().slice(asked, Grouping::Service, now);
+        reaching(slice.folded(limit, rank, sums), history, Grouping::Service)
+    }
+}
+
+/// An answer from memory says how far back the history goes, too.
+fn reaching(mut view: View, history: &Keeper, by: Grouping) -> View {
+    let from = &mut view.coverage.history_from;
+    *from = history.stored_from(by).min(*from);
+    view
+}
