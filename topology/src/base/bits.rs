@@ -74,7 +74,10 @@ impl<'a> BitReader<'a> {
     /// The next number; `None` at the end, and where bits make no sense.
     #[inline]
     pub(crate) fn next(&mut self) -> Option<u64> {
-        self.fill();
+        // No number that is not written out has as many bits.
+        if self.held < 2 * LARGE {
+            self.fill();
+        }
         let more = self.word.trailing_zeros();
         if more < LARGE {
             let number = self.word >> (more + 1) & ((1 << more) - 1) | 1 << more;
