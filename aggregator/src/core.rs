@@ -442,3 +442,6 @@ fn skew_seconds(sent_unix_ns: u64, now_unix_ns: u64) -> Option<f64> {
     let ahead = i128::from(sent_unix_ns) - i128::from(now_unix_ns);
     (sent_unix_ns != 0).then_some(ahead as f64 / 1e9)
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::timeout};
+use tokio::time::timeout;
 use topology::{Grouping, Rank, Sums, Timestamp, View, Window, Zones};
 
 use crate::{
@@ -39,8 +39,6 @@ pub struct Shared {
     pub(crate) answers: Answers,
     /// Answers that were made of late, for whoever asks for the same.
     pub(crate) kept: Kept,
-    /// A tick is over.
-    pub(crate) ticked: Notify,
     /// What steps that are over add up to.
     sums: Sums,
     /// Whether `/metrics` has the `traces_service_graph_…` series.
@@ -67,7 +65,6 @@ impl Shared {
             store,
             answers: Answers::new(metrics.answers_cut.clone()),
             kept: Kept::default(),
-            ticked: Notify::new(),
             sums: Sums::default(),
             metrics,
             streams: Streams::default(),
@@ -115,11 +112,13 @@ impl Shared {
     /// The graph over a window of time, as of now, to be grouped as said: from memory as far as that goes, else from the
     /// history, which is read while nothing is held. Nor is anything held while it is added up.
     pub fn view(&self, asked: Window, by: Grouping, now: Timestamp) -> View {
+        self.kept.read();
         Core::view_all(&self.core, &self.sums, self.store.history(), (asked, by), now)
     }
 
     /// The same, where all but some nodes are folded into one.
     pub(crate) fn folded(&self, asked: Window, limit: usize, rank: Rank, now: Timestamp) -> View {
+        self.kept.read();
         let asked = (asked, limit, rank);
         Core::folded_all(&self.core, &self.sums, self.store.history(), asked, now)
     }

@@ -120,17 +120,55 @@ const fn first_of_bit() -> [u16; 64] {
     table
 }
 
+/// Durations below this have a table of their own: those of a fast network, of which there are most.
+const SHORT_NS: u64 = 1 << 20;
+
+/// The ranges of that table are two to this power of nanoseconds.
+const RANGE_BITS: u32 = 10;
+
+/// The bucket in which each range begins.
+static FIRST_OF_RANGE: [u16; (SHORT_NS >> RANGE_BITS) as usize] = first_of_range();
+
+const fn first_of_range() -> [u16; (SHORT_NS >> RANGE_BITS) as usize] {
+    let mut table = [0_u16; (SHORT_NS >> RANGE_BITS) as usize];
+    let (mut range, mut bucket) = (0, 0);
+    while range < table.len() {
+        while BOUNDS_NS[bucket] < (range as u64) << RANGE_BITS {
+            bucket += 1;
+        }
+        table[range] = bucket as u16;
+        range += 1;
+    }
+    table
+}
+
 /// Bucket of a duration in nanoseconds.
 ///
-/// A table gives the first candidate from the highest set bit; a power of two holds
-/// at most nine bounds, so at most four halving steps remain.
+/// A table gives the first candidate: of a short one by its range, which seldom has more than two, else from the highest
+/// set bit; a power of two holds at most nine bounds, so at most four halving steps remain.
 #[inline(always)]
 #[must_use]
 pub fn bucket_of_ns(ns: u64) -> u16 {
-    let bit = 63 - (ns | 1).leading_zeros();
-    let mut low = usize::from(FIRST_OF_BIT[(bit & 63) as usize]);
+    let first = if ns < SHORT_NS {
+        let range = (ns >> RANGE_BITS) as usize & (FIRST_OF_RANGE.len() - 1);
+        usize::from(FIRST_OF_RANGE[range])
+    } else {
+        let bit = 63 - (ns | 1).leading_zeros();
+        usize::from(FIRST_OF_BIT[(bit & 63) as usize])
+    };
+    if SEARCH_NS[first & (BUCKETS_POW2 - 1)] >= ns {
+        return first as u16;
+    }
+    if SEARCH_NS[(first + 1) & (BUCKETS_POW2 - 1)] >= ns {
+        return first as u16 + 1;
+    }
+    search(first + 2, ns)
+}
+
+/// The first bucket whose bound is at least `ns` among `low ..= low + 15`.
+#[inline(always)]
+fn search(mut low: usize, ns: u64) -> u16 {
     let mut step = 8;
-    // Finds the first bucket whose bound is >= ns among `low ..= low + 15`.
     while step > 0 {
         if SEARCH_NS[(low + step - 1) & (BUCKETS_POW2 - 1)] < ns {
             low += step;
@@ -180,6 +218,18 @@ mod tests {
         }
         for ns in [0, 1, 2, u64::MAX - 1, u64::MAX] {
             assert_eq!(bucket_of_ns(ns), reference(ns), "{ns} ns");
+        }
+    }
+
+    #[test]
+    fn short_durations_fall_into_the_reference_bucket() {
+        for ns in (0..20_000).chain((0..SHORT_NS + 4_096).step_by(509)) {
+            assert_eq!(bucket_of_ns(ns), reference(ns), "{ns} ns");
+        }
+        for at in (0..=SHORT_NS).step_by(1 << RANGE_BITS) {
+            for ns in [at.saturating_sub(1), at, at + 1] {
+                assert_eq!(bucket_of_ns(ns), reference(ns), "{ns} ns");
+            }
         }
     }
 

@@ -5,9 +5,9 @@ use crate::{counter::COUNTERS, histogram::BUCKETS};
 
 /// Version of everything in this module. Incremented with every change, so that an agent
 /// never adopts maps it would misread.
-pub const SCHEMA_VERSION: u32 = 6;
+pub const SCHEMA_VERSION: u32 = 7;
 
-/// Slots for halves: 16,384 of 216 bytes, 3.4 MiB. When none is free, the half is folded: it counts in a
+/// Slots for halves: 16,384 of 256 bytes, 4 MiB. When none is free, the half is folded: it counts in a
 /// spare slot, with all others of its owner and role that were, and [`Loss::HalvesFolded`] says how often.
 pub const SLOTS: u32 = 16_384;
 
@@ -34,6 +34,9 @@ pub const LEDGER_PAGE: usize = 4_096;
 
 /// Pages of the ledger: one for its head, and twice 4 MiB, of which one is in use. Full: see the agent's `ledger`.
 pub const LEDGER_PAGES: u32 = 2_049;
+
+/// Chunks of a histogram that a slot remembers, a power of two.
+pub const LAST_CHUNKS: usize = 4;
 
 /// Buckets per chunk: four powers of two.
 pub const CHUNK_BUCKETS: usize = 32;
@@ -125,12 +128,16 @@ impl HalfKey {
     }
 }
 
-/// Counters of a half, in the array `slots`.
+/// Counters of a half, in the array `slots`. What each connection changes has a line of the processors' caches to itself,
+/// apart from what it reads.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Slot {
     /// Key of the half; a role of 0 means that the slot is free.
     pub key: HalfKey,
+    /// 1 from the moment on at which the key leads to the slot in the map `halves`, until just before the agent takes it away
+    /// there: as long, whoever finds the key here need not look it up there.
+    pub leads_here: u64,
     /// Values by [`crate::Counter`].
     pub counters: [u64; COUNTERS],
     /// When a slot hint of each [`SlotHint`] was last sent, in ns since boot.
@@ -140,9 +147,11 @@ pub struct Slot {
     /// 1 when other owners of the namespace reach the same server: the tuples of its
     /// connections are kept in the map `tuples`.
     pub shared: u16,
-    /// One more than the number of the chunk that each [`crate::HistogramKind`] last counted in; 0 for none. The key of
-    /// the chunk tells whether it is still the one.
-    pub last_chunks: [u16; 3],
+    /// One more than the number of the chunk that each [`crate::HistogramKind`] last counted in, by the lowest bits of its part, so that
+    /// neighbours do not take turns; 0 for none. The key of the chunk tells whether it is still the one.
+    pub last_chunks: [[u16; LAST_CHUNKS]; 3],
+    /// Explicit padding, 0.
+    pub reserved: [u16; 7],
 }
 
 /// What made a slot hint, besides that the slot came into use; each kind is sent at most once per 200 ms and slot.
@@ -162,18 +171,30 @@ pub const NO_SLOT: u32 = u32::MAX;
 pub const NO_CHUNK: u32 = u32::MAX;
 
 /// What the programs remember of a socket, in the socket storage map `sockets`. A socket that is
-/// accepted inherits its listener's; the kernel's socket lock guards it.
+/// accepted inherits its listener's; the kernel's socket lock guards it. The first 56 bytes share a line of the processors'
+/// caches with what the kernel looks at to find them: they are all that an established connection needs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct SocketState {
-    /// Id of the owner; 0 when not known.
-    pub owner: u64,
-    /// Network namespace, by cookie.
-    pub netns_cookie: u64,
-    /// Thread (`pid_tgid`) whose connect(2) is under way, else 0.
-    pub connector: u64,
-    /// When the SYN was sent, in ns since boot.
-    pub connect_ns: u64,
+    /// Slot of the half, or [`NO_SLOT`].
+    pub slot: u32,
+    /// One of [`phase`].
+    pub phase: u8,
+    /// One of [`role`].
+    pub role: u8,
+    /// 1 when the peer's FIN is part of the kernel's received bytes.
+    pub fin_received: u8,
+    /// Control bytes that are part of the kernel's acknowledged bytes: SYN and FIN.
+    pub control_acked: u8,
+    /// Segments with data received when this side last sent or confirmed its FIN: one more after the process is gone
+    /// makes the kernel reset the connection.
+    pub data_segments_at_fin: u32,
+    /// 1 when no callbacks come for this socket, since it is older than the agent.
+    pub silent: u8,
+    /// 1 when the SYN was seen to leave, at `connect_ns`.
+    pub connect_seen: u8,
+    /// Explicit padding, 0.
+    pub reserved: [u8; 2],
     /// When the connection was established, in ns since boot.
     pub established_ns: u64,
     /// Received payload already counted.
@@ -186,25 +207,16 @@ pub struct SocketState {
     pub segments_received: u32,
     /// Retransmissions already counted.
     pub retransmits: u32,
-    /// Slot of the half, or [`NO_SLOT`].
-    pub slot: u32,
     /// Process whose id the owner was made from.
     pub tgid: u32,
-    /// One of [`phase`].
-    pub phase: u8,
-    /// One of [`role`].
-    pub role: u8,
-    /// 1 when the peer's FIN is part of the kernel's received bytes.
-    pub fin_received: u8,
-    /// Control bytes that are part of the kernel's acknowledged bytes: SYN and FIN.
-    pub control_acked: u8,
-    /// 1 when no callbacks come for this socket, since it is older than the agent.
-    pub silent: u8,
-    /// Explicit padding, 0.
-    pub reserved: [u8; 3],
-    /// Segments with data received when this side last sent or confirmed its FIN: one more after the process is gone
-    /// makes the kernel reset the connection.
-    pub data_segments_at_fin: u32,
+    /// Id of the owner; 0 when not known.
+    pub owner: u64,
+    /// Network namespace, by cookie.
+    pub netns_cookie: u64,
+    /// Thread (`pid_tgid`) whose connect(2) is under way, else 0.
+    pub connector: u64,
+    /// When the SYN was sent, in ns since boot.
+    pub connect_ns: u64,
 }
 
 /// Phases in [`SocketState::phase`].
@@ -427,8 +439,10 @@ impl Loss {
 const _: () = {
     assert!(size_of::<Owner>() == 48);
     assert!(size_of::<HalfKey>() == 56);
-    assert!(size_of::<Slot>() == 216);
+    assert!(size_of::<Slot>() == 256);
+    assert!(core::mem::offset_of!(Slot, counters) == 64);
     assert!(size_of::<SocketState>() == 88);
+    assert!(core::mem::offset_of!(SocketState, owner) == 56);
     assert!(size_of::<Pending>() == 64);
     assert!(size_of::<PortKey>() == 16);
     assert!(size_of::<PortState>() == 16);

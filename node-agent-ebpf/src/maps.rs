@@ -18,6 +18,9 @@ use common::{
     },
 };
 
+/// Entries of `last_slots`, a power of two.
+pub const LAST_SLOTS_LEN: u32 = 256;
+
 /// State of each socket, 88 bytes in the socket itself. Cloned to accepted sockets, which aya's own
 /// type cannot ask for. When memory is short the socket is not followed: `storage_refused`.
 #[repr(C)]
@@ -52,9 +55,14 @@ pub static OWNERS: HashMap<u64, Owner> = HashMap::with_max_entries(MAX_OWNERS, 0
 #[map(name = "halves")]
 pub static HALVES: HashMap<HalfKey, u32> = HashMap::with_max_entries(MAX_SLOTS, 0);
 
-/// Counters of halves, mapped into the agent. 216 bytes, 16,384: 3.4 MiB.
+/// Counters of halves, mapped into the agent. 256 bytes, 16,384: 4 MiB.
 #[map(name = "slots")]
 pub static SLOTS: Array<common::kernel::Slot> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
+
+/// Some of the key of a half -> slot that was last found for such a key. 4 bytes, 256: 2 KiB. Only a guess: the key is compared
+/// with that of the slot.
+#[map(name = "last_slots")]
+pub static LAST_SLOTS: Array<u32> = Array::with_max_entries(LAST_SLOTS_LEN, 0);
 
 /// Free slots, filled by the agent. 4 bytes, 64 KiB. Empty: halves are folded into a spare slot of their owner.
 #[map(name = "free_slots")]

@@ -11,7 +11,7 @@ use common::{
 
 use crate::{
     atomic, hint,
-    maps::{FANS, FREE_SLOTS, HALVES, SLOTS, SPARE_SLOTS},
+    maps::{FANS, FREE_SLOTS, HALVES, LAST_SLOTS, LAST_SLOTS_LEN, SLOTS, SPARE_SLOTS},
     zero,
 };
 
@@ -48,14 +48,58 @@ pub fn has_open(slot: *mut Slot) -> bool {
 /// Number of the half's slot, which is taken if the half has none; one that it shares when all are in use.
 #[inline(always)]
 pub fn of(key: &HalfKey) -> u32 {
+    let Some(last) = LAST_SLOTS.get_ptr_mut(guess_index(key)) else {
+        return NO_SLOT;
+    };
+    // SAFETY: a map value; of racing writers each writes what may be right.
+    let guess = unsafe { last.read_volatile() };
+    if let Some(slot) = SLOTS.get_ptr_mut(guess)
+        && leads_here(slot, key)
+    {
+        return guess;
+    }
     // SAFETY: the number is copied at once.
-    if let Some(number) = unsafe { HALVES.get(key) } {
-        return *number;
+    if let Some(number) = unsafe { HALVES.get(key) }.copied() {
+        // SAFETY: as above.
+        unsafe { last.write_volatile(number) };
+        return number;
     }
     match take(key) {
         // Not from within: older kernels allow 512 bytes for the stacks of all calls together.
         NONE_FREE => fold(key),
         number => number,
+    }
+}
+
+/// Where to remember a half's slot: half of what tells the halves of a busy host apart.
+#[inline(always)]
+fn guess_index(key: &HalfKey) -> u32 {
+    // SAFETY: a key, of which this is a word.
+    let low = unsafe { (&raw const key.peer).cast::<u64>().add(1).read_volatile() };
+    let ports = u64::from(key.server_port) << 16 | u64::from(key.client_port);
+    let mixed = (key.owner ^ low ^ ports).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    // The high bits: all others come to bear on them.
+    (mixed >> (64 - LAST_SLOTS_LEN.ilog2())) as u32
+}
+
+/// Whether the key leads to the slot for sure. Once it does not any more, the agent waits for as long as a program may run
+/// before it gives the slot to others.
+#[inline(always)]
+fn leads_here(slot: *mut Slot, key: &HalfKey) -> bool {
+    // SAFETY: a map value and a key, each of whole words; read word by word, since a comparison of more is a call.
+    unsafe {
+        if (&raw const (*slot).leads_here).read_volatile() != 1 {
+            return false;
+        }
+        let (one, other) =
+            ((&raw const (*slot).key).cast::<u64>(), (&raw const *key).cast::<u64>());
+        let mut different = 0;
+        let mut word = 0;
+        while word < size_of::<HalfKey>() / 8 {
+            different |= one.add(word).read_volatile() ^ other.add(word).read_volatile();
+            word += 1;
+        }
+        different == 0
     }
 }
 
@@ -98,6 +142,8 @@ fn take(key: &HalfKey) -> u32 {
         }
         return number;
     }
+    // SAFETY: a map value. Only once the key leads here: of two that took a slot for it at once, one gave it back.
+    unsafe { (&raw mut (*slot).leads_here).write_volatile(1) };
     hint::slot_used(number);
     number
 }

@@ -118,9 +118,14 @@ pub fn of_mptcp_parent<'a>(sk: *mut c_void) -> Option<&'a mut SocketState> {
 /// State of a socket that TCP works on; made from its MPTCP parent, or without an owner, if it has none.
 #[inline(always)]
 pub fn get_or_inherit<'a>(sk: *mut c_void) -> Option<&'a mut SocketState> {
-    if let Some(state) = get(sk) {
-        return Some(state);
+    match get(sk) {
+        Some(state) => Some(state),
+        None => inherit(sk),
     }
+}
+
+#[inline(never)]
+fn inherit<'a>(sk: *mut c_void) -> Option<&'a mut SocketState> {
     if let Some(parent) = of_mptcp_parent(sk) {
         let (owner, netns_cookie, tgid) = (parent.owner, parent.netns_cookie, parent.tgid);
         return get_or_create(sk, owner, netns_cookie, tgid);
@@ -134,21 +139,26 @@ pub fn get_or_inherit<'a>(sk: *mut c_void) -> Option<&'a mut SocketState> {
 /// Forgets what a listener or an earlier connection left behind.
 #[inline(always)]
 pub fn reset(state: &mut SocketState, phase: u8, role: u8) {
-    state.connector = 0;
-    state.connect_ns = 0;
-    state.established_ns = 0;
-    state.bytes_received = 0;
-    state.bytes_acked = 0;
-    state.segments_sent = 0;
-    state.segments_received = 0;
-    state.retransmits = 0;
+    // Word by word, see `zero`: owner, namespace and process stay.
+    let SocketState { established_ns, bytes_received, bytes_acked, connector, connect_ns, .. } =
+        state;
+    for word in [established_ns, bytes_received, bytes_acked, connector, connect_ns] {
+        // SAFETY: a field.
+        unsafe { core::ptr::from_mut(word).write_volatile(0) };
+    }
+    let SocketState { segments_sent, segments_received, retransmits, data_segments_at_fin, .. } =
+        state;
+    for word in [segments_sent, segments_received, retransmits, data_segments_at_fin] {
+        // SAFETY: a field.
+        unsafe { core::ptr::from_mut(word).write_volatile(0) };
+    }
     state.slot = NO_SLOT;
     state.phase = phase;
     state.role = role;
     state.fin_received = 0;
     state.control_acked = 0;
     state.silent = 0;
-    state.data_segments_at_fin = 0;
+    state.connect_seen = 0;
 }
 
 /// Key of the half that a connection belongs to.
@@ -208,7 +218,7 @@ pub fn establish(state: &mut SocketState, ends: &Ends, counter: Counter, now: u6
     };
     slot::add(slot, counter, 1);
     if state.role == role::CLIENT {
-        if state.connect_ns != 0 {
+        if state.connect_seen != 0 {
             let took = now.wrapping_sub(state.connect_ns);
             histogram::record(number, slot, HistogramKind::Connect, took);
         }
@@ -292,7 +302,7 @@ pub fn finish(state: &mut SocketState, live: &Live, end: End, now: u64) {
         hint::slot(number, slot, SlotHint::Failed, now);
     }
     // Of a connection older than the agent, only when it was picked up is known: no lifetime.
-    if state.connect_ns != 0 || state.role == role::SERVER && state.established_ns != 0 {
+    if state.connect_seen != 0 || state.role == role::SERVER && state.established_ns != 0 {
         let lived = now.wrapping_sub(state.established_ns);
         histogram::record(number, slot, HistogramKind::Lifetime, lived);
     }

@@ -33,8 +33,13 @@ pub fn weft_sock_ops(ctx: SockOpsContext) -> u32 {
         BPF_SOCK_OPS_RTT_CB => rtt(&ctx),
         BPF_SOCK_OPS_STATE_CB => state_changed(&ctx),
         BPF_SOCK_OPS_TCP_CONNECT_CB => connecting(&ctx),
-        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => established(&ctx, role::CLIENT),
-        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => established(&ctx, role::SERVER),
+        op @ (BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB | BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB) => {
+            // One piece of code for both: each connection comes through it twice.
+            established(
+                &ctx,
+                if op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB { role::CLIENT } else { role::SERVER },
+            );
+        }
         BPF_SOCK_OPS_TCP_LISTEN_CB => started_listening(&ctx),
         BPF_SOCK_OPS_HDR_OPT_LEN_CB => sending(&ctx),
         _ => {}
@@ -64,6 +69,7 @@ fn connecting(ctx: &SockOpsContext) {
     connect::under_way(state.connector);
     socket::reset(state, phase::CONNECTING, role::CLIENT);
     state.connect_ns = hint::now_ns();
+    state.connect_seen = 1;
     // No RTT before it is established: the sample of the handshake comes too early to be counted.
     ask_for(ctx, settings::callbacks() & !BPF_SOCK_OPS_RTT_CB_FLAG);
 }
@@ -226,40 +232,37 @@ fn live(ctx: &SockOpsContext) -> Live {
 #[inline(always)]
 fn ends(ctx: &SockOpsContext) -> Ends {
     let ops: *mut bpf_sock_ops = ctx.ops;
-    // Everything is read whatever the family, each word by itself: merged reads at a computed offset are what the
+    // Each word by itself, and those of IPv4 whatever the family: merged reads at a computed offset are what the
     // verifier refuses.
     // SAFETY: the program's own context.
-    let (v4, v6) = unsafe {
-        (
-            [word(&raw const (*ops).local_ip4), word(&raw const (*ops).remote_ip4)],
-            [
-                [
-                    word(&raw const (*ops).local_ip6[0]),
-                    word(&raw const (*ops).local_ip6[1]),
-                    word(&raw const (*ops).local_ip6[2]),
-                    word(&raw const (*ops).local_ip6[3]),
-                ],
-                [
-                    word(&raw const (*ops).remote_ip6[0]),
-                    word(&raw const (*ops).remote_ip6[1]),
-                    word(&raw const (*ops).remote_ip6[2]),
-                    word(&raw const (*ops).remote_ip6[3]),
-                ],
-            ],
-        )
-    };
-    // SAFETY: as above.
-    let (family, local_port, peer_port) = unsafe {
+    let (family, local_port, peer_port, v4) = unsafe {
         (
             word(&raw const (*ops).family),
             word(&raw const (*ops).local_port),
             word(&raw const (*ops).remote_port),
+            [word(&raw const (*ops).local_ip4), word(&raw const (*ops).remote_ip4)],
         )
     };
     let (local, peer) = if family == AF_INET {
         (connect::v4_mapped(v4[0]), connect::v4_mapped(v4[1]))
     } else {
-        (connect::from_words(v6[0]), connect::from_words(v6[1]))
+        // SAFETY: as above.
+        unsafe {
+            (
+                connect::from_words([
+                    word(&raw const (*ops).local_ip6[0]),
+                    word(&raw const (*ops).local_ip6[1]),
+                    word(&raw const (*ops).local_ip6[2]),
+                    word(&raw const (*ops).local_ip6[3]),
+                ]),
+                connect::from_words([
+                    word(&raw const (*ops).remote_ip6[0]),
+                    word(&raw const (*ops).remote_ip6[1]),
+                    word(&raw const (*ops).remote_ip6[2]),
+                    word(&raw const (*ops).remote_ip6[3]),
+                ]),
+            )
+        }
     };
     Ends { local, peer, local_port: local_port as u16, peer_port: u32::from_be(peer_port) as u16 }
 }

@@ -18,7 +18,8 @@
 //! counts   varint  count << 1 | 1 where another bucket of the same histogram follows
 //! ```
 //!
-//! All varints are LEB128. Decoding allocates nothing and survives any bytes.
+//! All varints are LEB128. Decoding reads one column after the other, survives any bytes, and allocates for no more numbers
+//! than there are bytes.
 
 mod decode;
 mod encode;

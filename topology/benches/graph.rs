@@ -23,6 +23,7 @@ const CASES: &[Case] = &[
     ("graph-step", step),
     ("graph-step-fine", step_fine),
     ("graph-view", |meter| view(meter, 1_000)),
+    ("graph-view-first", |meter| view_first(meter, 1_000)),
     ("graph-view-again", |meter| view_again(meter, 1_000)),
     ("graph-slice", |meter| slice(meter, 1_000)),
     ("graph-slice-fine", |meter| slice_fine(meter, 1_000)),
@@ -110,7 +111,7 @@ impl Fleet {
         let mut told = Vec::new();
         for link in self.links.iter().step_by(every) {
             let bytes = 1_000 + self.dice.below(9_000);
-            let values = [(Counter::BytesSent, bytes), (Counter::BytesReceived, bytes * 3)];
+            let values = [bytes, bytes * 3];
             for (side, half) in link.iter().enumerate() {
                 // Like two dice: most samples lie in the middle of some 60 buckets.
                 let samples = [HistogramKind::Rtt, HistogramKind::Connect, HistogramKind::Lifetime]
@@ -119,18 +120,15 @@ impl Fleet {
                     continue;
                 }
                 let [sent, received] = [values[side], values[1 - side]];
-                let counters = [
-                    (Counter::BytesSent, sent.1),
-                    (Counter::BytesReceived, received.1),
-                    (Counter::Connections, 1),
-                    (Counter::Closed, 1),
-                ];
-                told.push((*half, counters, samples));
+                told.push((*half, [1, 1, sent, received], samples));
             }
         }
+        let counters =
+            [Counter::Connections, Counter::Closed, Counter::BytesSent, Counter::BytesReceived];
+        let which = counters.iter().fold(0, |which, counter| which | 1 << counter.index());
         let gained: Vec<Gained<'_>> = told
             .iter()
-            .map(|(half, counters, samples)| Gained { half: *half, counters, samples })
+            .map(|(half, values, samples)| Gained { half: *half, which, values, samples })
             .collect();
         self.graph.add_gained(&gained);
     }
@@ -210,6 +208,16 @@ fn view(meter: &mut Meter, links: u32) {
     let window = Window { from: fleet.now.minus(Duration::from_secs(60)), to: fleet.now };
     meter.measure(u64::from(links), || {
         black_box(fleet.graph.view(window, fleet.now).fold(200, topology::Rank::Bytes));
+    });
+}
+
+/// Unit: an edge of the same view, folded while it is made, where nothing was added up before.
+fn view_first(meter: &mut Meter, links: u32) {
+    let mut fleet = Fleet::settled(links);
+    let window = Window { from: fleet.now.minus(Duration::from_secs(60)), to: fleet.now };
+    meter.measure(u64::from(links), || {
+        let slice = fleet.graph.slice(window, fleet.now);
+        black_box(slice.folded(200, topology::Rank::Bytes, &Sums::default()));
     });
 }
 

@@ -247,6 +247,12 @@ pub struct Slowdown {
     /// Connections of a storm: a multiple of 8, at most 160000.
     #[arg(long, value_name = "N", default_value = "80000", value_parser = connections)]
     pub connections: u32,
+    /// Put both ends on one host with one agent, instead of two hosts with an agent each.
+    #[arg(long)]
+    pub one_agent: bool,
+    /// Write the medians there.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 /// Options of the ingest.

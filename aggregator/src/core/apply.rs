@@ -1,6 +1,5 @@
 //! Adding a batch to the graph. A record costs an array look-up and a few additions.
 
-use common::{Counter, HistogramKind};
 use proto::{
     columns::{Record, Records},
     convert::Translation,
@@ -131,9 +130,9 @@ impl Applier<'_> {
 
     fn increments(&mut self, records: &Records) {
         let mut gained = Vec::with_capacity(records.len());
-        for Record { half, counters, samples } in records.iter() {
+        for Record { half, which, values, samples } in records.iter() {
             if let Some(half) = self.half(half) {
-                gained.push(Gained { half, counters, samples });
+                gained.push(Gained { half, which, values, samples });
             }
         }
         self.tally.records += records.len() as u64;
@@ -141,17 +140,17 @@ impl Applier<'_> {
     }
 
     fn totals(&mut self, records: &Records, folded: Telling) {
-        for Record { half, counters, samples } in records.iter() {
+        for record in records.iter() {
             self.tally.records += 1;
-            let Some(half) = self.half(half) else { continue };
+            let Some(half) = self.half(record.half) else { continue };
             if self.graph.is_folded(half) {
-                self.tell_folded(half, folded, counters, samples);
+                self.tell_folded(half, folded, record);
                 continue;
             }
-            for (counter, total) in counters {
-                self.graph.set_total(half, *counter, *total);
+            for (counter, total) in record.counters() {
+                self.graph.set_total(half, counter, total);
             }
-            for (kind, bucket, total) in samples {
+            for (kind, bucket, total) in record.samples {
                 self.graph.set_bucket_total(half, *kind, *bucket, *total);
             }
         }
@@ -159,25 +158,19 @@ impl Applier<'_> {
 
     /// What halves had counted that end: of interest where they are folded.
     fn ended(&mut self, records: &Records) {
-        for Record { half, counters, samples } in records.iter() {
-            let half = self.tables.halves.get(half);
+        for record in records.iter() {
+            let half = self.tables.halves.get(record.half);
             if let Some(half) = half.filter(|half| self.graph.is_folded(*half)) {
-                self.tell_folded(half, Telling::Last, counters, samples);
+                self.tell_folded(half, Telling::Last, record);
             }
         }
     }
 
-    fn tell_folded(
-        &mut self,
-        half: HalfIx,
-        telling: Telling,
-        counters: &[(Counter, u64)],
-        samples: &[(HistogramKind, u16, u64)],
-    ) {
-        for (counter, total) in counters {
-            self.graph.tell_folded(half, telling, *counter, *total);
+    fn tell_folded(&mut self, half: HalfIx, telling: Telling, record: Record<'_>) {
+        for (counter, total) in record.counters() {
+            self.graph.tell_folded(half, telling, counter, total);
         }
-        for (kind, bucket, total) in samples {
+        for (kind, bucket, total) in record.samples {
             self.graph.tell_folded_bucket(half, telling, *kind, *bucket, *total);
         }
     }

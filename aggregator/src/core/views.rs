@@ -1,22 +1,36 @@
 //! What readers see of the state.
 
+use std::time::Duration;
+
 use topology::{Grouping, Rank, Slice, Sums, Timestamp, View, Window};
 
-use super::{Core, Entry, Held};
+use super::{Core, Held};
 use crate::history::Keeper;
 
+/// Edges from which on a graph is large: a tick or an answer takes more than some milliseconds.
+pub(super) const LARGE: usize = 5_000;
+
+/// How old what is told of a large graph may be: a tick takes so long that nobody waits for one. There is one at the end
+/// of each step, and the end of the window says when the last one was.
+const FRESH_ENOUGH: Duration = Duration::from_secs(15);
+
 impl Core {
-    /// What the graph over a window of time is made of, as of now; to be grouped as said.
+    /// Whether the graph is large.
+    pub(crate) fn is_large(&self) -> bool {
+        self.graph.stats().edges >= LARGE
+    }
+
+    /// What the graph over a window of time is made of; to be grouped as said. As of now, but where it is large and there
+    /// was a tick of late, as of that.
     pub fn slice(&mut self, window: Window, by: Grouping, now: Timestamp) -> Slice {
-        // It begins with a tick.
-        self.record(&Entry::Tick, &[], now);
-        self.forget_workloads(now);
-        let slice = match by.is_finer() {
-            true => self.graph.slice_finer(window, by, now),
-            false => self.graph.slice(window, now),
-        };
-        self.hand_over();
-        slice
+        let ticked = self.graph.ticked_at();
+        if !self.is_large() || now.since(ticked) > FRESH_ENOUGH || window.from > ticked {
+            self.tick(now);
+        }
+        match by.is_finer() {
+            true => self.graph.slice_finer_as_ticked(window, by),
+            false => self.graph.slice_as_ticked(window),
+        }
     }
 
     /// The graph over a window of time, as of now: from memory as far as that goes, else from the history, which is

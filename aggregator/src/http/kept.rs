@@ -19,7 +19,7 @@ use std::{
 use axum::{body::Bytes, response::Response};
 use serde::Serialize;
 use tokio::{
-    sync::Notify,
+    sync::watch,
     task::spawn_blocking,
     time::{Instant, sleep, timeout},
 };
@@ -43,27 +43,27 @@ const WANTED_FOR: Duration = Duration::from_secs(35);
 /// Nothing is made for this many times as long as the last making took, so that it takes a third of a processor at most.
 const REST: u32 = 2;
 
-/// How long a tick may take to come. What is taken out of the state right after it needs no tick of its own.
-const TICK_WAIT: Duration = Duration::from_secs(1);
+/// How long a tick may take to come. What was made before it would be the same again.
+const TICK_WAIT: Duration = Duration::from_secs(5);
 
 /// How long until there may be a turn to spare.
 const TURN_WAIT: Duration = Duration::from_millis(100);
-
-/// Edges from which on a graph is large: an answer takes more than some milliseconds.
-const LARGE: usize = 5_000;
 
 /// Answers that are kept, and bytes of each at most.
 const MOST: usize = 8;
 const MOST_BYTES: usize = 4 << 20;
 
 /// Answers that were made of late, by what was asked for.
-#[derive(Default)]
 pub struct Kept {
     slots: Mutex<HashMap<Key, Arc<Slot>>>,
     /// Somebody makes again and again what is wanted.
     is_warm: AtomicBool,
-    /// The last answer was of a large graph. Asking the graph would have to wait for it.
+    /// The graph was large at the last tick. Asking it would have to wait for it.
     is_large: AtomicBool,
+    /// Somebody reads the graph, or is about to, since the last tick.
+    is_read: AtomicBool,
+    /// When the last tick was over.
+    ticked: watch::Sender<Instant>,
 }
 
 /// How what is told of ends.
@@ -122,7 +122,36 @@ impl Key {
     }
 }
 
+impl Default for Kept {
+    fn default() -> Self {
+        Self {
+            slots: Mutex::default(),
+            is_warm: AtomicBool::new(false),
+            is_large: AtomicBool::new(false),
+            is_read: AtomicBool::new(false),
+            ticked: watch::Sender::new(Instant::now()),
+        }
+    }
+}
+
 impl Kept {
+    /// A tick is over, of a graph that is large or not.
+    pub(crate) fn ticked(&self, is_large: bool) {
+        self.is_large.store(is_large, Ordering::Relaxed);
+        self.is_read.store(false, Ordering::Relaxed);
+        self.ticked.send_replace(Instant::now());
+    }
+
+    /// Somebody reads the graph, and may do so again.
+    pub(crate) fn read(&self) {
+        self.is_read.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody has read it since the last tick.
+    pub(crate) fn is_read(&self) -> bool {
+        self.is_read.load(Ordering::Relaxed)
+    }
+
     /// The place for an answer; where there are too many, that of what was asked for the longest time ago.
     fn slot(&self, (key, ends): (Key, Ends), make: Make) -> Arc<Slot> {
         let mut all = self.slots();
@@ -142,19 +171,21 @@ impl Kept {
         slot
     }
 
-    /// Of what somebody wants now and then, the oldest.
-    fn next(&self) -> Option<Arc<Slot>> {
+    /// Of what somebody wants now and then, the oldest, and of when it is.
+    fn next(&self) -> Option<(Arc<Slot>, Instant)> {
         let all = self.slots();
         let now = Instant::now();
         let wanted = all.values().filter_map(|slot| Some((slot.wanted_of(now)?, slot)));
-        wanted.min_by_key(|(taken, _)| *taken).map(|(_, slot)| Arc::clone(slot))
+        let oldest = wanted.min_by_key(|(taken, _)| *taken);
+        oldest.map(|(taken, slot)| (Arc::clone(slot), taken))
     }
 
     /// Makes again and again what is wanted, one after the other, while there is a turn to spare; until nothing is.
-    async fn keep_warm<T>(&self, ticked: &Notify, spare: impl Fn() -> Option<T>) {
-        while let Some(slot) = self.next() {
-            // A tick that was missed is not waited for: it comes again.
-            let _ = timeout(TICK_WAIT, ticked.notified()).await;
+    async fn keep_warm<T>(&self, spare: impl Fn() -> Option<T>) {
+        let mut ticked = self.ticked.subscribe();
+        while let Some((slot, taken)) = self.next() {
+            self.read();
+            let _ = timeout(TICK_WAIT, ticked.wait_for(|ticked| *ticked > taken)).await;
             let Some(turn) = spare() else {
                 sleep(TURN_WAIT).await;
                 continue;
@@ -295,8 +326,7 @@ fn maker<T: Serialize + 'static>(
             let made = spawn_blocking(move || {
                 let taken = Instant::now();
                 let body = serde_json::to_vec(&make(&shared))?;
-                let large = shared.core().graph().stats().edges >= LARGE;
-                shared.kept.is_large.store(large, Ordering::Relaxed);
+                let large = shared.kept.is_large.load(Ordering::Relaxed);
                 Ok::<_, serde_json::Error>(Made { body: body.into(), taken, large })
             });
             let made = made.await.map_err(|_| Problem::internal(NOT_READ))?;
@@ -314,7 +344,7 @@ fn keep_warm(shared: &Arc<Shared>) {
     }
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
-        shared.kept.keep_warm(&shared.ticked, || shared.answers.turn_to_spare()).await;
+        shared.kept.keep_warm(|| shared.answers.turn_to_spare()).await;
         shared.kept.is_warm.store(false, Ordering::Relaxed);
     });
 }

@@ -66,6 +66,7 @@ struct ProgramJson {
     ),
 )]
 pub(super) async fn nodes(State(shared): State<Arc<Shared>>) -> Json<Nodes> {
+    shared.held().soon().await;
     let mut nodes: Vec<_> = {
         let core = shared.core();
         let graph = core.graph();

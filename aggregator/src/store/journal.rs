@@ -291,8 +291,8 @@ impl Journal {
                 }
             }
             bytes.clear();
-            // Room for one that was large once is not kept for good.
-            bytes.shrink_to(ENOUGH);
+            // Room for one that was large once is not kept for good, but for what comes while this thread is woken.
+            bytes.shrink_to(2 * ENOUGH);
             spare = bytes;
         }
     }

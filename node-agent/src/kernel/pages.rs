@@ -7,7 +7,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::atomic::{
         AtomicU32, AtomicU64,
-        Ordering::{Relaxed, Release},
+        Ordering::{Relaxed, Release, SeqCst},
     },
 };
 
@@ -122,6 +122,16 @@ impl Pages<Slot> {
         let Some(slot) = self.element(index) else { return HalfKey::folded(0, 0, 0) };
         // SAFETY: a valid element of plain integers.
         unsafe { (&raw const (*slot).key).read_volatile() }
+    }
+
+    /// Says whether the slot's key leads to it in the map `halves`: to be taken back before it does not any more. Returns whether
+    /// that is known to the programs.
+    #[must_use]
+    pub fn set_leads_here(&mut self, index: usize, leads: bool) -> bool {
+        let Some(slot) = self.element(index) else { return false };
+        // SAFETY: a valid element, an aligned word of it. Seen before whatever is done to the map.
+        unsafe { AtomicU64::from_ptr(&raw mut (*slot).leads_here) }.store(u64::from(leads), SeqCst);
+        true
     }
 
     /// When an open connection of the slot was last found to have moved something, in ns since boot.

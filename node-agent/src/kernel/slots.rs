@@ -299,7 +299,9 @@ impl Slots {
                 let key = self.maps.slots.key(index);
                 // From here on new connections take another slot; programs that found this one before
                 // may still add to it.
-                if self.maps.halves.remove(&key).is_err() {
+                if !self.maps.slots.set_leads_here(index, false)
+                    || self.maps.halves.remove(&key).is_err()
+                {
                     return RetireOutcome::Busy;
                 }
                 self.draining.insert(slot, Draining { since: self.looks });

@@ -3,7 +3,11 @@
 use common::{BUCKETS, COUNTERS, Counter, HISTOGRAMS, HistogramKind};
 use thiserror::Error;
 
-use super::{COUNTER_BITS, SHAPE_BITS, SHAPE_BYTES, varint};
+use super::{
+    COUNTER_BITS, Records, SHAPE_BITS, SHAPE_BYTES,
+    records::{Row, Sample},
+    varint,
+};
 use crate::MAX_ID;
 
 /// Bytes that are not columns.
@@ -15,8 +19,8 @@ pub enum DecodeError {
     /// A number does not fit its type.
     #[error("a number in the columns is too large")]
     Overflow,
-    /// A column has bytes that belong to no record.
-    #[error("columns have {0} bytes too many")]
+    /// A column has numbers, or bytes, that belong to no record.
+    #[error("columns have {0} numbers or bytes too many")]
     Trailing(usize),
     /// A shape has bits without a meaning, or a column is announced that is not a counter's.
     #[error("shape {0:#x} has unknown bits")]
@@ -43,8 +47,6 @@ impl From<varint::Bad> for DecodeError {
 
 /// Takes the values of each record, half by half in ascending order of the ids.
 pub trait Visitor {
-    /// So many records, counters and buckets there are, if all is well. Never more than there are bytes.
-    fn expect(&mut self, _records: usize, _counters: usize, _buckets: usize) {}
     /// A record begins: the following values are this half's.
     fn half(&mut self, half: u32);
     /// A counter of the half.
@@ -53,38 +55,34 @@ pub trait Visitor {
     fn bucket(&mut self, half: u32, kind: HistogramKind, bucket: u16, count: u64);
 }
 
-/// Reads columns and hands every value to the visitor; returns the number of records.
-///
-/// Allocates nothing. On an error the visitor has seen the values before the bad one.
+/// Reads columns and hands every value to the visitor, unless any of them is bad; returns the number of records.
 pub fn decode(payload: &[u8], visitor: &mut impl Visitor) -> Result<u64, DecodeError> {
-    let mut columns = Columns::parse(payload)?;
-    columns.announce(visitor);
-    let mut next_half = 0_u64;
-    for _ in 0..columns.records {
-        let half = next_half.saturating_add(varint::take(&mut columns.halves)?);
-        next_half = half + 1;
-        let half = u32::try_from(half).ok().filter(|half| *half < MAX_ID);
-        columns.record(half.ok_or(DecodeError::Half)?, visitor)?;
+    let records = Records::read(payload)?;
+    for record in records.iter() {
+        visitor.half(record.half);
+        for (counter, value) in record.counters() {
+            visitor.counter(record.half, counter, value);
+        }
+        for (kind, bucket, count) in record.samples {
+            visitor.bucket(record.half, *kind, *bucket, *count);
+        }
     }
-    columns.end()?;
-    Ok(columns.records)
+    Ok(records.len() as u64)
 }
 
-struct Columns<'a> {
+/// The columns of a section, each of which is read from its beginning to its end before the next one is.
+pub(super) struct Columns<'a> {
     records: u64,
     shapes: &'a [u8],
     halves: &'a [u8],
     shape_indices: &'a [u8],
-    /// The shape of the record before, and its index.
-    last_shape: Option<(u64, u32)>,
     counters: [&'a [u8]; COUNTERS],
     buckets: &'a [u8],
     counts: &'a [u8],
-    first_buckets: [i32; HISTOGRAMS],
 }
 
 impl<'a> Columns<'a> {
-    fn parse(payload: &'a [u8]) -> Result<Self, DecodeError> {
+    pub(super) fn parse(payload: &'a [u8]) -> Result<Self, DecodeError> {
         let mut rest = payload;
         let records = varint::take(&mut rest)?;
         let shapes = varint::take(&mut rest)?;
@@ -108,11 +106,9 @@ impl<'a> Columns<'a> {
             shapes,
             halves: slice(&mut rest, halves)?,
             shape_indices: slice(&mut rest, shape_indices)?,
-            last_shape: None,
             counters: [&[]; COUNTERS],
             buckets: &[],
             counts: &[],
-            first_buckets: [0; HISTOGRAMS],
         };
         for (column, length) in columns.counters.iter_mut().zip(lengths) {
             *column = slice(&mut rest, length)?;
@@ -122,89 +118,126 @@ impl<'a> Columns<'a> {
         if rest.is_empty() { Ok(columns) } else { Err(DecodeError::Trailing(rest.len())) }
     }
 
-    fn announce(&self, visitor: &mut impl Visitor) {
-        let records = varint::count(self.halves);
-        let counters: usize = self.counters.iter().map(|column| varint::count(column)).sum();
-        let counters = counters.min(records * COUNTERS);
-        visitor.expect(records, counters, varint::count(self.counts));
-    }
-
-    #[inline]
-    fn record(&mut self, half: u32, visitor: &mut impl Visitor) -> Result<(), DecodeError> {
-        let shape = self.shape()?;
-        visitor.half(half);
-        let mut counters = shape & COUNTER_BITS;
-        while counters != 0 {
-            let counter = Counter::ALL[counters.trailing_zeros() as usize];
-            counters &= counters - 1;
-            let value = varint::take(&mut self.counters[counter.index()])?;
-            visitor.counter(half, counter, value);
+    /// The half and the shape of each record, and where its values begin. There are no more records and values than bytes.
+    pub(super) fn rows(&self, numbers: &mut Vec<u64>) -> Result<Vec<Row>, DecodeError> {
+        varint::take_all(self.halves, numbers)?;
+        same(numbers.len() as u64, self.records)?;
+        let mut next = 0_u64;
+        let half = |distance: &u64| {
+            let half = next.saturating_add(*distance);
+            next = half.saturating_add(1);
+            Row { half: half as u32, shape: 0, values: 0, samples: 0 }
+        };
+        let mut rows: Vec<Row> = numbers.iter().map(half).collect();
+        // They ascend: the last one says whether all of them fit.
+        if next > u64::from(MAX_ID) {
+            return Err(DecodeError::Half);
         }
-        for kind in HistogramKind::ALL {
-            if shape >> (COUNTERS + kind.index()) & 1 == 1 {
-                self.histogram(half, kind, visitor)?;
-            }
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn shape(&mut self) -> Result<u32, DecodeError> {
-        let index = varint::take(&mut self.shape_indices)?;
+        varint::take_all(self.shape_indices, numbers)?;
+        same(numbers.len() as u64, self.records)?;
+        let mut values = 0_u64;
         // Neighbours are mostly alike.
-        match self.last_shape {
-            Some((last, shape)) if last == index => Ok(shape),
-            _ => self.another_shape(index),
+        let (mut last, mut shape, mut counters) = (None, 0, 0);
+        for (row, index) in rows.iter_mut().zip(numbers) {
+            if last != Some(*index) {
+                (last, shape) = (Some(*index), self.shape(*index)?);
+                counters = u64::from((shape & COUNTER_BITS).count_ones());
+            }
+            (row.shape, row.values) = (shape, values as u32);
+            values += counters;
         }
+        same(self.values() as u64, values)?;
+        Ok(rows)
     }
 
-    fn another_shape(&mut self, index: u64) -> Result<u32, DecodeError> {
+    fn shape(&self, index: u64) -> Result<u32, DecodeError> {
         let start = usize::try_from(index).ok().and_then(|index| index.checked_mul(SHAPE_BYTES));
         let bytes = start.and_then(|start| self.shapes.get(start..start.checked_add(SHAPE_BYTES)?));
         let shape = shape_at(bytes.ok_or(DecodeError::ShapeIndex(index))?);
-        if shape & !SHAPE_BITS != 0 {
-            return Err(DecodeError::Shape(shape));
-        }
-        self.last_shape = Some((index, shape));
-        Ok(shape)
+        if shape & !SHAPE_BITS != 0 { Err(DecodeError::Shape(shape)) } else { Ok(shape) }
     }
 
-    #[inline]
-    fn histogram(
-        &mut self,
-        half: u32,
-        kind: HistogramKind,
-        visitor: &mut impl Visitor,
-    ) -> Result<(), DecodeError> {
-        let distance = varint::unzigzag(varint::take(&mut self.buckets)?);
-        let first = &mut self.first_buckets[kind.index()];
-        let mut bucket = distance
-            .and_then(|distance| first.checked_add(distance))
-            .and_then(|bucket| u16::try_from(bucket).ok())
-            .filter(|bucket| usize::from(*bucket) < BUCKETS)
-            .ok_or(DecodeError::Bucket)?;
-        *first = i32::from(bucket);
-        loop {
-            let count = varint::take(&mut self.counts)?;
-            visitor.bucket(half, kind, bucket, count >> 1);
-            if count & 1 == 0 {
-                return Ok(());
+    /// How many values of counters there are.
+    fn values(&self) -> usize {
+        self.counters.iter().map(|column| varint::count(column)).sum()
+    }
+
+    /// The counters of all rows, each row's side by side in the order of their indices. Afterwards, `values` of a row is
+    /// where they end.
+    pub(super) fn counters(
+        &self,
+        rows: &mut [Row],
+        numbers: &mut Vec<u64>,
+    ) -> Result<Vec<u64>, DecodeError> {
+        let mut values = vec![0; self.values()];
+        for (index, column) in self.counters.iter().enumerate().filter(|(_, one)| !one.is_empty()) {
+            varint::take_all(column, numbers)?;
+            let mut rest = numbers.iter();
+            for row in rows.iter_mut() {
+                if row.shape >> index & 1 == 1 {
+                    let place = values.get_mut(row.values as usize).zip(rest.next());
+                    let (place, number) = place.ok_or(DecodeError::Truncated)?;
+                    *place = *number;
+                    row.values += 1;
+                }
             }
-            let distance = varint::take(&mut self.buckets)?;
-            bucket = (u64::from(bucket) + 1)
-                .checked_add(distance)
-                .filter(|bucket| *bucket < BUCKETS as u64)
-                .ok_or(DecodeError::Bucket)? as u16;
+            // As many as there are in all belong to records: where one is too many, another is missing.
+            same(rest.len() as u64, 0)?;
         }
+        Ok(values)
     }
 
-    fn end(&self) -> Result<(), DecodeError> {
-        let left = self.halves.len()
-            + self.shape_indices.len()
-            + self.counters.iter().map(|column| column.len()).sum::<usize>()
-            + self.buckets.len()
-            + self.counts.len();
-        if left == 0 { Ok(()) } else { Err(DecodeError::Trailing(left)) }
+    /// The samples of all rows. Afterwards, `samples` of a row is where they end.
+    pub(super) fn samples(
+        &self,
+        rows: &mut [Row],
+        numbers: &mut Vec<u64>,
+    ) -> Result<Vec<Sample>, DecodeError> {
+        let mut counts = Vec::new();
+        varint::take_all(self.buckets, numbers)?;
+        varint::take_all(self.counts, &mut counts)?;
+        same(numbers.len() as u64, counts.len() as u64)?;
+        let mut samples = vec![(HistogramKind::Rtt, 0, 0); counts.len()];
+        let mut places = samples.iter_mut();
+        let mut pairs = numbers.iter().zip(&counts);
+        let mut first_buckets = [0; HISTOGRAMS];
+        for row in rows {
+            for (kind, first) in HistogramKind::ALL.iter().zip(&mut first_buckets) {
+                if row.shape >> (COUNTERS + kind.index()) & 1 == 0 {
+                    continue;
+                }
+                let (distance, mut count) = pairs.next().ok_or(DecodeError::Truncated)?;
+                let mut bucket = u64::wrapping_add(*first, varint::unzigzag(*distance) as u64);
+                *first = bucket;
+                loop {
+                    // One before the first has wrapped to far beyond the last.
+                    if bucket >= BUCKETS as u64 {
+                        return Err(DecodeError::Bucket);
+                    }
+                    if let Some(place) = places.next() {
+                        *place = (*kind, bucket as u16, count >> 1);
+                    }
+                    if count & 1 == 0 {
+                        break;
+                    }
+                    let (distance, next) = pairs.next().ok_or(DecodeError::Truncated)?;
+                    bucket = (bucket + 1).saturating_add(*distance);
+                    count = next;
+                }
+            }
+            row.samples = (counts.len() - pairs.len()) as u32;
+        }
+        same(pairs.len() as u64, 0)?;
+        Ok(samples)
+    }
+}
+
+/// Whether a column has as many numbers as it should have.
+fn same(numbers: u64, expected: u64) -> Result<(), DecodeError> {
+    match numbers.checked_sub(expected) {
+        Some(0) => Ok(()),
+        Some(more) => Err(DecodeError::Trailing(more as usize)),
+        None => Err(DecodeError::Truncated),
     }
 }
 

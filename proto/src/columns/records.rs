@@ -2,15 +2,28 @@
 
 use common::{Counter, HistogramKind};
 
-use super::{DecodeError, Visitor, decode};
+use super::{COUNTER_BITS, DecodeError, decode::Columns};
+
+/// A kind of histogram, one of its buckets, and how many samples.
+pub(super) type Sample = (HistogramKind, u16, u64);
 
 /// The records of a section in ascending order of their halves. Some 100 bytes for one of 4 counters and 3 samples.
 #[derive(Debug, Default)]
 pub struct Records {
-    /// Half of each record, and where its counters and samples begin.
-    rows: Vec<(u32, u32, u32)>,
-    counters: Vec<(Counter, u64)>,
-    samples: Vec<(HistogramKind, u16, u64)>,
+    rows: Vec<Row>,
+    values: Vec<u64>,
+    samples: Vec<Sample>,
+}
+
+/// Where a record is.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) half: u32,
+    pub(super) shape: u32,
+    /// Where the values of its counters end.
+    pub(super) values: u32,
+    /// Where its samples end.
+    pub(super) samples: u32,
 }
 
 /// What a section has of a half.
@@ -18,21 +31,35 @@ pub struct Records {
 pub struct Record<'a> {
     /// Id of the half.
     pub half: u32,
-    /// Each counter at most once.
-    pub counters: &'a [(Counter, u64)],
+    /// Which counters it has: a bit for each, by its index.
+    pub which: u16,
+    /// Their values, in the order of these bits.
+    pub values: &'a [u64],
     /// Samples by kind and bucket.
     pub samples: &'a [(HistogramKind, u16, u64)],
 }
 
+impl<'a> Record<'a> {
+    /// Each counter at most once, and its value.
+    pub fn counters(&self) -> impl Iterator<Item = (Counter, u64)> + use<'a> {
+        let which = self.which;
+        let present = Counter::ALL.iter().filter(move |one| which >> one.index() & 1 == 1);
+        present.copied().zip(self.values.iter().copied())
+    }
+}
+
 impl Records {
-    /// Reads columns, as [`decode`] does.
+    /// Reads columns, whatever the bytes.
     ///
     /// # Errors
-    /// Those of [`decode`].
+    /// When any of them makes no sense.
     pub fn read(payload: &[u8]) -> Result<Self, DecodeError> {
-        let mut records = Records::default();
-        decode(payload, &mut records)?;
-        Ok(records)
+        let columns = Columns::parse(payload)?;
+        let mut numbers = Vec::new();
+        let mut rows = columns.rows(&mut numbers)?;
+        let values = columns.counters(&mut rows, &mut numbers)?;
+        let samples = columns.samples(&mut rows, &mut numbers)?;
+        Ok(Self { rows, values, samples })
     }
 
     /// How many there are.
@@ -49,19 +76,17 @@ impl Records {
 
     /// One after the other.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
-        let (mut counters, mut samples) = (self.counters.as_slice(), self.samples.as_slice());
-        let (mut from_counter, mut from_sample) = (0, 0);
-        let mut begins = self.rows.iter().skip(1);
-        self.rows.iter().map(move |(half, ..)| {
-            // All that is left is the last one's.
-            let (_, counter, sample) = begins.next().copied().unwrap_or((0, u32::MAX, u32::MAX));
-            let (counted, sampled) = (counter - from_counter, sample - from_sample);
-            (from_counter, from_sample) = (counter, sample);
-            Record {
-                half: *half,
-                counters: front(&mut counters, counted),
-                samples: front(&mut samples, sampled),
-            }
+        let (mut values, mut samples) = (self.values.as_slice(), self.samples.as_slice());
+        let (mut valued, mut sampled) = (0, 0);
+        self.rows.iter().map(move |row| {
+            let record = Record {
+                half: row.half,
+                which: (row.shape & COUNTER_BITS) as u16,
+                values: front(&mut values, row.values - valued),
+                samples: front(&mut samples, row.samples - sampled),
+            };
+            (valued, sampled) = (row.values, row.samples);
+            record
         })
     }
 }
@@ -72,27 +97,4 @@ fn front<'a, T>(rest: &mut &'a [T], count: u32) -> &'a [T] {
     let (front, back) = rest.split_at_checked(count as usize).unwrap_or((rest, &[]));
     *rest = back;
     front
-}
-
-impl Visitor for Records {
-    fn expect(&mut self, records: usize, counters: usize, buckets: usize) {
-        self.rows.reserve_exact(records);
-        self.counters.reserve_exact(counters);
-        self.samples.reserve_exact(buckets);
-    }
-
-    #[inline]
-    fn half(&mut self, half: u32) {
-        self.rows.push((half, self.counters.len() as u32, self.samples.len() as u32));
-    }
-
-    #[inline]
-    fn counter(&mut self, _: u32, counter: Counter, value: u64) {
-        self.counters.push((counter, value));
-    }
-
-    #[inline]
-    fn bucket(&mut self, _: u32, kind: HistogramKind, bucket: u16, count: u64) {
-        self.samples.push((kind, bucket, count));
-    }
 }

@@ -188,6 +188,27 @@ impl<T: Clone> Arena<T> {
         self.living(key).and_then(|place| place.value.as_mut())
     }
 
+    /// Changes one value after the other, `None` where a key is stale. Of keys in a row whose values lie in one page, it is
+    /// asked once whether that is shared.
+    #[inline]
+    pub(crate) fn change_all<K>(
+        &mut self,
+        all: &[K],
+        key: impl Fn(&K) -> Key<T>,
+        mut change: impl FnMut(&K, Option<&mut T>),
+    ) {
+        for some in all.chunk_by(|a, b| key(a).index() / PAGE == key(b).index() / PAGE) {
+            let page = some.first().and_then(|one| self.pages.get_mut(key(one).index() / PAGE));
+            let mut page = page.map(Arc::make_mut);
+            for one in some {
+                let key = key(one);
+                let place = page.as_mut().and_then(|page| page.get_mut(key.index() % PAGE));
+                let place = place.filter(|place| place.life == key.life);
+                change(one, place.and_then(|place| place.value.as_mut()));
+            }
+        }
+    }
+
     pub(crate) fn remove(&mut self, key: Key<T>) -> Option<T> {
         let place = self.living(key)?;
         let value = place.value.take()?;
@@ -229,6 +250,31 @@ mod tests {
         assert_eq!(arena.remove(first), None);
         assert_eq!(arena.get(second), Some(&"second"));
         assert_eq!((arena.len(), arena.places()), (1, 1));
+    }
+
+    #[test]
+    fn all_that_live_are_changed_and_no_clone_of_them() {
+        let mut arena = Arena::default();
+        let keys: Vec<_> = (0..2 * PAGE + 7).map(|value| arena.insert(value)).collect();
+        arena.remove(keys[5]);
+        arena.insert(1_000_000);
+        let before = arena.clone();
+        let mut stale = Vec::new();
+        let asked: Vec<_> = keys.iter().rev().copied().chain([keys[0]]).collect();
+        arena.change_all(
+            &asked,
+            |key| *key,
+            |key, value| match value {
+                Some(value) => *value += 1,
+                None => stale.push(*key),
+            },
+        );
+        assert_eq!(stale, [keys[5]]);
+        for (value, key) in keys.iter().enumerate().filter(|(value, _)| *value != 5) {
+            assert_eq!(before.get(*key), Some(&value));
+            assert_eq!(arena.get(*key), Some(&(value + 1 + usize::from(value == 0))));
+        }
+        assert_eq!(arena.at(5), Some(&1_000_000));
     }
 
     #[test]

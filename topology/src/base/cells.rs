@@ -62,6 +62,24 @@ impl Cells {
         (reaches && cells.iter().next().is_some() && cells.iter().all(fits)).then_some(cells)
     }
 
+    /// Counts of neighbouring buckets, from this one on, in as much memory as they need.
+    pub(super) fn of_counts(first: u16, counts: &[u64]) -> Self {
+        let most = counts.iter().copied().max().unwrap_or_default();
+        if most == 0 {
+            return Cells::default();
+        }
+        let width = width_of(1, most);
+        let begin = first / BLOCK * BLOCK;
+        let before = usize::from(first - begin);
+        let cells = (before + counts.len()).next_multiple_of(usize::from(BLOCK));
+        let bytes = vec![0; cells * usize::from(width)];
+        let mut cells = Cells { bytes, first: begin, width };
+        for (at, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            cells.set(before + at, *count);
+        }
+        cells
+    }
+
     pub(super) fn shrink(&mut self) {
         self.bytes.shrink_to_fit();
     }
@@ -108,9 +126,37 @@ impl Cells {
         self.at(self.cell(bucket))
     }
 
+    /// Reads what [`add`](Self::add) would write to, for the memory's sake.
+    #[inline]
+    pub(super) fn see(&self, bucket: u16) -> u8 {
+        let at = self.cell(bucket) << self.width.trailing_zeros();
+        self.bytes.get(at).copied().unwrap_or(0)
+    }
+
     /// Adds to a bucket, up to `most`.
     #[inline]
     pub(super) fn add(&mut self, bucket: u16, count: u64, most: u64) {
+        let cell = self.cell(bucket);
+        // Nearly always there is a cell, of a byte or two, and room in it.
+        let is_added = match self.width {
+            1 => self.bytes.get_mut(cell).is_some_and(|to| {
+                let sum = u64::from(*to).checked_add(count).filter(|sum| *sum <= most);
+                sum.and_then(|sum| u8::try_from(sum).ok()).map(|sum| *to = sum).is_some()
+            }),
+            2 => self.bytes.as_chunks_mut().0.get_mut(cell).is_some_and(|to| {
+                let sum = u64::from(u16::from_le_bytes(*to)).checked_add(count);
+                let sum = sum.filter(|sum| *sum <= most).and_then(|sum| u16::try_from(sum).ok());
+                sum.map(|sum| *to = sum.to_le_bytes()).is_some()
+            }),
+            _ => false,
+        };
+        if !is_added {
+            self.add_anywhere(bucket, count, most);
+        }
+    }
+
+    #[cold]
+    fn add_anywhere(&mut self, bucket: u16, count: u64, most: u64) {
         if count == 0 {
             return;
         }
@@ -150,10 +196,7 @@ impl Cells {
     /// Makes the counts wide enough for this one.
     #[cold]
     fn widen(&mut self, count: u64) {
-        let mut width = self.width;
-        while count >> (u32::from(width) * 8 - 1) > 1 {
-            width *= 2;
-        }
+        let width = width_of(self.width, count);
         let mut wider =
             Cells { bytes: vec![0; self.cells() * usize::from(width)], first: self.first, width };
         for cell in 0..self.cells() {
@@ -234,6 +277,14 @@ impl Cells {
     }
 }
 
+/// The least width, from one on, that a count fits into.
+fn width_of(mut width: u8, count: u64) -> u8 {
+    while count >> (u32::from(width) * 8 - 1) > 1 {
+        width *= 2;
+    }
+    width
+}
+
 /// The same for one bucket.
 #[inline]
 fn beyond(
@@ -308,6 +359,7 @@ impl Span {
     }
 }
 
+#[derive(Clone)]
 pub(super) struct Iter<'a> {
     words: &'a [[u8; WORD]],
     /// What is left of the word that was begun, its next count lowest.

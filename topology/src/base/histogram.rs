@@ -9,7 +9,7 @@ use super::cells::Cells;
 
 /// The most that a bucket counts, so that the sum of all is a number, too. A sample each nanosecond for a year is
 /// less; what would go beyond stays at the most.
-const MOST: u64 = (1 << 55) - 1;
+pub(super) const MOST: u64 = (1 << 55) - 1;
 
 /// The middle of each bucket in seconds, on a logarithmic scale.
 static MIDDLES: LazyLock<Vec<f64>> = LazyLock::new(|| {
@@ -96,6 +96,17 @@ impl Histogram {
         self.cells.add(bucket.min(BUCKETS as u16 - 1), count, MOST);
     }
 
+    /// Reads a byte of what [`add`](Self::add) would write to, for the memory's sake.
+    #[inline]
+    pub(crate) fn see(&self, bucket: u16) -> u8 {
+        self.cells.see(bucket)
+    }
+
+    /// Samples of neighbouring buckets, from this one on; none of them has more than [`MOST`].
+    pub(super) fn of_counts(first: u16, counts: &[u64]) -> Self {
+        Histogram { cells: Cells::of_counts(first, counts) }
+    }
+
     /// Adds every sample of `other`.
     pub fn merge(&mut self, other: &Histogram) {
         if self.is_empty() {
@@ -149,7 +160,7 @@ impl Histogram {
     }
 
     /// Buckets and their counts, ascending, none of them 0.
-    pub fn iter(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = (u16, u64)> + Clone + '_ {
         self.cells.iter()
     }
 

@@ -8,5 +8,6 @@ pub mod id;
 pub(crate) mod index;
 pub(crate) mod paged;
 pub(crate) mod shares;
+pub(crate) mod sheet;
 pub mod time;
 pub mod totals;

@@ -147,6 +147,11 @@ pub struct EdgeTotals {
 }
 
 impl EdgeTotals {
+    /// These numbers and histograms, by their indices.
+    pub(super) const fn of(values: [u64; MEASURES], histograms: [Histogram; HISTOGRAMS]) -> Self {
+        EdgeTotals { values, histograms }
+    }
+
     /// One number.
     #[must_use]
     pub const fn get(&self, measure: Measure) -> u64 {

@@ -291,6 +291,11 @@ impl Edges {
         }
     }
 
+    /// The place of an edge.
+    pub(crate) fn place_of(&self, key: EdgeKey) -> Option<usize> {
+        self.by_key.get(&key).map(|ix| ix.index())
+    }
+
     /// Between whom an edge was at first.
     pub(crate) fn ends_of(&self, key: EdgeKey) -> Option<Ends> {
         self.by_key.get(&key).and_then(|ix| self.edges.get(*ix)).map(|edge| edge.ends)

@@ -137,6 +137,22 @@ impl Half {
         self.before.as_ref().map_or(0, |before| before.0[counter.index()])
     }
 
+    /// Adds what a record has.
+    #[inline]
+    fn gain(&mut self, record: &Gained<'_>) {
+        let mut which = record.which;
+        for value in record.values {
+            // A value without a bit would be another record's.
+            let index = which.trailing_zeros() as usize;
+            which &= which.wrapping_sub(1);
+            let Some(mine) = self.counters.get_mut(index) else { break };
+            *mine = mine.saturating_add(*value);
+        }
+        for (kind, bucket, count) in record.samples {
+            self.histograms[kind.index()].add(*bucket, *count);
+        }
+    }
+
     /// Is defined again. When it was ended by its agent, or is a later half of its ends than the one before, whose
     /// end was told to somebody else, its totals begin at 0.
     pub(crate) fn defined(&mut self, by: Definition) {
@@ -158,8 +174,10 @@ fn room(id: &HalfId) -> usize {
 pub struct Gained<'a> {
     /// Whose it is.
     pub half: HalfIx,
-    /// Counters and by how much they rise.
-    pub counters: &'a [(Counter, u64)],
+    /// Which counters rise: a bit for each, by its index.
+    pub which: u16,
+    /// By how much, in the order of these bits.
+    pub values: &'a [u64],
     /// Samples by kind and bucket.
     pub samples: &'a [(HistogramKind, u16, u64)],
 }
@@ -322,21 +340,25 @@ impl Halves {
     }
 
     /// Adds all that records have. What a few of them will write to is read before any of them does: these reads
-    /// wait for memory together, which writes, each of which may have to copy a page, do one after the other.
+    /// wait for memory together, which writes do one after the other.
     pub(crate) fn add_gained(&mut self, records: &[Gained<'_>]) {
         for some in records.chunks(AHEAD) {
-            black_box(some.iter().fold(0, |seen, record| seen ^ self.see(record.half)));
-            black_box(some.iter().fold(0, |seen, record| seen ^ self.see_samples(record)));
-            for record in some {
-                let Some(half) = self.changing(record.half) else { continue };
-                for (counter, value) in record.counters {
-                    let mine = &mut half.counters[counter.index()];
-                    *mine = mine.saturating_add(*value);
-                }
-                for (kind, bucket, count) in record.samples {
-                    half.histograms[kind.index()].add(*bucket, *count);
-                }
-            }
+            self.see(some);
+            let (changed, stale_records) = (&mut self.changed, &mut self.stale_records);
+            self.halves.change_all(
+                some,
+                |record| record.half.0,
+                |record, half| {
+                    let Some(half) = half else {
+                        *stale_records += 1;
+                        return;
+                    };
+                    if !std::mem::replace(&mut half.changed, true) {
+                        changed.push(record.half);
+                    }
+                    half.gain(record);
+                },
+            );
         }
     }
 
@@ -345,26 +367,26 @@ impl Halves {
         Some(self.get_mut(ix)?.before.get_or_insert_default())
     }
 
-    /// Reads a word of most of what a record changes in a half.
+    /// Reads a word of most of what records change: first of their halves, then of the buckets that these lead to.
     #[inline]
-    fn see(&self, ix: HalfIx) -> u64 {
-        self.halves.get(ix.0).map_or(0, |half| {
-            let counters = half.counters.iter().step_by(8).fold(0, |seen, value| seen ^ value);
-            let histograms = half.histograms.iter().filter(|histogram| histogram.is_empty());
-            counters ^ u64::from(half.changed) ^ histograms.count() as u64
-        })
-    }
-
-    /// Reads the buckets that a record adds to.
-    #[inline]
-    fn see_samples(&self, record: &Gained<'_>) -> u64 {
-        self.halves.get(record.half.0).map_or(0, |half| {
-            let counts = record
-                .samples
-                .iter()
-                .map(|(kind, bucket, _)| half.histograms[kind.index()].get(*bucket));
-            counts.fold(0, |seen, count| seen ^ count)
-        })
+    fn see(&self, records: &[Gained<'_>]) {
+        let mut halves = [None; AHEAD];
+        let mut seen = 0;
+        for (half, record) in halves.iter_mut().zip(records) {
+            *half = self.halves.get(record.half.0);
+            if let Some(half) = half {
+                seen ^= half.counters.iter().step_by(8).fold(0, |seen, value| seen ^ value);
+                seen ^= u64::from(half.changed);
+                seen ^= half.histograms.iter().filter(|one| one.is_empty()).count() as u64;
+            }
+        }
+        for (half, record) in halves.iter().zip(records) {
+            let Some(half) = half else { continue };
+            for (kind, bucket, _) in record.samples {
+                seen ^= u64::from(half.histograms[kind.index()].see(*bucket));
+            }
+        }
+        black_box(seen);
     }
 
     pub(crate) fn set_total(&mut self, ix: HalfIx, counter: Counter, total: u64) {

@@ -12,7 +12,7 @@ use super::edges::Seen;
 use crate::{
     base::{
         bits::{BitReader, BitWriter},
-        histogram::Histogram,
+        sheet::{Gains, Sheet},
         totals::{EdgeTotals, MEASURES, Measure},
     },
     who::basis::Basis,
@@ -60,9 +60,9 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// Whether any histogram has gained.
-    pub(crate) const fn has_samples(&self) -> bool {
-        self.mask & SAMPLES > 0
+    /// Whether any number or histogram has gained.
+    pub(crate) const fn has_any(&self) -> bool {
+        self.mask & (VALUES | SAMPLES) > 0
     }
 }
 
@@ -91,7 +91,7 @@ pub struct Packer {
     bytes: Vec<u8>,
     last: u64,
     mask: u64,
-    /// The samples of a histogram.
+    /// The samples of one histogram.
     samples: Vec<u8>,
 }
 
@@ -110,63 +110,66 @@ impl Packer {
 
     fn begin(&mut self, index: usize, mask: u64) {
         let index = index as u64;
-        self.number(index.wrapping_sub(self.last));
+        write(&mut self.bytes, index.wrapping_sub(self.last));
         self.last = index;
         let same = std::mem::replace(&mut self.mask, mask) == mask;
-        self.number(if same { 0 } else { mask });
+        write(&mut self.bytes, if same { 0 } else { mask });
     }
 
     /// Adds an entry.
     pub fn put(&mut self, index: usize, totals: &EdgeTotals, seen: Seen, open: u64) {
+        let samples = HistogramKind::ALL.map(|kind| totals.histogram(kind).iter());
+        self.write(index, totals.values(), samples, (seen, open));
+    }
+
+    /// Adds an entry with nothing open.
+    pub(crate) fn put_sheet(&mut self, index: usize, sheet: &Sheet, seen: Seen) {
+        let samples = HistogramKind::ALL.map(|kind| sheet.samples(kind));
+        self.write(index, sheet.values(), samples, (seen, 0));
+    }
+
+    #[inline]
+    fn write(
+        &mut self,
+        index: usize,
+        values: &[u64; MEASURES],
+        samples: [impl Iterator<Item = (u16, u64)> + Clone; HISTOGRAMS],
+        (seen, open): (Seen, u64),
+    ) {
         let mut mask = BITS;
-        for measure in Measure::ALL {
-            mask |= u64::from(totals.get(measure) > 0) << measure.index();
+        for (at, value) in values.iter().enumerate() {
+            mask |= u64::from(*value > 0) << at;
         }
-        for kind in HistogramKind::ALL {
-            mask |= u64::from(!totals.histogram(kind).is_empty()) << (MEASURES + kind.index());
+        for (at, samples) in samples.iter().enumerate() {
+            mask |= u64::from(samples.clone().next().is_some()) << (MEASURES + at);
         }
         for (flag, set) in [(CLIENT, seen.client), (SERVER, seen.server), (OPEN, open > 0)] {
             mask |= if set { flag } else { 0 };
         }
         mask |= seen.by.number() << BASIS;
         self.begin(index, mask);
-        if open > 0 {
-            self.number(open);
+        for number in [open].iter().chain(values).filter(|number| **number > 0) {
+            write(&mut self.bytes, *number);
         }
-        for measure in Measure::ALL {
-            if totals.get(measure) > 0 {
-                self.number(totals.get(measure));
-            }
-        }
-        for kind in HistogramKind::ALL {
-            let histogram = totals.histogram(kind);
-            if !histogram.is_empty() {
-                self.samples(histogram);
+        for (at, samples) in samples.into_iter().enumerate() {
+            if mask & (1 << (MEASURES + at)) > 0 {
+                self.write_samples(samples);
             }
         }
     }
 
-    fn samples(&mut self, histogram: &Histogram) {
-        let mut samples = std::mem::take(&mut self.samples);
-        samples.clear();
-        let (mut bits, mut next) = (BitWriter::new(&mut samples), 0);
-        for (bucket, count) in histogram.iter() {
+    #[inline]
+    fn write_samples(&mut self, samples: impl Iterator<Item = (u16, u64)>) {
+        self.samples.clear();
+        let (mut bits, mut next) = (BitWriter::new(&mut self.samples), 0);
+        for (bucket, count) in samples {
             bits.put(u64::from(bucket - next) + 1);
             bits.put(count);
             next = bucket + 1;
         }
         bits.end();
-        self.number(samples.len() as u64);
-        self.bytes.extend_from_slice(&samples);
-        self.samples = samples;
-    }
-
-    fn number(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.bytes.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.bytes.push(value as u8);
+        write(&mut self.bytes, self.samples.len() as u64);
+        self.bytes.extend_from_slice(&self.samples);
     }
 
     /// The bytes.
@@ -180,6 +183,16 @@ impl Packer {
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
+}
+
+/// Writes a number, seven bits a byte, the lowest first.
+#[inline]
+fn write(bytes: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
 }
 
 /// Reads what a [`Packer`] wrote.
@@ -248,10 +261,10 @@ impl<'a> Unpacker<'a> {
 
     /// Adds the numbers of the entry that was begun.
     #[inline]
-    pub(crate) fn add_values(&mut self, head: &Head, totals: &mut EdgeTotals) -> Option<()> {
+    pub(crate) fn add_values(&mut self, head: &Head, to: &mut impl Gains) -> Option<()> {
         for measure in Measure::ALL {
             if head.mask & (1 << measure.index()) > 0 {
-                totals.add(measure, self.number()?);
+                to.gain(measure, self.number()?);
             }
         }
         Some(())
@@ -259,16 +272,15 @@ impl<'a> Unpacker<'a> {
 
     /// Adds the samples of the entry whose numbers were read.
     #[inline]
-    pub(crate) fn add_samples(&mut self, head: &Head, totals: &mut EdgeTotals) -> Option<()> {
+    pub(crate) fn add_samples(&mut self, head: &Head, to: &mut impl Gains) -> Option<()> {
         for kind in HistogramKind::ALL {
             if head.mask & (1 << (MEASURES + kind.index())) > 0 {
-                let histogram = totals.histogram_mut(kind);
                 if head.mask & BITS > 0 {
-                    self.add_bits(histogram)?;
+                    self.add_bits(kind, to)?;
                 } else if head.mask & DISTANCES > 0 {
-                    self.add_distances(histogram)?;
+                    self.add_distances(kind, to)?;
                 } else {
-                    self.add_buckets(histogram)?;
+                    self.add_buckets(kind, to)?;
                 }
             }
         }
@@ -276,12 +288,12 @@ impl<'a> Unpacker<'a> {
     }
 
     #[inline]
-    fn add_bits(&mut self, histogram: &mut Histogram) -> Option<()> {
+    fn add_bits(&mut self, kind: HistogramKind, to: &mut impl Gains) -> Option<()> {
         let (mut bits, mut next) = (BitReader::new(self.samples()?), 0_u64);
         while let Some(distance) = bits.next() {
             let bucket = next.checked_add(distance - 1)?;
             next = bucket.checked_add(1)?;
-            histogram.add(u16::try_from(bucket).ok()?, bits.next()?);
+            to.gain_samples(kind, u16::try_from(bucket).ok()?, bits.next()?);
         }
         Some(())
     }
@@ -295,27 +307,27 @@ impl<'a> Unpacker<'a> {
         Some(samples)
     }
 
-    fn add_distances(&mut self, histogram: &mut Histogram) -> Option<()> {
+    fn add_distances(&mut self, kind: HistogramKind, to: &mut impl Gains) -> Option<()> {
         let (mut numbers, mut next) = (self.number()?, 0_u64);
         while numbers > 0 {
             let number = self.number()?;
-            let bucket = next.checked_add(number >> COUNT_BITS)?;
-            next = bucket + 1;
+            let bucket = next + (number >> COUNT_BITS);
+            next = u64::from(u16::try_from(bucket).ok()?) + 1;
             numbers -= 1;
             let mut count = number & COUNT;
             if count == 0 {
                 count = self.number()?;
                 numbers = numbers.checked_sub(1)?;
             }
-            histogram.add(u16::try_from(bucket).ok()?, count);
+            to.gain_samples(kind, bucket as u16, count);
         }
         Some(())
     }
 
-    fn add_buckets(&mut self, histogram: &mut Histogram) -> Option<()> {
+    fn add_buckets(&mut self, kind: HistogramKind, to: &mut impl Gains) -> Option<()> {
         for _ in 0..self.number()? {
             let bucket = u16::try_from(self.number()?).ok()?;
-            histogram.add(bucket, self.number()?);
+            to.gain_samples(kind, bucket, self.number()?);
         }
         Some(())
     }
@@ -359,6 +371,16 @@ impl<'a> Unpacker<'a> {
 
     #[inline]
     fn number(&mut self) -> Option<u64> {
+        let (byte, rest) = self.bytes.split_first()?;
+        if byte & 0x80 > 0 {
+            return self.long_number();
+        }
+        // Most are that short.
+        self.bytes = rest;
+        Some(u64::from(*byte))
+    }
+
+    fn long_number(&mut self) -> Option<u64> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let (byte, rest) = self.bytes.split_first()?;

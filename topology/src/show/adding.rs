@@ -1,12 +1,14 @@
-//! Adds up what edges had in steps.
+//! Adds up what edges had in steps: first an outline of each, which says whether and how high it is shown; then, once it
+//! is known as what, everything else.
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{pending::Pending, view::SeenBy};
+use super::{abreast::Abreast, pending::Pending, rank::Rank, view::SeenBy};
 use crate::{
     base::{
         arena::Arena,
         id::Id,
+        sheet::Sheet,
         totals::{EdgeTotals, Measure},
     },
     count::{
@@ -18,46 +20,46 @@ use crate::{
     who::services::Service,
 };
 
-/// An edge while its parts are added up.
-pub(super) struct Sum {
+/// What is known of an edge before everything is added up.
+pub(super) struct Outline {
     pub(super) key: EdgeKey,
     /// Unless it was never published.
     pub(super) id: Option<Id>,
-    /// The place of the edge, if it was.
-    pub(super) place: usize,
-    pub(super) totals: EdgeTotals,
+    /// How high it is.
+    pub(super) high: u64,
     pub(super) seen: Seen,
     pub(super) open: u64,
-    /// Nothing of it was published.
-    pub(super) pending: bool,
-    /// There are samples that may not be in its totals yet.
-    sampled: bool,
+    /// Something of it was published in the window.
+    pub(super) published: bool,
+    /// It has moved anything, or has connected.
+    moved: bool,
+    connected: bool,
 }
 
-impl Sum {
+impl Outline {
     fn new(key: EdgeKey, id: Option<Id>) -> Self {
-        Sum {
+        Outline {
             key,
             id,
-            place: usize::MAX,
-            totals: EdgeTotals::default(),
+            high: 0,
             seen: Seen::default(),
             open: 0,
-            pending: id.is_none(),
-            sampled: false,
+            published: false,
+            moved: false,
+            connected: false,
         }
     }
 
     /// Whether it moved anything in the window or has a connection open at its end.
-    pub(super) fn is_shown(&self) -> bool {
-        self.open > 0 || self.sampled || !self.totals.is_zero()
+    pub(super) const fn is_shown(&self) -> bool {
+        self.open > 0 || self.moved
     }
 
     /// Whether only one side has seen it, although the other is covered.
     pub(super) fn is_one_sided(&self, services: &Arena<Service>) -> bool {
-        let connected = self.open > 0 || self.totals.get(Measure::Connections) > 0;
+        let connected = self.open > 0 || self.connected;
         let ends = (services.get(self.key.0), services.get(self.key.1));
-        let ((Some(client), Some(server)), true) = (ends, connected && !self.pending) else {
+        let ((Some(client), Some(server)), true) = (ends, connected && self.published) else {
             return false;
         };
         let missing = match SeenBy::of(self.seen) {
@@ -67,132 +69,170 @@ impl Sum {
         };
         !matches!(missing.kind, WorkloadKind::External | WorkloadKind::Other)
     }
+
+    fn gain(&mut self, totals: &EdgeTotals, rank: Rank) {
+        self.high = self.high.saturating_add(rank.of_totals(totals));
+        self.connected |= totals.get(Measure::Connections) > 0;
+    }
 }
 
-/// An edge that may have a sum.
-struct Known {
-    key: EdgeKey,
-    id: Id,
-    /// Which, if it has one.
-    sum: Option<u32>,
+/// What an edge is shown as: by itself, or as a part of what is shown of several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Own(u32),
+    Shared(u32),
 }
 
-/// Everything that was added up.
+/// Everything of an edge that was published.
+pub(super) struct Whole {
+    pub(super) key: EdgeKey,
+    /// The place of the edge.
+    pub(super) place: usize,
+    pub(super) totals: EdgeTotals,
+    pub(super) seen: Seen,
+    pub(super) open: u64,
+}
+
+/// Everything that was added up so far.
 pub(super) struct Added {
-    pub(super) sums: Vec<Sum>,
-    /// By the place of the edge.
-    known: Vec<Option<Known>>,
-    /// What was added up, but for the running step.
+    rank: Rank,
+    /// By the place of the edge; then those that are no edge yet.
+    outlines: Vec<Option<Outline>>,
+    /// What was published: the sum of the steps before the last, the last, and the running one.
     packed: Vec<Arc<[u8]>>,
-    /// What edges gained in the running step, and have open.
-    running: Option<Arc<[u8]>>,
+    /// What was not, with the place of its outline.
+    pending: Vec<(usize, EdgeTotals)>,
 }
 
 impl Added {
-    /// Nothing yet, of these edges.
-    pub(super) fn new(edges: &Arena<Edge>, running: bool) -> Self {
-        let mut known: Vec<Option<Known>> = Vec::new();
-        known.resize_with(edges.places(), || None);
+    /// Nothing but what these edges have in the running step.
+    pub(super) fn new(edges: &Arena<Edge>, running: bool, rank: Rank) -> Self {
+        let mut outlines: Vec<Option<Outline>> = Vec::new();
+        outlines.resize_with(edges.places(), || None);
         let mut packer = Packer::default();
         for (ix, edge) in edges.iter() {
-            if let Some(known) = known.get_mut(ix.index()) {
-                *known = Some(Known { key: edge.key, id: edge.id, sum: None });
+            if let Some(outline) = outlines.get_mut(ix.index()) {
+                *outline = Some(Outline::new(edge.key, Some(edge.id)));
             }
             if running && edge.is_running() {
                 packer.put(ix.index(), &edge.running, edge.seen, edge.open);
             }
         }
-        let running = running.then(|| packer.finish().into());
-        Added { sums: Vec::new(), known, packed: Vec::new(), running }
+        let packed = running.then(|| packer.finish().into()).into_iter().collect();
+        Added { rank, outlines, packed, pending: Vec::new() }
     }
 
-    /// Adds all steps, but for samples: the sum of those before the last, the last, and the running one.
+    /// Adds the steps that are over: the sum of those before the last, and the last.
     pub(super) fn add(&mut self, before: Arc<[u8]>, last: Vec<Packed>) {
-        self.packed.push(before);
-        self.packed.extend(last.into_iter().map(|step| step.bytes));
-        self.packed.extend(self.running.take());
+        let over = [before].into_iter().chain(last.into_iter().map(|step| step.bytes));
+        self.packed.splice(0..0, over);
+        let mut totals = EdgeTotals::default();
         for (at, bytes) in self.packed.iter().enumerate() {
             let mut unpacker = Unpacker::new(bytes);
             while let Some(head) = unpacker.head() {
-                let known = self.known.get_mut(head.index).and_then(Option::as_mut);
-                let Some(Known { key, id, sum }) = known else {
-                    let passed = unpacker.pass_values(&head);
-                    if passed.and_then(|()| unpacker.pass_samples(&head)).is_none() {
-                        break;
-                    }
-                    continue;
-                };
-                let sum = *sum.get_or_insert_with(|| {
-                    self.sums.push(Sum { place: head.index, ..Sum::new(*key, Some(*id)) });
-                    self.sums.len() as u32 - 1
-                });
-                let Some(sum) = self.sums.get_mut(sum as usize) else { continue };
-                sum.seen.merge(head.seen);
-                sum.open = if at > 0 { head.open } else { sum.open };
-                sum.sampled |= head.has_samples();
-                let added = unpacker.add_values(&head, &mut sum.totals);
-                if added.and_then(|()| unpacker.pass_samples(&head)).is_none() {
+                totals.clear();
+                let read = unpacker.add_values(&head, &mut totals);
+                if read.and_then(|()| unpacker.pass_samples(&head)).is_none() {
                     break;
                 }
+                let outline = self.outlines.get_mut(head.index).and_then(Option::as_mut);
+                let Some(outline) = outline else { continue };
+                outline.published = true;
+                outline.moved |= head.has_any();
+                outline.seen.merge(head.seen);
+                outline.open = if at > 0 { head.open } else { outline.open };
+                outline.gain(&totals, self.rank);
             }
         }
     }
 
     /// Adds what is shown before it is published.
     pub(super) fn add_pending(&mut self, pending: Vec<Pending>) {
-        if pending.is_empty() {
-            return;
-        }
-        let sums = &mut self.sums;
-        let mut by_key: HashMap<EdgeKey, usize> =
-            sums.iter().enumerate().map(|(at, sum)| (sum.key, at)).collect();
-        for Pending { key, totals, seen, open } in pending {
-            let at = *by_key.entry(key).or_insert_with(|| {
-                sums.push(Sum::new(key, None));
-                sums.len() - 1
+        let mut new: HashMap<EdgeKey, usize> = HashMap::new();
+        for Pending { key, place, totals, seen, open } in pending {
+            let place = place.unwrap_or_else(|| {
+                *new.entry(key).or_insert_with(|| {
+                    self.outlines.push(Some(Outline::new(key, None)));
+                    self.outlines.len() - 1
+                })
             });
-            if let Some(sum) = sums.get_mut(at) {
-                sum.totals.merge(&totals);
-                sum.seen.merge(seen);
-                sum.open = sum.open.saturating_add(open);
-            }
+            let Some(Some(outline)) = self.outlines.get_mut(place) else { continue };
+            outline.moved |= !totals.is_zero();
+            outline.seen.merge(seen);
+            outline.open = outline.open.saturating_add(open);
+            outline.gain(&totals, self.rank);
+            self.pending.push((place, totals));
         }
     }
 
-    /// Adds the samples of all steps: those of a sum, by where it was among all, to the one of `to` that `place` says.
-    pub(super) fn add_samples<T>(
-        &self,
-        to: &mut [T],
-        place: impl Fn(usize) -> Option<usize>,
-        totals: impl Fn(&mut T) -> &mut EdgeTotals,
+    /// How many places of outlines there are.
+    pub(super) const fn places(&self) -> usize {
+        self.outlines.len()
+    }
+
+    fn outlines(&self) -> impl Iterator<Item = (usize, &Outline)> {
+        let all = self.outlines.iter().enumerate();
+        all.filter_map(|(place, outline)| Some((place, outline.as_ref()?)))
+    }
+
+    /// Those that are to be shown, with their places.
+    pub(super) fn shown(&self) -> impl Iterator<Item = (usize, &Outline)> {
+        self.outlines().filter(|(_, outline)| outline.is_shown())
+    }
+
+    /// Everything that was published of each edge.
+    pub(super) fn whole(self) -> Vec<Whole> {
+        let mut whole = Vec::new();
+        let mut places = vec![None; self.places()];
+        for (place, outline) in self.outlines().filter(|(_, outline)| outline.published) {
+            places[place] = Some(Place::Own(whole.len() as u32));
+            let &Outline { key, seen, open, .. } = outline;
+            whole.push(Whole { key, place, totals: EdgeTotals::default(), seen, open });
+        }
+        self.pour(&places, (&mut whole, |whole: &mut Whole| &mut whole.totals), &mut []);
+        whole
+    }
+
+    /// Adds up everything of the edges that have a place: to `own`, each for itself, and to `shared`.
+    pub(super) fn pour<T>(
+        self,
+        places: &[Option<Place>],
+        (own, totals): (&mut [T], impl Fn(&mut T) -> &mut EdgeTotals),
+        shared: &mut [Sheet],
     ) {
-        for bytes in &self.packed {
-            let mut unpacker = Unpacker::new(bytes);
-            while let Some(head) = unpacker.head() {
-                let known = self.known.get(head.index).and_then(Option::as_ref);
-                let sum = known.and_then(|known| known.sum);
-                let at = sum.and_then(|sum| place(sum as usize));
-                let passed = unpacker.pass_values(&head);
-                let added = passed.and_then(|()| match at.and_then(|at| to.get_mut(at)) {
-                    Some(one) => unpacker.add_samples(&head, totals(one)),
-                    None => unpacker.pass_samples(&head),
-                });
-                if added.is_none() {
-                    break;
+        let place = |of: usize| places.get(of).copied().flatten();
+        let mut abreast = Abreast::of(self.packed.iter().map(|bytes| &**bytes));
+        let mut sheet = Sheet::default();
+        while let Some(next) = abreast.next() {
+            match place(next) {
+                Some(Place::Own(at)) => {
+                    abreast.add(next, &mut sheet, |_| {});
+                    let sum = sheet.take();
+                    if let Some(own) = own.get_mut(at as usize) {
+                        *totals(own) = sum;
+                    }
                 }
+                Some(Place::Shared(at)) => match shared.get_mut(at as usize) {
+                    Some(shared) => abreast.add(next, shared, |_| {}),
+                    None => abreast.pass(next),
+                },
+                None => abreast.pass(next),
             }
         }
-    }
-
-    /// The sums, with the samples of all steps.
-    pub(super) fn whole(mut self) -> Vec<Sum> {
-        let mut sums = std::mem::take(&mut self.sums);
-        self.add_samples(&mut sums, Some, |sum| &mut sum.totals);
-        sums
-    }
-
-    /// Those that are to be shown.
-    pub(super) fn shown(&self) -> impl Iterator<Item = &Sum> {
-        self.sums.iter().filter(|sum| sum.is_shown())
+        for (of, pending) in &self.pending {
+            match place(*of) {
+                Some(Place::Own(at)) => {
+                    if let Some(own) = own.get_mut(at as usize) {
+                        totals(own).merge(pending);
+                    }
+                }
+                Some(Place::Shared(at)) => {
+                    if let Some(shared) = shared.get_mut(at as usize) {
+                        shared.add(pending);
+                    }
+                }
+                None => {}
+            }
+        }
     }
 }

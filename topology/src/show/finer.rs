@@ -6,12 +6,13 @@ use std::{
 };
 
 use super::{
-    adding::{self, Added},
+    adding::{Added, Whole},
     coverage::one_sided,
     group::Grouping,
+    rank::Rank,
     slice::Slice,
     sums::Sums,
-    view::{SeenBy, View, ViewEdge, ViewNode},
+    view::{View, ViewEdge, ViewNode},
 };
 use crate::{
     Graph,
@@ -23,7 +24,7 @@ use crate::{
     },
     count::{
         agreement::Lead,
-        edges::{EdgeKey, PROTOCOL, Seen},
+        edges::{EdgeKey, Seen},
         history::{Packed, Snapped},
         packed::{Entry, Unpacker},
         parts::{End, Ends, Part},
@@ -120,7 +121,7 @@ impl Finer {
     pub(super) fn view(self, slice: Slice, sums: &Sums) -> View {
         let Slice { asked, window, mut coverage, ended, edges, running, .. } = slice;
         let Finer { by, before, last, parts, directory, pending } = self;
-        let mut added = Added::new(&edges, running);
+        let mut added = Added::new(&edges, running, Rank::default());
         let mut first: Vec<Ends> = vec![Ends::default(); edges.places()];
         for (ix, edge) in edges.iter() {
             first[ix.index()] = edge.ends;
@@ -177,7 +178,7 @@ impl PartsAdded {
     }
 
     /// What is not of a part that was kept apart is the first ends'.
-    fn parted(mut self, edges: Vec<adding::Sum>, first: &[Ends]) -> PartSums {
+    fn parted(mut self, edges: Vec<Whole>, first: &[Ends]) -> PartSums {
         let mut sums = PartSums::with_capacity(edges.len());
         let mut put = |key, ends, totals: EdgeTotals, seen, open| {
             let sum = sums.entry((key, ends)).or_default();
@@ -229,18 +230,8 @@ fn shown(
         else {
             continue;
         };
-        let edge = ViewEdge {
-            id: Id::of_edge(source, target, server_port, PROTOCOL),
-            source,
-            target,
-            server_port,
-            protocol: PROTOCOL,
-            seen_by: SeenBy::of(sum.seen),
-            resolved_by: sum.seen.by,
-            pending: !sum.published,
-            connections_open: sum.open,
-            totals: sum.totals,
-        };
+        let edge = ViewEdge::new((source, target, server_port), None, sum.seen, sum.published);
+        let edge = ViewEdge { connections_open: sum.open, totals: sum.totals, ..edge };
         for (id, node) in [(source, client), (target, server)] {
             nodes.entry(id).or_insert_with(|| node.called_by(id));
         }

@@ -3,14 +3,14 @@
 use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
 
 use super::{
-    adding::{Added, Sum},
+    adding::{Added, Place},
     rank::Rank,
     slice::{Rest, Slice},
     sums::Sums,
     view::{View, ViewEdge, ViewNode},
 };
 use crate::{
-    base::{arena::Arena, id::Id},
+    base::{arena::Arena, id::Id, sheet::Sheet},
     count::edges::PROTOCOL,
     model::WorkloadKind,
     who::services::{OTHER, Service, ServiceIx},
@@ -24,10 +24,10 @@ impl Slice {
             // By samples, of all edges; or of nodes that are not services.
             return self.view(sums).fold(limit, rank);
         }
-        let (added, rest) = self.add_up(sums);
-        match Ends::of(&added, &rest.services, limit, rank) {
+        let (added, rest) = self.add_up(rank, sums);
+        match Ends::of(&added, &rest.services, limit) {
             Some(ends) => fold(added, rest, &ends),
-            None => rest.show(added.whole()),
+            None => rest.show(added),
         }
     }
 }
@@ -45,18 +45,17 @@ struct Ends {
 
 impl Ends {
     /// The highest stay; `None` when all of them do.
-    fn of(added: &Added, services: &Arena<Service>, limit: usize, rank: Rank) -> Option<Self> {
+    fn of(added: &Added, services: &Arena<Service>, limit: usize) -> Option<Self> {
         let mut ranks: Vec<Option<(ServiceIx, u64)>> = vec![None; services.places()];
-        for sum in added.shown() {
-            let ends = [sum.key.0, sum.key.1];
+        for (_, outline) in added.shown() {
+            let ends = [outline.key.0, outline.key.1];
             if ends.iter().any(|end| services.get(*end).is_none()) {
                 continue;
             }
-            let high = rank.of_totals(&sum.totals);
             for end in ends {
                 if let Some(known) = ranks.get_mut(end.index()) {
                     let (_, sum) = known.get_or_insert((end, 0));
-                    *sum = sum.saturating_add(high);
+                    *sum = sum.saturating_add(outline.high);
                 }
             }
         }
@@ -105,59 +104,56 @@ impl Ends {
     }
 }
 
-/// What became of the sums.
+/// What became of the outlines.
 struct Folding {
     edges: Vec<ViewEdge>,
-    /// By sum: which edge it is, or is a part of.
-    edge_of: Vec<Option<u32>>,
+    /// By the place of an outline: what it is shown as.
+    places: Vec<Option<Place>>,
+    /// Edges of folded services, and which pair of ends each is of.
+    folded: Vec<ViewEdge>,
 }
 
 impl Folding {
-    /// Folds everything but samples of steps.
-    fn of(sums: Vec<Sum>, rest: &Rest, ends: &Ends) -> Self {
-        let mut folding = Folding { edges: Vec::new(), edge_of: vec![None; sums.len()] };
-        let mut folded: Vec<Option<u32>> = vec![None; ends.pairs()];
-        for (sum, edge_of) in sums.into_iter().zip(&mut folding.edge_of) {
-            let (client, server, _) = sum.key;
-            let Some(mut edge) = sum.is_shown().then(|| rest.edge(sum)).flatten() else { continue };
-            let next = folding.edges.len() as u32;
+    /// Folds everything that outlines tell.
+    fn of(added: &Added, rest: &Rest, ends: &Ends) -> Self {
+        let (edges, folded) = (Vec::new(), Vec::new());
+        let mut folding = Folding { edges, places: vec![None; added.places()], folded };
+        let mut pairs: Vec<Option<u32>> = vec![None; ends.pairs()];
+        for (place, outline) in added.shown() {
+            let (client, server, _) = outline.key;
+            let Some(mut edge) = rest.edge(outline) else { continue };
             if !ends.is_folded(client, edge.source) && !ends.is_folded(server, edge.target) {
-                *edge_of = Some(next);
+                folding.places[place] = Some(Place::Own(folding.edges.len() as u32));
                 folding.edges.push(edge);
                 continue;
             }
-            match folded.get_mut(ends.pair(client, server)) {
-                Some(Some(at)) => {
-                    *edge_of = Some(*at);
-                    if let Some(known) = folding.edges.get_mut(*at as usize) {
-                        known.fold_in(&edge);
-                    }
-                }
-                Some(at) => {
-                    (*at, *edge_of) = (Some(next), Some(next));
+            let Some(pair) = pairs.get_mut(ends.pair(client, server)) else { continue };
+            let at = *pair.get_or_insert(folding.folded.len() as u32);
+            folding.places[place] = Some(Place::Shared(at));
+            match folding.folded.get_mut(at as usize) {
+                Some(known) => known.fold_in(&edge),
+                None => {
                     for (end, ix) in [(&mut edge.source, client), (&mut edge.target, server)] {
                         *end = ends.kept(ix).map_or(ends.other, |_| *end);
                     }
-                    folding.edges.push(edge);
+                    folding.folded.push(edge);
                 }
-                None => {}
-            }
-        }
-        for at in folded.into_iter().flatten() {
-            if let Some(edge) = folding.edges.get_mut(at as usize) {
-                edge.id = Id::of_edge(edge.source, edge.target, edge.server_port, PROTOCOL);
             }
         }
         folding
     }
 }
 
-fn fold(mut added: Added, rest: Rest, ends: &Ends) -> View {
-    let sums = std::mem::take(&mut added.sums);
-    let one_sided = rest.one_sided(&sums);
-    let Folding { mut edges, edge_of } = Folding::of(sums, &rest, ends);
-    let place = |sum: usize| edge_of.get(sum).copied().flatten().map(|at| at as usize);
-    added.add_samples(&mut edges, place, |edge| &mut edge.totals);
+fn fold(added: Added, rest: Rest, ends: &Ends) -> View {
+    let one_sided = rest.one_sided(&added);
+    let Folding { mut edges, places, mut folded } = Folding::of(&added, &rest, ends);
+    let mut sheets: Vec<Sheet> = folded.iter().map(|_| Sheet::default()).collect();
+    added.pour(&places, (&mut edges, |edge: &mut ViewEdge| &mut edge.totals), &mut sheets);
+    for (edge, sheet) in folded.iter_mut().zip(&mut sheets) {
+        edge.totals = sheet.take();
+        edge.id = Id::of_edge(edge.source, edge.target, edge.server_port, PROTOCOL);
+    }
+    edges.append(&mut folded);
     let [kept, folded] = &ends.services;
     let folded = folded.iter().filter_map(|ix| rest.services.get(*ix)?.told());
     let hosts: BTreeSet<&str> = folded.flat_map(|node| &node.hosts).map(String::as_str).collect();

@@ -1,5 +1,6 @@
 //! What is read from the graph.
 
+mod abreast;
 mod adding;
 pub mod coverage;
 pub mod diff;

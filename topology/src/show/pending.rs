@@ -13,6 +13,8 @@ use crate::{
 /// What a link has for an edge beyond what is published.
 pub(crate) struct Pending {
     pub(crate) key: EdgeKey,
+    /// That of the edge, if there is one.
+    pub(crate) place: Option<usize>,
     pub(crate) totals: EdgeTotals,
     pub(crate) seen: Seen,
     pub(crate) open: u64,
@@ -33,11 +35,9 @@ impl Graph {
             let Some(link) = self.links.get(ix) else { continue };
             if link.settled {
                 let seen = self.seen_before(ix, now).into_iter();
-                pending.extend(seen.map(|(key, totals, seen)| Pending {
-                    key,
-                    totals,
-                    seen,
-                    open: 0,
+                pending.extend(seen.map(|(key, totals, seen)| {
+                    let place = self.edges.place_of(key);
+                    Pending { key, place, totals, seen, open: 0 }
                 }));
                 continue;
             }
@@ -46,7 +46,8 @@ impl Graph {
             sides.divide();
             for pairing in sides.pair(&Lead::UNLIMITED).pairings {
                 let (key, seen) = self.edge_of(&asking, &sides, &pairing);
-                pending.push(Pending { key, totals: pairing.totals, seen, open: pairing.open });
+                let (totals, open) = (pairing.totals, pairing.open);
+                pending.push(Pending { key, place: self.edges.place_of(key), totals, seen, open });
             }
         }
         pending

@@ -3,25 +3,22 @@
 use std::sync::Arc;
 
 use super::{
-    adding::{Added, Sum},
+    adding::{Added, Outline, Place},
     coverage::Coverage,
     finer::Finer,
     group::Grouping,
     pending::Pending,
+    rank::Rank,
     sums::Sums,
-    view::{SeenBy, View, ViewEdge, ViewNode},
+    view::{View, ViewEdge, ViewNode},
 };
 use crate::{
     Graph,
     base::{
         arena::Arena,
-        id::Id,
         time::{Timestamp, Window},
     },
-    count::{
-        edges::{Edge, PROTOCOL},
-        history::Ended,
-    },
+    count::{edges::Edge, history::Ended},
     who::services::{Service, ServiceIx},
 };
 
@@ -46,8 +43,13 @@ pub struct Slice {
 impl Graph {
     /// What the [view](Self::view) over a window of time is made of, as of `now`. Ticks first.
     pub fn slice(&mut self, asked: Window, now: Timestamp) -> Slice {
-        let now = self.see(now);
         self.tick(now);
+        self.slice_as_ticked(asked)
+    }
+
+    /// The same as of the last [tick](Self::ticked_at): a window that goes on with time ends then.
+    pub fn slice_as_ticked(&mut self, asked: Window) -> Slice {
+        let now = self.ticked_at();
         let snapped = self.history.snap(asked, now);
         let pending = if snapped.running { self.pending(now) } else { Vec::new() };
         let ended = self.history.ended(snapped);
@@ -68,8 +70,13 @@ impl Graph {
 
     /// What a view between workloads on their hosts is made of, to be grouped as said; else as [`slice`](Self::slice).
     pub fn slice_finer(&mut self, asked: Window, by: Grouping, now: Timestamp) -> Slice {
-        let now = self.see(now);
         self.tick(now);
+        self.slice_finer_as_ticked(asked, by)
+    }
+
+    /// The same as of the last tick.
+    pub fn slice_finer_as_ticked(&mut self, asked: Window, by: Grouping) -> Slice {
+        let now = self.ticked_at();
         let snapped = self.history.snap(asked, now);
         let finer = self.finer(snapped, by, now);
         let ended = self.history.ended(snapped);
@@ -96,8 +103,8 @@ impl Slice {
         if let Some(finer) = self.finer.take() {
             return finer.view(self, sums);
         }
-        let (added, rest) = self.add_up(sums);
-        rest.show(added.whole())
+        let (added, rest) = self.add_up(Rank::default(), sums);
+        rest.show(added)
     }
 
     /// Whether the view is to be between workloads on their hosts.
@@ -105,10 +112,10 @@ impl Slice {
         self.finer.is_some()
     }
 
-    /// Adds up everything but samples.
-    pub(super) fn add_up(self, sums: &Sums) -> (Added, Rest) {
+    /// Adds up outlines.
+    pub(super) fn add_up(self, rank: Rank, sums: &Sums) -> (Added, Rest) {
         let Slice { asked, window, coverage, ended, edges, running, services, pending, .. } = self;
-        let mut added = Added::new(&edges, running);
+        let mut added = Added::new(&edges, running, rank);
         // From here on the graph may change them without copying.
         drop(edges);
         added.add(sums.of(&ended.before), ended.last);
@@ -117,7 +124,7 @@ impl Slice {
     }
 }
 
-/// What there is besides sums.
+/// What there is besides what is added up.
 pub(super) struct Rest {
     asked: Window,
     window: Window,
@@ -127,27 +134,29 @@ pub(super) struct Rest {
 
 impl Rest {
     /// Shows edges as they are, with their ends.
-    pub(super) fn show(self, sums: Vec<Sum>) -> View {
-        let one_sided = self.one_sided(&sums);
+    pub(super) fn show(self, added: Added) -> View {
+        let one_sided = self.one_sided(&added);
         let mut nodes: Vec<Option<Arc<ViewNode>>> = vec![None; self.services.places()];
-        let mut edges = Vec::with_capacity(sums.len());
-        for sum in sums.into_iter().filter(Sum::is_shown) {
-            let (client, server, _) = sum.key;
-            let Some(edge) = self.edge(sum) else { continue };
+        let mut edges = Vec::new();
+        let mut places = vec![None; added.places()];
+        for (place, outline) in added.shown() {
+            let (client, server, _) = outline.key;
+            let Some(edge) = self.edge(outline) else { continue };
             for end in [client, server] {
                 if let Some(node) = nodes.get_mut(end.index()).filter(|node| node.is_none()) {
                     *node = self.node(end);
                 }
             }
+            places[place] = Some(Place::Own(edges.len() as u32));
             edges.push(edge);
         }
+        added.pour(&places, (&mut edges, |edge: &mut ViewEdge| &mut edge.totals), &mut []);
         self.view(nodes.into_iter().flatten().collect(), edges, one_sided)
     }
 
     /// How many only one side has seen, although the other is covered.
-    pub(super) fn one_sided(&self, sums: &[Sum]) -> usize {
-        let shown = sums.iter().filter(|sum| sum.is_shown());
-        shown.filter(|sum| sum.is_one_sided(&self.services)).count()
+    pub(super) fn one_sided(&self, added: &Added) -> usize {
+        added.shown().filter(|(_, outline)| outline.is_one_sided(&self.services)).count()
     }
 
     /// The view that has these nodes and edges, in whatever order.
@@ -169,21 +178,11 @@ impl Rest {
         self.services.get(ix).and_then(|service| service.told().cloned())
     }
 
-    /// What is told of a sum; `None` when one of its ends is gone.
-    pub(super) fn edge(&self, sum: Sum) -> Option<ViewEdge> {
-        let (client, server, server_port) = sum.key;
-        let (source, target) = (self.services.get(client)?.id, self.services.get(server)?.id);
-        Some(ViewEdge {
-            id: sum.id.unwrap_or_else(|| Id::of_edge(source, target, server_port, PROTOCOL)),
-            source,
-            target,
-            server_port,
-            protocol: PROTOCOL,
-            seen_by: SeenBy::of(sum.seen),
-            resolved_by: sum.seen.by,
-            pending: sum.pending,
-            connections_open: sum.open,
-            totals: sum.totals,
-        })
+    /// What an outline tells of an edge, without what it moved; `None` when one of its ends is gone.
+    pub(super) fn edge(&self, outline: &Outline) -> Option<ViewEdge> {
+        let (client, server, server_port) = outline.key;
+        let ends = (self.services.get(client)?.id, self.services.get(server)?.id, server_port);
+        let edge = ViewEdge::new(ends, outline.id, outline.seen, outline.published);
+        Some(ViewEdge { connections_open: outline.open, ..edge })
     }
 }

@@ -2,13 +2,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::abreast::Abreast;
 use crate::{
-    base::totals::EdgeTotals,
-    count::{
-        edges::Seen,
-        history::Packed,
-        packed::{Packer, Unpacker},
-    },
+    base::sheet::Sheet,
+    count::{edges::Seen, history::Packed, packed::Packer},
 };
 
 /// Sums that are kept: of that many windows, and no more bytes than this in all.
@@ -135,28 +132,13 @@ impl Sum {
 
 /// Adds up what was packed.
 fn add_up(all: &[&Arc<[u8]>]) -> Box<[u8]> {
-    let begun = all.iter().filter_map(|bytes| {
-        let mut unpacker = Unpacker::new(bytes);
-        unpacker.head().map(|head| (head, unpacker))
-    });
-    let mut begun: Vec<_> = begun.collect();
-    let mut packer = Packer::default();
-    let mut totals = EdgeTotals::default();
-    while let Some(index) = begun.iter().map(|(head, _)| head.index).min() {
-        totals.clear();
+    let mut abreast = Abreast::of(all.iter().map(|bytes| &***bytes));
+    let (mut packer, mut sheet) = (Packer::default(), Sheet::default());
+    while let Some(index) = abreast.next() {
         let mut seen = Seen::default();
-        begun.retain_mut(|(head, unpacker)| {
-            if head.index != index {
-                return true;
-            }
-            seen.merge(head.seen);
-            let next = unpacker
-                .add_values(head, &mut totals)
-                .and_then(|()| unpacker.add_samples(head, &mut totals))
-                .and_then(|()| unpacker.head());
-            next.map(|next| *head = next).is_some()
-        });
-        packer.put(index, &totals, seen, 0);
+        abreast.add(index, &mut sheet, |head| seen.merge(head.seen));
+        packer.put_sheet(index, &sheet, seen);
+        sheet.clear();
     }
     packer.finish()
 }

@@ -10,7 +10,7 @@ use crate::{
         time::{Timestamp, Window},
         totals::EdgeTotals,
     },
-    count::edges::Seen,
+    count::edges::{PROTOCOL, Seen},
     model::WorkloadKind,
     who::basis::Basis,
 };
@@ -107,6 +107,30 @@ pub struct ViewEdge {
     pub connections_open: u64,
     /// What it moved in the window.
     pub totals: EdgeTotals,
+}
+
+impl ViewEdge {
+    /// An edge from one node to another at a port of the server, which has not moved anything yet and has nothing open.
+    /// Its id follows from its ends, if it is not known.
+    pub(super) fn new(
+        (source, target, server_port): (Id, Id, u16),
+        id: Option<Id>,
+        seen: Seen,
+        published: bool,
+    ) -> Self {
+        ViewEdge {
+            id: id.unwrap_or_else(|| Id::of_edge(source, target, server_port, PROTOCOL)),
+            source,
+            target,
+            server_port,
+            protocol: PROTOCOL,
+            seen_by: SeenBy::of(seen),
+            resolved_by: seen.by,
+            pending: !published,
+            connections_open: 0,
+            totals: EdgeTotals::default(),
+        }
+    }
 }
 
 impl Graph {

@@ -20,6 +20,11 @@ impl Figures {
         }
     }
 
+    /// What the runs gave for `name`.
+    pub fn values(&self, name: &str) -> &[f64] {
+        self.rows.iter().find(|(other, _)| other == name).map_or(&[], |(_, values)| values)
+    }
+
     /// Writes the median of each into a file, if there is one.
     ///
     /// # Errors

@@ -63,15 +63,14 @@ async fn of_a_large_graph_the_last_answer_is_good_for_a_second() {
 /// Somebody who ticks once a second, and keeps warm what is wanted.
 fn keep_warm(kept: &Arc<Kept>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    let ticked = Arc::<Notify>::default();
-    let (kept, ticks) = (Arc::clone(kept), Arc::clone(&ticked));
+    let (kept, ticks) = (Arc::clone(kept), Arc::clone(kept));
     tasks.spawn(async move {
         loop {
             sleep(Duration::from_secs(1)).await;
-            ticks.notify_waiters();
+            ticks.ticked(true);
         }
     });
-    tasks.spawn(async move { kept.keep_warm(&ticked, || Some(())).await });
+    tasks.spawn(async move { kept.keep_warm(|| Some(())).await });
     tasks
 }
 
