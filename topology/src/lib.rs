@@ -35,7 +35,7 @@ pub use count::{
     edges::{PROTOCOL, Seen},
     half::{Gained, HalfIx},
     history::Lost,
-    packed::{Entry, Packer, Unpacker},
+    packed::{Entry, Packer, Raw, Unpacker},
     series::Series,
 };
 pub use error::{Claim, ConnectError, DefineError};
@@ -61,7 +61,7 @@ pub use show::{
     select::{Focus, Selection},
     slice::Slice,
     stats::Stats,
-    step::{EndedStep, Given, GivenSteps, StepEdge, StepParts, StepRow, StepTotals},
+    step::{EndedStep, Given, GivenSteps, StepEdge, StepEdges, StepRow, StepTotals},
     sums::Sums,
     view::{SeenBy, View, ViewEdge, ViewNode},
 };

@@ -18,7 +18,7 @@ use super::{
     late,
     names::Numbers,
     steps::Steps,
-    table::{Edge, LAYERS, Layer, META, StepBytes, VERSION, WITHOUT_WORKLOADS},
+    table::{Edge, IN_BYTES, LAYERS, Layer, META, StepBytes, VERSION, WITHOUT_WORKLOADS},
     tiers::{self, TIERS},
 };
 use crate::clock;
@@ -115,9 +115,9 @@ impl Database {
                 match known {
                     None => drop(meta.insert(name, value)?),
                     Some(known) if known == value => {}
-                    Some(WITHOUT_WORKLOADS) if name == "version" => {
+                    Some(known @ (WITHOUT_WORKLOADS | IN_BYTES)) if name == "version" => {
                         drop(meta.insert(name, value)?);
-                        is_without_workloads = true;
+                        is_without_workloads = known == WITHOUT_WORKLOADS;
                     }
                     Some(_) => {
                         return Err(std::io::Error::other(format!("its {name} is another")).into());

@@ -117,7 +117,7 @@ fn add_to(
     lost.folded = lost.folded.saturating_add(rows.folded);
     for (number, gained, seen_by, _) in &rows.rows {
         let (totals, seen, _) = sums.entry(*number).or_default();
-        totals.merge(gained);
+        gained.add_to(totals);
         seen.merge(*seen_by);
     }
     let packed = sums.iter().map(|(number, (totals, seen, open))| (*number, totals, *seen, *open));

@@ -71,9 +71,12 @@ impl Rows<'_> {
     pub(super) fn pack(&self, step: &EndedStep) -> Result<Vec<u8>, HistoryError> {
         let mut lost = step.lost;
         lost.folded = lost.folded.saturating_add(self.folded);
-        let rows =
-            self.rows.iter().map(|(number, totals, seen, open)| (*number, &**totals, *seen, *open));
-        Ok(table::pack(step.window.to, lost, rows)?)
+        let bytes = table::pack_by(step.window.to, lost, |packer| {
+            for (number, totals, seen, open) in &self.rows {
+                totals.pack(packer, *number as usize, *seen, *open);
+            }
+        })?;
+        Ok(bytes)
     }
 }
 
@@ -131,7 +134,7 @@ impl Numbers {
         step: &'a EndedStep,
     ) -> Result<Rows<'a>, HistoryError> {
         self.newest = self.newest.max(step.window.from);
-        let (mut all, mut folded) = (Vec::with_capacity(step.edges.len()), 0);
+        let (mut all, mut folded) = (Vec::with_capacity(step.edges.count()), 0);
         step.rows(self.layer.finer, |row| {
             let number = match self.edges.get(&row.key).copied() {
                 Some(number) => number,

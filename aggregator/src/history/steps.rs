@@ -126,9 +126,13 @@ impl<'a> Steps<'a> {
             }
         }
         let extent = extent.unwrap_or(period);
-        let packed =
-            sums.iter().map(|(number, (totals, seen, open))| (*number, totals, *seen, *open));
-        Ok((extent.from, table::pack(extent.to, lost, packed)?))
+        let bytes = table::pack_by(extent.to, lost, |packer| {
+            // What is written is let go of.
+            while let Some((number, (totals, seen, open))) = sums.pop_first() {
+                packer.put(number as usize, &totals, seen, open);
+            }
+        })?;
+        Ok((extent.from, bytes))
     }
 
     /// Reads every step.

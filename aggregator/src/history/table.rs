@@ -9,7 +9,10 @@ use topology::{
 };
 
 /// Layout of everything in the database: to be raised whenever it changes.
-pub(super) const VERSION: u64 = 3;
+pub(super) const VERSION: u64 = 4;
+
+/// A layout whose steps have samples in bytes. They are read like those of now.
+pub(super) const IN_BYTES: u64 = 3;
 
 /// A layout without the second of [`LAYERS`], which begins where such a file ends.
 pub(super) const WITHOUT_WORKLOADS: u64 = 2;
@@ -147,13 +150,22 @@ pub(super) fn pack<'a>(
     lost: Lost,
     entries: impl Iterator<Item = (u32, &'a topology::EdgeTotals, Seen, u64)>,
 ) -> Result<Vec<u8>, postcard::Error> {
-    let mut bytes = postcard::to_stdvec(&Head { to, lost })?;
-    let mut packer = Packer::default();
-    for (number, totals, seen, open) in entries {
-        packer.put(number as usize, totals, seen, open);
-    }
-    bytes.extend_from_slice(&packer.finish());
-    Ok(bytes)
+    pack_by(to, lost, |packer| {
+        entries.for_each(|(number, totals, seen, open)| {
+            packer.put(number as usize, totals, seen, open);
+        });
+    })
+}
+
+/// The same of entries that are put in.
+pub(super) fn pack_by(
+    to: Timestamp,
+    lost: Lost,
+    put: impl FnOnce(&mut Packer),
+) -> Result<Vec<u8>, postcard::Error> {
+    let mut packer = Packer::behind(postcard::to_stdvec(&Head { to, lost })?);
+    put(&mut packer);
+    Ok(packer.into_bytes())
 }
 
 /// A step that was read.

@@ -33,6 +33,14 @@ impl<T> Index<T> {
         self.places.insert_unique(hash, (hash, place), |(hash, _)| *hash);
     }
 
+    /// A value has this key, besides others that it may have; it may be there with it.
+    pub(crate) fn add(&mut self, key: &impl Hash, place: Key<T>) {
+        let hash = self.hasher.hash_one(key);
+        if self.places.find(hash, |known| *known == (hash, place)).is_none() {
+            self.places.insert_unique(hash, (hash, place), |(hash, _)| *hash);
+        }
+    }
+
     /// A value is gone.
     pub(crate) fn remove(&mut self, key: &impl Hash, place: Key<T>) {
         let hash = self.hasher.hash_one(key);

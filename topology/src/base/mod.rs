@@ -1,6 +1,7 @@
 //! What everything else is made of: time, ids, histograms, totals, storage, shares of room.
 
 pub(crate) mod arena;
+pub(crate) mod bits;
 mod cells;
 pub mod histogram;
 pub mod id;

@@ -19,7 +19,8 @@ impl Links {
         }
         self.addresses = keep.then(Addresses::new);
         if keep {
-            let keys: Vec<_> = self.by_key.iter().map(|(key, ix)| (*key, *ix)).collect();
+            let keys = self.pairs().flat_map(|(ix, link)| link.keys().map(move |key| (*key, ix)));
+            let keys: Vec<_> = keys.collect();
             keys.into_iter().for_each(|(key, ix)| self.note_addresses(&key, ix));
         }
     }

@@ -1,6 +1,9 @@
 //! Edges between services, and what they gain in the running step.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::LazyLock,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +31,9 @@ use crate::{
 };
 
 pub(crate) type EdgeIx = Key<Edge>;
+
+/// What nobody has published.
+static NOTHING: LazyLock<EdgeTotals> = LazyLock::new(EdgeTotals::default);
 
 /// The one protocol so far.
 pub const PROTOCOL: &str = "tcp";
@@ -161,15 +167,15 @@ impl Edges {
         self.edges.iter()
     }
 
-    /// The edge for another row of a link, on behalf of a node; `None` when there is no room for it. For edges of
-    /// `other` there always is.
+    /// Another row of a link, on behalf of a node; `None` when there is no room for its edge. For edges of `other` there
+    /// always is.
     pub(crate) fn refer(
         &mut self,
         (key, ends): (EdgeKey, Ends),
         services: &Services,
         node: NodeIx,
         now: Timestamp,
-    ) -> Option<EdgeIx> {
+    ) -> Option<Row> {
         let ix = match self.by_key.get(&key) {
             Some(ix) => *ix,
             None => {
@@ -208,8 +214,47 @@ impl Edges {
                 ix
             }
         };
-        self.edges.get_mut(ix)?.rows += 1;
-        Some(ix)
+        let edge = self.edges.get_mut(ix)?;
+        edge.rows += 1;
+        let own = (!self.series.lend(edge.series)).then(Box::default);
+        Some(Row { edge: ix, own, open: 0, part: None })
+    }
+
+    /// What a row of a link has published.
+    #[inline]
+    pub(crate) fn published<'a>(&'a self, row: &'a Row) -> &'a EdgeTotals {
+        match &row.own {
+            Some(own) => own,
+            None => {
+                let edge = self.edges.get(row.edge);
+                edge.and_then(|edge| self.series.lent(edge.series)).unwrap_or(&NOTHING)
+            }
+        }
+    }
+
+    /// The same, which may become something else than what is gained from now on makes of it.
+    pub(crate) fn published_mut<'a>(&mut self, row: &'a mut Row) -> &'a mut EdgeTotals {
+        let edge = self.edges.get(row.edge);
+        row.own.get_or_insert_with(|| {
+            edge.and_then(|edge| self.series.take_back(edge.series)).unwrap_or_default()
+        })
+    }
+
+    /// A row publishes what it is about to [gain](Self::gain).
+    #[inline]
+    pub(crate) fn publish(&mut self, row: &mut Row, gain: &EdgeTotals) {
+        let edge = self.edges.get(row.edge);
+        let has_all = edge.is_some_and(|edge| self.series.is_lent(edge.series));
+        if row.own.is_some() || !has_all {
+            self.published_mut(row).merge(gain);
+        }
+    }
+
+    /// A row takes over what another one has published, which is gone then.
+    pub(crate) fn take_over(&mut self, row: &mut Row, mut other: Row) {
+        let published = std::mem::take(self.published_mut(&mut other));
+        self.published_mut(row).merge(&published);
+        self.release(&other);
     }
 
     /// Services have other names: so have their edges. What was published goes on under the labels that it had.
@@ -298,6 +343,9 @@ impl Edges {
         }
         if let Some(edge) = self.edges.get_mut(row.edge) {
             edge.rows = edge.rows.saturating_sub(1);
+            if row.own.is_none() {
+                self.series.forget_lent(edge.series);
+            }
         }
     }
 
@@ -352,9 +400,13 @@ impl Edges {
         Some(edge)
     }
 
-    /// Ends the running step: `put` gets every edge with gains or open connections, by index, and may take the
-    /// gains.
-    pub(crate) fn end_step(&mut self, now: Timestamp, mut put: impl FnMut(usize, &mut Edge)) {
+    /// How many edges have something in the running step.
+    pub(crate) const fn running_len(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Ends the running step: `put` gets every edge with gains or open connections, by index.
+    pub(crate) fn end_step(&mut self, now: Timestamp, mut put: impl FnMut(usize, &Edge)) {
         self.running.sort_unstable();
         let mut still_open = Vec::new();
         for ix in std::mem::take(&mut self.running) {

@@ -312,15 +312,15 @@ impl History {
         self.running.is_some_and(|running| running.from < now.floor(self.step))
     }
 
-    /// Ends the running step if it is over; returns it then, with its edges handed to `hand_over`, in order, and what
-    /// is kept apart of them to `hand_over_part`.
+    /// Ends the running step if it is over; returns it then, with its edges shown to `hand_over`, in the order in which
+    /// they are packed, and what is kept apart of them to `hand_over_part`.
     pub(crate) fn advance(
         &mut self,
         now: Timestamp,
         edges: &mut Edges,
-        mut hand_over: impl FnMut(usize, &mut Edge),
+        mut hand_over: impl FnMut(usize, &Edge),
         hand_over_part: impl FnMut(&mut Part),
-    ) -> Option<(Window, Lost)> {
+    ) -> Option<(Window, Lost, Arc<[u8]>)> {
         let begin = now.floor(self.step);
         let running = self.running.as_mut().filter(|running| running.from < begin)?;
         let window =
@@ -335,11 +335,13 @@ impl History {
             }
         });
         let parts = Packed::new(edges.parts.end_step(now, hand_over_part));
-        self.steps.push_back(Step { window, edges: Packed::new(packer.finish()), parts, lost });
+        let packed = Packed::new(packer.finish());
+        let bytes = Arc::clone(&packed.bytes);
+        self.steps.push_back(Step { window, edges: packed, parts, lost });
         while self.steps.len() > self.kept || self.too_old(now) {
             self.steps.pop_front();
         }
-        Some((window, lost))
+        Some((window, lost, bytes))
     }
 
     /// From when on windows can be told from memory, for some steps to come.

@@ -173,7 +173,8 @@ impl Late {
             };
             for measure in Measure::SHARED {
                 let told: u64 = ours.clone().map(|party: &Party| party.totals.get(measure)).sum();
-                let published = rows.iter().filter(mine).map(|row| row.published.get(measure));
+                let published =
+                    rows.iter().filter(mine).map(|row| edges.published(row).get(measure));
                 let ahead = told.saturating_sub(published.sum());
                 let noted = notes.sum(Kind::of(measure));
                 notes.forget(Kind::of(measure), noted.saturating_sub(ahead));

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     base::{
         arena::{Arena, Key},
+        index::Index,
         time::Timestamp,
         totals::EdgeTotals,
     },
@@ -70,7 +71,8 @@ pub(crate) struct Link {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) edge: EdgeIx,
-    pub(crate) published: EdgeTotals,
+    /// `None` where the edge's series has it: [`Edges::published`](super::edges::Edges::published).
+    pub(super) own: Option<Box<EdgeTotals>>,
     /// Connections open now, by the last evaluation.
     pub(crate) open: u64,
     /// The part of the edge that it counts for; `None` for that of the edge's first ends.
@@ -190,7 +192,7 @@ impl Link {
 pub(crate) struct Links {
     links: Arena<Link>,
     #[serde(skip)]
-    pub(super) by_key: HashMap<LinkKey, LinkIx>,
+    by_key: Index<Link>,
     /// Keys with an address that one side alone takes for its host's own, by what others make of them.
     #[serde(skip)]
     pub(super) scoped: HashMap<LinkKey, Vec<LinkKey>>,
@@ -209,10 +211,13 @@ impl Links {
 
     /// Finishes what was read back.
     pub(crate) fn resume(&mut self) {
-        let keys = self.links.iter().flat_map(|(ix, link)| link.keys().map(move |key| (*key, ix)));
-        self.by_key = keys.collect();
-        let keys: Vec<LinkKey> = self.by_key.keys().copied().collect();
-        keys.iter().for_each(|key| self.note_scoped(key));
+        let links = self.links.clone();
+        for (ix, link) in links.iter() {
+            for key in link.keys() {
+                self.by_key.add(key, ix);
+                self.note_scoped(key);
+            }
+        }
     }
 
     /// The clock was ahead and has been set back: nothing waits for what it said.
@@ -254,8 +259,8 @@ impl Links {
     }
 
     pub(crate) fn meet(&mut self, key: LinkKey, now: Timestamp) -> LinkIx {
-        if let Some(ix) = self.by_key.get(&key) {
-            return *ix;
+        if let Some(ix) = self.at(&key) {
+            return ix;
         }
         let ix = self.links.insert(Link::new(key, now));
         self.note_key(&key, ix);
@@ -263,13 +268,13 @@ impl Links {
     }
 
     pub(super) fn note_key(&mut self, key: &LinkKey, ix: LinkIx) {
-        self.by_key.insert(*key, ix);
+        self.by_key.add(key, ix);
         self.note_scoped(key);
         self.note_addresses(key, ix);
     }
 
     pub(super) fn forget_key(&mut self, key: &LinkKey, ix: LinkIx) {
-        self.by_key.remove(key);
+        self.by_key.remove(key, ix);
         self.forget_scoped(key);
         self.forget_addresses(key, ix);
     }
@@ -280,6 +285,11 @@ impl Links {
             self.forget_key(key, ix);
         }
         Some(link)
+    }
+
+    /// Which link is at these addresses and this port, if it is in its place.
+    pub(crate) fn at(&self, key: &LinkKey) -> Option<LinkIx> {
+        self.by_key.find(key, |ix| self.get(ix).is_some_and(|link| link.has_key(key)))
     }
 
     /// Takes a link out for a moment.

@@ -1,15 +1,17 @@
 //! A step of the history as bytes: most numbers of most edges are 0 or small.
 //!
-//! An entry is its index less that of the one before, what it has of the following, its open connections, its numbers,
-//! and of each histogram how many numbers follow and these: the distance to the bucket before, and the count, as
-//! one number where the count is small. Nearly all buckets take one byte so. Histories of before have, of each histogram,
-//! how many buckets follow, and of each its number and its count.
+//! An entry is its index less that of the one before, what it has of the following (0 where that is the same as in the one
+//! before), its open connections, its numbers, and of each histogram how many bytes follow and, in these, the distance of
+//! each bucket to the one before and its count, in as many bits as they need (`base/bits.rs`). A bucket takes four or five
+//! bits so. Histories of before have, of each histogram, how many numbers follow and these: the distance and the count, as
+//! one number where the count is small; those of before that, how many buckets follow, and of each its number and its count.
 
 use common::{HISTOGRAMS, HistogramKind};
 
 use super::edges::Seen;
 use crate::{
     base::{
+        bits::{BitReader, BitWriter},
         sheet::{Gains, Sheet},
         totals::{EdgeTotals, MEASURES, Measure},
     },
@@ -19,15 +21,16 @@ use crate::{
 const CLIENT: u64 = 1 << 30;
 const SERVER: u64 = 1 << 31;
 const OPEN: u64 = 1 << 29;
-/// Buckets are written as distances.
+/// Buckets are written as distances, in bytes or in bits.
 const DISTANCES: u64 = 1 << 24;
+const BITS: u64 = 1 << 23;
 /// Where the four bits with the evidence begin.
 const BASIS: u32 = 25;
 /// A bit for each number that there is, and for each histogram.
 const VALUES: u64 = (1 << MEASURES) - 1;
 const SAMPLES: u64 = ((1 << HISTOGRAMS) - 1) << MEASURES;
 
-/// Bits of a sample's number that are its count. Where they are 0, the count is too large for them, and follows.
+/// Bits of a sample's number, in bytes, that are its count. Where they are 0, the count is too large for them, and follows.
 const COUNT_BITS: u32 = 3;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
 
@@ -63,16 +66,56 @@ impl Head {
     }
 }
 
+/// An entry as it is packed, but for its index.
+#[derive(Clone, Copy, Debug)]
+pub struct Raw<'a> {
+    mask: u64,
+    bytes: &'a [u8],
+}
+
+impl Raw<'_> {
+    /// Adds what it gained to a sum, as far as it can be read.
+    pub(crate) fn add_to(&self, totals: &mut EdgeTotals) {
+        let mut unpacker = Unpacker { mask: self.mask, ..Unpacker::new(self.bytes) };
+        if let Some(head) = unpacker.rest_of_head()
+            && unpacker.add_values(&head, totals).is_some()
+        {
+            let _ = unpacker.add_samples(&head, totals);
+        }
+    }
+}
+
 /// Writes entries in ascending order of their index.
 #[derive(Debug, Default)]
 pub struct Packer {
     bytes: Vec<u8>,
     last: u64,
+    mask: u64,
     /// The samples of one histogram.
     samples: Vec<u8>,
 }
 
 impl Packer {
+    /// Goes on behind what there is.
+    #[must_use]
+    pub fn behind(bytes: Vec<u8>) -> Self {
+        Packer { bytes, ..Packer::default() }
+    }
+
+    /// Adds an entry that was packed before.
+    pub fn put_raw(&mut self, index: usize, raw: Raw<'_>) {
+        self.begin(index, raw.mask);
+        self.bytes.extend_from_slice(raw.bytes);
+    }
+
+    fn begin(&mut self, index: usize, mask: u64) {
+        let index = index as u64;
+        write(&mut self.bytes, index.wrapping_sub(self.last));
+        self.last = index;
+        let same = std::mem::replace(&mut self.mask, mask) == mask;
+        write(&mut self.bytes, if same { 0 } else { mask });
+    }
+
     /// Adds an entry.
     pub fn put(&mut self, index: usize, totals: &EdgeTotals, seen: Seen, open: u64) {
         let samples = HistogramKind::ALL.map(|kind| totals.histogram(kind).iter());
@@ -93,10 +136,7 @@ impl Packer {
         samples: [impl Iterator<Item = (u16, u64)> + Clone; HISTOGRAMS],
         (seen, open): (Seen, u64),
     ) {
-        let index = index as u64;
-        let distance = index.wrapping_sub(self.last);
-        self.last = index;
-        let mut mask = DISTANCES;
+        let mut mask = BITS;
         for (at, value) in values.iter().enumerate() {
             mask |= u64::from(*value > 0) << at;
         }
@@ -107,8 +147,7 @@ impl Packer {
             mask |= if set { flag } else { 0 };
         }
         mask |= seen.by.number() << BASIS;
-        write(&mut self.bytes, distance);
-        write(&mut self.bytes, mask);
+        self.begin(index, mask);
         for number in [open].iter().chain(values).filter(|number| **number > 0) {
             write(&mut self.bytes, *number);
         }
@@ -122,20 +161,14 @@ impl Packer {
     #[inline]
     fn write_samples(&mut self, samples: impl Iterator<Item = (u16, u64)>) {
         self.samples.clear();
-        let (mut numbers, mut next) = (0, 0);
+        let (mut bits, mut next) = (BitWriter::new(&mut self.samples), 0);
         for (bucket, count) in samples {
-            let distance = u64::from(bucket - next) << COUNT_BITS;
+            bits.put(u64::from(bucket - next) + 1);
+            bits.put(count);
             next = bucket + 1;
-            if count <= COUNT {
-                write(&mut self.samples, distance | count);
-                numbers += 1;
-            } else {
-                write(&mut self.samples, distance);
-                write(&mut self.samples, count);
-                numbers += 2;
-            }
         }
-        write(&mut self.bytes, numbers);
+        bits.end();
+        write(&mut self.bytes, self.samples.len() as u64);
         self.bytes.extend_from_slice(&self.samples);
     }
 
@@ -143,6 +176,12 @@ impl Packer {
     #[must_use]
     pub fn finish(self) -> Box<[u8]> {
         self.bytes.into_boxed_slice()
+    }
+
+    /// The bytes, with what they are behind.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 }
 
@@ -160,13 +199,14 @@ fn write(bytes: &mut Vec<u8>, mut value: u64) {
 pub struct Unpacker<'a> {
     bytes: &'a [u8],
     last: u64,
+    mask: u64,
 }
 
 impl<'a> Unpacker<'a> {
     /// Begins at the first entry.
     #[must_use]
     pub const fn new(bytes: &'a [u8]) -> Self {
-        Unpacker { bytes, last: 0 }
+        Unpacker { bytes, last: 0, mask: 0 }
     }
 
     /// Reads the next entry into `entry`; `None` at the end, and where bytes make no sense.
@@ -182,8 +222,34 @@ impl<'a> Unpacker<'a> {
     /// Reads how the next entry begins. Its values are to be read or passed over next, then its samples.
     #[inline]
     pub(crate) fn head(&mut self) -> Option<Head> {
+        self.begin()?;
+        self.rest_of_head()
+    }
+
+    /// Reads the next entry as it is packed, and how it begins.
+    pub(crate) fn raw(&mut self) -> Option<(Head, Raw<'a>)> {
+        self.begin()?;
+        let begin = self.bytes;
+        let head = self.rest_of_head()?;
+        self.pass_values(&head)?;
+        self.pass_samples(&head)?;
+        let bytes = begin.get(..begin.len() - self.bytes.len())?;
+        Some((head, Raw { mask: head.mask, bytes }))
+    }
+
+    #[inline]
+    fn begin(&mut self) -> Option<()> {
         self.last = self.last.wrapping_add(self.number()?);
-        let mask = self.number()?;
+        match self.number()? {
+            0 => {}
+            mask => self.mask = mask,
+        }
+        Some(())
+    }
+
+    #[inline]
+    fn rest_of_head(&mut self) -> Option<Head> {
+        let mask = self.mask;
         let seen = Seen {
             client: mask & CLIENT > 0,
             server: mask & SERVER > 0,
@@ -209,7 +275,9 @@ impl<'a> Unpacker<'a> {
     pub(crate) fn add_samples(&mut self, head: &Head, to: &mut impl Gains) -> Option<()> {
         for kind in HistogramKind::ALL {
             if head.mask & (1 << (MEASURES + kind.index())) > 0 {
-                if head.mask & DISTANCES > 0 {
+                if head.mask & BITS > 0 {
+                    self.add_bits(kind, to)?;
+                } else if head.mask & DISTANCES > 0 {
                     self.add_distances(kind, to)?;
                 } else {
                     self.add_buckets(kind, to)?;
@@ -220,6 +288,25 @@ impl<'a> Unpacker<'a> {
     }
 
     #[inline]
+    fn add_bits(&mut self, kind: HistogramKind, to: &mut impl Gains) -> Option<()> {
+        let (mut bits, mut next) = (BitReader::new(self.samples()?), 0_u64);
+        while let Some(distance) = bits.next() {
+            let bucket = next.checked_add(distance - 1)?;
+            next = bucket.checked_add(1)?;
+            to.gain_samples(kind, u16::try_from(bucket).ok()?, bits.next()?);
+        }
+        Some(())
+    }
+
+    /// The bytes of a histogram.
+    #[inline]
+    fn samples(&mut self) -> Option<&'a [u8]> {
+        let length = usize::try_from(self.number()?).ok()?;
+        let (samples, rest) = self.bytes.split_at_checked(length)?;
+        self.bytes = rest;
+        Some(samples)
+    }
+
     fn add_distances(&mut self, kind: HistogramKind, to: &mut impl Gains) -> Option<()> {
         let (mut numbers, mut next) = (self.number()?, 0_u64);
         while numbers > 0 {
@@ -255,6 +342,10 @@ impl<'a> Unpacker<'a> {
     #[inline]
     pub(crate) fn pass_samples(&mut self, head: &Head) -> Option<()> {
         for _ in 0..(head.mask & SAMPLES).count_ones() {
+            if head.mask & BITS > 0 {
+                self.samples()?;
+                continue;
+            }
             let numbers = self.number()?;
             let each = if head.mask & DISTANCES > 0 { 1 } else { 2 };
             self.pass(numbers.saturating_mul(each))?;
@@ -304,126 +395,4 @@ impl<'a> Unpacker<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn totals() -> impl Strategy<Value = EdgeTotals> {
-        let values = proptest::collection::vec((0..MEASURES, any::<u64>()), 0..6);
-        let buckets = proptest::collection::vec((0..3_usize, 0_u16..320, any::<u64>()), 0..9);
-        (values, buckets).prop_map(|(values, buckets)| {
-            let mut totals = EdgeTotals::default();
-            for (measure, value) in values {
-                totals.add(Measure::ALL[measure], value);
-            }
-            for (kind, bucket, count) in buckets {
-                totals.add_bucket(HistogramKind::ALL[kind], bucket, count);
-            }
-            totals
-        })
-    }
-
-    #[test]
-    fn what_was_packed_before_comes_back() {
-        let connections = 1 << Measure::Connections.index();
-        let samples = 1 << (MEASURES + HistogramKind::Connect.index());
-        let mut packer = Packer::default();
-        for _ in 0..2 {
-            // The index, what there is, connections, two buckets.
-            for number in [3, CLIENT | connections | samples, 5, 2, 17, 200, 300, 1] {
-                write(&mut packer.bytes, number);
-            }
-        }
-        let bytes = packer.finish();
-        let (mut unpacker, mut entry) = (Unpacker::new(&bytes), Entry::default());
-        assert_eq!(unpacker.next(&mut entry), Some(()));
-        assert_eq!((entry.index, entry.totals.get(Measure::Connections)), (3, 5));
-        let histogram = entry.totals.histogram(HistogramKind::Connect);
-        assert_eq!(histogram.iter().collect::<Vec<_>>(), [(17, 200), (300, 1)]);
-        let head = unpacker.head().unwrap();
-        unpacker.pass_values(&head).unwrap();
-        assert_eq!((head.index, unpacker.pass_samples(&head)), (6, Some(())));
-        assert!(unpacker.head().is_none());
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_packed_comes_back(
-            entries in proptest::collection::btree_map(
-                0_usize..1 << 30,
-                (totals(), any::<bool>(), any::<bool>(), 0_u64..9, 0_u64..10),
-                0..20,
-            ),
-        ) {
-            let mut packer = Packer::default();
-            for (index, (totals, client, server, open, by)) in &entries {
-                let by = Basis::of_number(*by);
-                packer.put(*index, totals, Seen { client: *client, server: *server, by }, *open);
-            }
-            let bytes = packer.finish();
-            let mut unpacker = Unpacker::new(&bytes);
-            let mut entry = Entry::default();
-            for (index, (totals, client, server, open, by)) in entries {
-                prop_assert_eq!(unpacker.next(&mut entry), Some(()));
-                prop_assert_eq!((entry.index, entry.open), (index, open));
-                let by = Basis::of_number(by);
-                prop_assert_eq!(entry.seen, Seen { client, server, by });
-                prop_assert_eq!(&entry.totals, &totals);
-            }
-            prop_assert_eq!(unpacker.next(&mut entry), None);
-        }
-
-        #[test]
-        fn what_is_passed_over_is_not_read(
-            entries in proptest::collection::vec((totals(), any::<bool>(), any::<bool>()), 0..20),
-        ) {
-            let mut packer = Packer::default();
-            for (index, (totals, ..)) in entries.iter().enumerate() {
-                packer.put(3 * index, totals, Seen::default(), index as u64);
-            }
-            let bytes = packer.finish();
-            let mut unpacker = Unpacker::new(&bytes);
-            for (index, (totals, values, samples)) in entries.iter().enumerate() {
-                let head = unpacker.head().unwrap();
-                prop_assert_eq!((head.index, head.open), (3 * index, index as u64));
-                let has_any = HistogramKind::ALL.iter().any(|kind| !totals.histogram(*kind).is_empty());
-                let has_any = has_any || totals.values().iter().any(|value| *value > 0);
-                prop_assert_eq!(head.has_any(), has_any);
-                let mut read = EdgeTotals::default();
-                let was_read = if *values {
-                    unpacker.add_values(&head, &mut read)
-                } else {
-                    unpacker.pass_values(&head)
-                };
-                prop_assert_eq!(was_read, Some(()));
-                let was_read = if *samples {
-                    unpacker.add_samples(&head, &mut read)
-                } else {
-                    unpacker.pass_samples(&head)
-                };
-                prop_assert_eq!(was_read, Some(()));
-                for measure in Measure::ALL {
-                    prop_assert_eq!(read.get(measure), if *values { totals.get(measure) } else { 0 });
-                }
-                for kind in HistogramKind::ALL {
-                    let expected = samples.then(|| totals.histogram(kind).clone());
-                    prop_assert_eq!(read.histogram(kind), &expected.unwrap_or_default());
-                }
-            }
-            prop_assert!(unpacker.head().is_none());
-        }
-
-        #[test]
-        fn broken_bytes_end(bytes: Vec<u8>) {
-            let mut unpacker = Unpacker::new(&bytes);
-            let mut entry = Entry::default();
-            while unpacker.next(&mut entry).is_some() {}
-            let mut unpacker = Unpacker::new(&bytes);
-            while let Some(head) = unpacker.head() {
-                if unpacker.pass_values(&head).and_then(|()| unpacker.pass_samples(&head)).is_none() {
-                    break;
-                }
-            }
-        }
-    }
-}
+mod tests;

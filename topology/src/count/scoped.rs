@@ -49,7 +49,7 @@ impl Links {
         let scoped = self.scoped.get(&far).map(Vec::as_slice).unwrap_or_default();
         // It need not be known of yet.
         let new = (*key != far && !scoped.contains(key)).then_some(key);
-        let mut found: Vec<LinkKey> = self.by_key.get(&far).map(|_| far).into_iter().collect();
+        let mut found: Vec<LinkKey> = self.at(&far).map(|_| far).into_iter().collect();
         let sides: [fn(&LinkKey) -> bool; 2] =
             [|key| is_scoped(key.client), |key| is_scoped(key.server)];
         for is_own in sides {

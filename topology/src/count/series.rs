@@ -34,6 +34,20 @@ pub struct Series {
     node: NodeIx,
     /// Edges that count for it.
     edges: u32,
+    lent: Lent,
+}
+
+/// Who has published what a series has. Nearly all have one row of one link, which need not keep the same once more.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Lent {
+    /// No row has counted for it yet.
+    ToNobody,
+    /// The only row that ever has: what it has published is all there is.
+    ToTheOnly,
+    /// The first row, which was not the only one any more when it had published this, and will keep it itself.
+    ToTheFirst(Box<EdgeTotals>),
+    /// Every row keeps its own.
+    NoMore,
 }
 
 type SeriesKey = (Arc<str>, Arc<str>, Arc<str>, Arc<str>, u16);
@@ -181,6 +195,7 @@ impl SeriesTable {
                 shown: false,
                 node,
                 edges: 0,
+                lent: Lent::ToNobody,
             });
             self.by_key.insert(&key, ix);
             ix
@@ -195,6 +210,54 @@ impl SeriesTable {
     pub(crate) fn release(&mut self, ix: SeriesIx) {
         if let Some(series) = self.series.get_mut(ix) {
             series.edges = series.edges.saturating_sub(1);
+        }
+    }
+
+    /// Another row counts for it; returns whether that need not keep what it has published.
+    pub(super) fn lend(&mut self, ix: SeriesIx) -> bool {
+        let Some(Series { lent, totals, .. }) = self.series.get_mut(ix) else { return false };
+        match lent {
+            Lent::ToNobody => {
+                *lent = Lent::ToTheOnly;
+                true
+            }
+            Lent::ToTheOnly => {
+                *lent = Lent::ToTheFirst(Box::new(totals.clone()));
+                false
+            }
+            Lent::ToTheFirst(_) | Lent::NoMore => false,
+        }
+    }
+
+    /// What the row has published that does not keep it.
+    pub(super) fn lent(&self, ix: SeriesIx) -> Option<&EdgeTotals> {
+        let series = self.series.get(ix)?;
+        match &series.lent {
+            Lent::ToTheOnly => Some(&series.totals),
+            Lent::ToTheFirst(published) => Some(published),
+            Lent::ToNobody | Lent::NoMore => None,
+        }
+    }
+
+    /// The same; from now on it keeps that, or is gone.
+    pub(super) fn take_back(&mut self, ix: SeriesIx) -> Option<Box<EdgeTotals>> {
+        let Series { lent, totals, .. } = self.series.get_mut(ix)?;
+        match std::mem::replace(lent, Lent::NoMore) {
+            Lent::ToTheOnly => Some(Box::new(totals.clone())),
+            Lent::ToTheFirst(published) => Some(published),
+            Lent::ToNobody | Lent::NoMore => None,
+        }
+    }
+
+    /// Whether the row that does not keep what it has published is the only one.
+    pub(super) fn is_lent(&self, ix: SeriesIx) -> bool {
+        self.series.get(ix).is_some_and(|series| matches!(series.lent, Lent::ToTheOnly))
+    }
+
+    /// The row that does not keep what it has published is gone.
+    pub(super) fn forget_lent(&mut self, ix: SeriesIx) {
+        if let Some(series) = self.series.get_mut(ix) {
+            series.lent = Lent::NoMore;
         }
     }
 

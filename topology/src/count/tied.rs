@@ -115,6 +115,12 @@ impl Link {
         std::iter::once(&self.key).chain(more)
     }
 
+    /// Whether its halves meet there.
+    pub(super) fn has_key(&self, key: &LinkKey) -> bool {
+        let is_tied = |tied: &Tied| tied.keys.binary_search_by_key(&order(key), order).is_ok();
+        self.key == *key || self.tied.as_deref().is_some_and(is_tied)
+    }
+
     /// The addresses and port of one of its halves.
     pub(crate) fn key_of(&self, half: &Half) -> LinkKey {
         let Some(tied) = &self.tied else { return self.key };
@@ -282,10 +288,9 @@ impl Link {
     fn take_row(&mut self, row: Row, edges: &mut Edges) {
         match self.rows.iter_mut().find(|known| known.edge == row.edge) {
             Some(known) => {
-                known.published.merge(&row.published);
-                edges.release(&row);
-                let was = known.open;
-                known.open = was.saturating_add(row.open);
+                let (was, more) = (known.open, row.open);
+                edges.take_over(known, row);
+                known.open = was.saturating_add(more);
                 edges.set_open(known, was, known.open);
             }
             None => self.rows.push(row),
@@ -308,7 +313,7 @@ impl Links {
         for key in told {
             let full =
                 self.get(ix).is_none_or(|link| link.keys().take(MOST_KEYS).count() == MOST_KEYS);
-            match self.by_key.get(key).copied() {
+            match self.at(key) {
                 Some(other) if other == ix => {}
                 Some(other) => match self.join(ix, other, edges) {
                     Some((lost, joined)) => {
@@ -337,12 +342,7 @@ impl Links {
 
     /// The link of these addresses and port.
     pub(crate) fn find(&self, key: &LinkKey) -> Option<&Link> {
-        self.by_key.get(key).and_then(|ix| self.get(*ix))
-    }
-
-    /// Which link is at these addresses and this port.
-    pub(crate) fn at(&self, key: &LinkKey) -> Option<LinkIx> {
-        self.by_key.get(key).copied()
+        self.get(self.at(key)?)
     }
 
     /// What the other ends of a half see, as far as that was told.

@@ -20,7 +20,7 @@ use crate::{
         parts::Part,
     },
     nodes::NodeIx,
-    show::step::{EndedStep, Given, GivenSteps, KnownParts, StepEdge, StepParts},
+    show::step::{EndedStep, Given, GivenSteps, KnownEdge, KnownEdges, StepEdges},
     who::place::Place,
 };
 
@@ -108,23 +108,13 @@ impl Graph {
     /// Ends the running step if it is over; returns whether it was.
     fn end_step(&mut self, now: Timestamp) -> bool {
         let hand_over = self.config.hand_over_steps;
-        let (services, nodes) = (&mut self.services, &self.nodes);
-        let (mut edges, mut places, mut between) = (Vec::new(), Vec::new(), Vec::new());
-        let hand_over_edge = |index, edge: &mut Edge| {
-            let ends =
-                (services.view_node(edge.key.0, nodes), services.view_node(edge.key.1, nodes));
-            if let (true, (Some(source), Some(target))) = (hand_over, ends) {
-                places.push(index);
-                between.push((edge.key.0, edge.key.1, edge.ends));
-                edges.push(StepEdge {
-                    id: edge.id,
-                    source,
-                    target,
-                    server_port: edge.key.2,
-                    seen: edge.seen,
-                    connections_open: edge.open,
-                    totals: std::mem::take(&mut edge.running),
-                });
+        let mut edges = Vec::new();
+        if hand_over && self.history.is_step_over(now) {
+            edges.reserve_exact(self.edges.running_len());
+        }
+        let hand_over_edge = |index, edge: &Edge| {
+            if hand_over {
+                edges.push(KnownEdge { index, id: edge.id, key: edge.key, ends: edge.ends });
             }
         };
         let mut parts = Vec::new();
@@ -135,12 +125,13 @@ impl Graph {
             }
         };
         let ended = self.history.advance(now, &mut self.edges, hand_over_edge, hand_over_part);
-        let Some((window, lost)) = ended else { return false };
+        let Some((window, lost, packed)) = ended else { return false };
         if hand_over {
             let number = self.history.next_number();
+            self.services.tell_all(&self.nodes);
             let directory = Arc::new(self.directory());
-            let parts = StepParts::known(KnownParts::of(directory, &places, between, parts));
-            let step = EndedStep { window, lost, edges, parts };
+            let edges = StepEdges::known(KnownEdges::of(directory, edges, packed, parts));
+            let step = EndedStep { window, lost, edges };
             self.ended.push(Given { number, steps: GivenSteps::Ended(step) });
         }
         true
@@ -214,7 +205,8 @@ impl Graph {
             return false;
         }
         let key = |row: &Row| self.edges.get(row.edge).map(|edge| edge.key);
-        let published = link.rows.iter().filter_map(|row| Some((key(row)?, &row.published)));
+        let published =
+            link.rows.iter().filter_map(|row| Some((key(row)?, self.edges.published(row))));
         let long = if self.awaits(link, now) {
             self.config.node_return
         } else {
@@ -296,30 +288,31 @@ impl Graph {
                 return true;
             }
             let ends = target.ends.unwrap_or_default();
-            let edge = self.edges.refer((target.key, ends), &self.services, node, now);
-            room &= edge.is_some();
-            let row = |edge| Row { edge, published: EdgeTotals::default(), open: 0, part: None };
+            let row = self.edges.refer((target.key, ends), &self.services, node, now);
+            let is_there = row.is_some();
+            room &= is_there;
             // Nearly all links have one row for good.
             link.rows.reserve_exact(1);
-            link.rows.extend(edge.map(row));
-            edge.is_some()
+            link.rows.extend(row);
+            is_there
         });
         if let Some(tied) = &mut link.tied
             && tied.fresh.take().is_some()
             && let Some(most) = &sides.most
         {
-            write_off(&mut link.rows, &targets, most);
+            write_off((&mut link.rows, &mut self.edges), &targets, most);
         }
-        let gains = gains_of(&link.rows, &targets, &limits);
+        let gains = gains_of((&link.rows, &self.edges), &targets, &limits);
         for ((row, gain), target) in link.rows.iter_mut().zip(&gains).zip(&targets) {
             if let Some(ends) = target.ends {
                 self.edges.place(row, ends, now);
             }
-            if waiting && sides.are_shared() && target.is_in_question(&row.published, gain) {
+            let published = self.edges.published(row);
+            if waiting && sides.are_shared() && target.is_in_question(published, gain) {
                 continue;
             }
             if !gain.is_zero() {
-                row.published.merge(gain);
+                self.edges.publish(row, gain);
                 match &mut link.late {
                     None => self.edges.gain(row, gain, target.seen, now),
                     Some(late) => {
@@ -351,7 +344,7 @@ impl Graph {
             let mut sides = self.sides(&link, now);
             let found = sides.pair(lead);
             let targets = self.targets(&link, &sides, found.pairings);
-            let gains = gains_of(&link.rows, &targets, &found.limits);
+            let gains = gains_of((&link.rows, &self.edges), &targets, &found.limits);
             let gains = targets.into_iter().zip(gains).filter(|(_, gain)| !gain.is_zero());
             seen.extend(gains.map(|(target, gain)| (target.key, gain, target.seen)));
         }

@@ -206,18 +206,17 @@ impl Graph {
                 (name(Role::Client, client), name(Role::Server, server), port)
             });
             if let Some(renamed) = renamed.filter(|renamed| Some(*renamed) != key)
-                && let Some(edge) =
+                && let Some(mut new) =
                     self.edges.refer((renamed, Ends::default()), &self.services, node, self.clock)
             {
-                self.edges.release(&row);
-                (row.edge, row.open, row.part) = (edge, 0, None);
+                self.edges.take_over(&mut new, row);
+                row = new;
             }
             match rows.iter_mut().find(|known| known.edge == row.edge) {
                 Some(known) => {
-                    known.published.merge(&row.published);
-                    self.edges.release(&row);
-                    let was = known.open;
-                    known.open = was.saturating_add(row.open);
+                    let (was, more) = (known.open, row.open);
+                    self.edges.take_over(known, row);
+                    known.open = was.saturating_add(more);
                     self.edges.set_open(known, was, known.open);
                 }
                 None => rows.push(row),
@@ -237,30 +236,24 @@ impl Graph {
         let ends = |row: &Row| edges.get(row.edge).map(|edge| (edge.key.0, edge.key.1));
         let fed = link.rows.iter().zip(feeds).filter(|(_, feeds)| **feeds);
         let fed: Vec<_> = fed.filter_map(|(row, _)| ends(row)).collect();
-        let left = |row: &Row| {
+        let left_of = |row: &Row| {
             let (client, server) = ends(row)?;
             let client = fed.iter().any(|fed| fed.0 == client).then_some(client);
             let server = fed.iter().any(|fed| fed.1 == server).then_some(server);
             Some((client, server))
         };
+        let left = link.rows.iter().zip(feeds);
+        let left: Vec<_> = left.map(|(row, feeds)| left_of(row).filter(|_| !feeds)).collect();
         let mut rows: Vec<Row> = Vec::new();
         let mut sums = HashMap::new();
-        let mut gone = Vec::new();
-        for (row, feeds) in std::mem::take(&mut link.rows).into_iter().zip(feeds) {
-            let sum =
-                left(&row).filter(|_| !feeds).map(|left| *sums.entry(left).or_insert(rows.len()));
+        for (row, left) in std::mem::take(&mut link.rows).into_iter().zip(left) {
+            let sum = left.map(|left| *sums.entry(left).or_insert(rows.len()));
             match sum.and_then(|at| rows.get_mut(at)) {
-                Some(sum) => {
-                    sum.published.merge(&row.published);
-                    gone.push(row);
-                }
+                Some(sum) => self.edges.take_over(sum, row),
                 None => rows.push(row),
             }
         }
         link.rows = rows;
-        for row in gone {
-            self.edges.release(&row);
-        }
     }
 
     /// Forgets workloads that no half or listener is of, and that no stream has a number for.

@@ -15,9 +15,10 @@ use crate::{
         edges::{EdgeKey, Seen},
         half::HalfIx,
         link::{Link, LinkIx, Row},
+        packed::Packer,
         pairing::Sides,
     },
-    show::step::{EndedStep, Given, GivenSteps, KnownParts, StepEdge, StepParts},
+    show::step::{EndedStep, Given, GivenSteps, KnownEdge, KnownEdges, StepEdges},
 };
 
 /// A batch that tells of a step that is over, while it is added.
@@ -153,28 +154,12 @@ impl Graph {
         let length = self.history.step();
         let mut steps = Vec::new();
         for (from, gained) in late {
-            let (mut edges, mut places, mut between) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut edges, mut packer) = (Vec::new(), Packer::default());
             for (ix, (totals, seen)) in gained {
-                let Some((id, key, ends)) =
-                    self.edges.get(ix).map(|edge| (edge.id, edge.key, edge.ends))
-                else {
-                    continue;
-                };
-                let source = self.services.view_node(key.0, &self.nodes);
-                let target = self.services.view_node(key.1, &self.nodes);
-                if let (Some(source), Some(target)) = (source, target) {
-                    let (server_port, connections_open) = (key.2, 0);
-                    places.push(ix.index());
-                    between.push((key.0, key.1, ends));
-                    edges.push(StepEdge {
-                        id,
-                        source,
-                        target,
-                        server_port,
-                        seen,
-                        connections_open,
-                        totals,
-                    });
+                if let Some(edge) = self.edges.get(ix) {
+                    let index = ix.index();
+                    edges.push(KnownEdge { index, id: edge.id, key: edge.key, ends: edge.ends });
+                    packer.put(index, &totals, seen, 0);
                 }
             }
             let window = crate::Window { from, to: from.plus(length) };
@@ -183,13 +168,14 @@ impl Graph {
                 let part = self.edges.parts.get(ix)?;
                 Some((part.edge.index(), part.ends, totals, 0))
             });
-            steps.push((window, edges, places, between, parts.collect()));
+            steps.push((window, edges, packer.finish(), parts.collect()));
         }
+        self.services.tell_all(&self.nodes);
         let directory = Arc::new(self.directory());
-        let steps = steps.into_iter().map(|(window, edges, places, between, parts)| {
-            let parts = KnownParts::of(Arc::clone(&directory), &places, between, parts);
-            let (lost, parts) = (crate::Lost::default(), StepParts::known(parts));
-            EndedStep { window, lost, edges, parts }
+        let steps = steps.into_iter().map(|(window, edges, packed, parts)| {
+            let edges = KnownEdges::of(Arc::clone(&directory), edges, packed.into(), parts);
+            let (lost, edges) = (crate::Lost::default(), StepEdges::known(edges));
+            EndedStep { window, lost, edges }
         });
         let steps = steps.collect();
         let number = self.history.next_number();

@@ -36,7 +36,8 @@ impl Graph {
             return None;
         }
         gain.clear();
-        if !histograms(gain, client, server, &row.published) {
+        let published = edges.published(row);
+        if !histograms(gain, client, server, published) {
             return None;
         }
         let (ours, theirs) =
@@ -56,7 +57,7 @@ impl Graph {
                 Measure::Retransmits => ours[at].saturating_add(theirs[at]),
                 _ => ours[at],
             };
-            gain.add(measure, target.saturating_sub(row.published.get(measure)));
+            gain.add(measure, target.saturating_sub(published.get(measure)));
         }
         for (at, measure) in Measure::SHARED.into_iter().enumerate() {
             // What both have, and what only one has and has had for long.
@@ -64,7 +65,7 @@ impl Graph {
             let one = lead.clients[at].min(lasting.clients[at]);
             let other = lead.servers[at].min(lasting.servers[at]);
             let target = both.saturating_add(one).saturating_add(other);
-            gain.set(measure, target.saturating_sub(row.published.get(measure)));
+            gain.set(measure, target.saturating_sub(published.get(measure)));
         }
         let live = |half: &Half| {
             let node = nodes.get(half.node());
@@ -72,7 +73,7 @@ impl Graph {
         };
         let open = if !live(client) && live(server) { server.open() } else { client.open() };
         if !gain.is_zero() {
-            row.published.merge(gain);
+            edges.publish(row, gain);
             let seen = Seen { client: true, server: true, by: Basis::BothHalves };
             edges.gain(row, gain, seen, now);
         }

@@ -6,7 +6,7 @@ use super::Graph;
 use crate::{
     base::totals::{EdgeTotals, Measure},
     count::{
-        edges::{EdgeKey, Seen},
+        edges::{EdgeKey, Edges, Seen},
         gains::{Change, gains},
         link::{Link, Row},
         most::Most,
@@ -34,12 +34,12 @@ impl Target {
 
 /// What each row gains; one that is not there yet has nothing published.
 pub(super) fn gains_of(
-    rows: &[Row],
+    (rows, edges): (&[Row], &Edges),
     targets: &[Target],
     limits: &[u64; Measure::SHARED.len()],
 ) -> Vec<EdgeTotals> {
     let nothing = EdgeTotals::default();
-    let published = rows.iter().map(|row| &row.published).chain(std::iter::repeat(&nothing));
+    let published = rows.iter().map(|row| edges.published(row)).chain(std::iter::repeat(&nothing));
     let changes: Vec<_> = targets
         .iter()
         .zip(published)
@@ -54,10 +54,10 @@ pub(super) fn gains_of(
 
 /// Two links were one all the time: what each has published of the same connections by itself is not owed twice. It is
 /// published beyond what the link can come to; what is below that may be waiting to be told apart.
-pub(super) fn write_off(rows: &mut [Row], targets: &[Target], most: &Most) {
+pub(super) fn write_off((rows, edges): (&mut [Row], &mut Edges), targets: &[Target], most: &Most) {
     let targets = || targets.iter().take(rows.len()).map(|target| &target.totals);
-    let all_published: EdgeTotals = sum(rows.iter().map(|row| &row.published));
-    let mut cuts: Vec<EdgeTotals> = rows.iter().map(|row| row.published.clone()).collect();
+    let all_published: EdgeTotals = sum(rows.iter().map(|row| edges.published(row)));
+    let mut cuts: Vec<EdgeTotals> = rows.iter().map(|row| edges.published(row).clone()).collect();
     for measure in Measure::ALL {
         let mut owed = all_published.get(measure).saturating_sub(most.measures[measure.index()]);
         for (cut, target) in cuts.iter_mut().zip(targets()) {
@@ -78,7 +78,7 @@ pub(super) fn write_off(rows: &mut [Row], targets: &[Target], most: &Most) {
         }
     }
     for (row, cut) in rows.iter_mut().zip(cuts) {
-        row.published = cut;
+        *edges.published_mut(row) = cut;
     }
 }
 

@@ -230,7 +230,8 @@ impl Graph {
         let shared = sides.are_shared();
         sides.divide();
         let row = published.and_then(|(ix, key)| {
-            Some((key, link.rows.iter().find(|row| row.edge == ix)?.published.bytes()))
+            let row = link.rows.iter().find(|row| row.edge == ix)?;
+            Some((key, self.edges.published(row).bytes()))
         });
         let mut told: Option<(EdgeKey, Seen, u64)> = None;
         let (mut clients, mut servers) = (BTreeSet::new(), BTreeSet::new());

@@ -1,13 +1,14 @@
 //! A step that is over, for whoever keeps it longer than the graph does.
 
-use std::{collections::HashMap, fmt, ops::Deref, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use super::view::ViewNode;
 use crate::{
     base::{id::Id, time::Window, totals::EdgeTotals},
     count::{
-        edges::{PROTOCOL, Seen},
+        edges::{EdgeKey, PROTOCOL, Seen},
         history::Lost,
+        packed::{Packer, Raw, Unpacker},
         parts::{End, Ends},
     },
     who::{directory::Directory, services::ServiceIx},
@@ -40,9 +41,7 @@ pub struct EndedStep {
     /// What was lost in it.
     pub lost: Lost,
     /// Every edge that gained something in it or has a connection open at its end.
-    pub edges: Vec<StepEdge>,
-    /// The same between workloads on their hosts.
-    pub parts: StepParts,
+    pub edges: StepEdges,
 }
 
 /// What an edge had in a step.
@@ -64,23 +63,35 @@ pub struct StepEdge {
     pub totals: EdgeTotals,
 }
 
-/// What edges had in a step between workloads on their hosts. It is written out where nobody waits for the graph.
+/// What edges had in a step, and that between workloads on their hosts. It is written out where nobody waits for the
+/// graph, which shares what it has packed.
 #[derive(Clone)]
-pub struct StepParts(Parts);
+pub struct StepEdges(Edges);
 
 #[derive(Clone)]
-enum Parts {
-    Written(Vec<StepEdge>),
-    Known(Arc<KnownParts>),
+enum Edges {
+    Written { edges: Vec<StepEdge>, finer: Vec<StepEdge> },
+    Known(Arc<KnownEdges>),
 }
 
 /// What is needed to write it out.
-pub(crate) struct KnownParts {
+pub(crate) struct KnownEdges {
     directory: Arc<Directory>,
-    /// Of the edges of the step, in their order: client, server, and between whom what is not of a part is.
-    edges: Vec<(ServiceIx, ServiceIx, Ends)>,
+    edges: Vec<KnownEdge>,
+    /// What they had, in the same order.
+    packed: Arc<[u8]>,
     /// What is kept apart, in the order of the edges.
     parts: Vec<StepPart>,
+}
+
+/// An edge in a step.
+pub(crate) struct KnownEdge {
+    /// By which it is packed.
+    pub(crate) index: usize,
+    pub(crate) id: Id,
+    pub(crate) key: EdgeKey,
+    /// Between whom what is not of a part is.
+    pub(crate) ends: Ends,
 }
 
 /// A part of an edge in a step.
@@ -116,56 +127,77 @@ pub struct StepRow<'a> {
 pub enum StepTotals<'a> {
     /// All that its edge did.
     All(&'a EdgeTotals),
+    /// The same as it is packed, with who reported it and what is open.
+    Packed(Raw<'a>),
     /// Something else.
     Own(Box<EdgeTotals>),
 }
 
-impl Deref for StepTotals<'_> {
-    type Target = EdgeTotals;
-
-    fn deref(&self) -> &EdgeTotals {
+impl StepTotals<'_> {
+    /// Adds it to a sum.
+    pub fn add_to(&self, sum: &mut EdgeTotals) {
         match self {
-            StepTotals::All(totals) => totals,
+            StepTotals::All(totals) => sum.merge(totals),
+            StepTotals::Packed(raw) => raw.add_to(sum),
+            StepTotals::Own(totals) => sum.merge(totals),
+        }
+    }
+
+    /// Adds what another row gained.
+    pub fn merge(&mut self, other: &StepTotals<'_>) {
+        let mut totals = self.take();
+        other.add_to(&mut totals);
+        *self = StepTotals::Own(totals);
+    }
+
+    /// Adds it to a step that is written, as what an edge with this index, seen and open like the row, had.
+    pub fn pack(&self, packer: &mut Packer, index: usize, seen: Seen, open: u64) {
+        match self {
+            StepTotals::All(totals) => packer.put(index, totals, seen, open),
+            StepTotals::Packed(raw) => packer.put_raw(index, *raw),
+            StepTotals::Own(totals) => packer.put(index, totals, seen, open),
+        }
+    }
+
+    /// Unpacked; nothing is left.
+    fn take(&mut self) -> Box<EdgeTotals> {
+        match std::mem::replace(self, StepTotals::Own(Box::default())) {
             StepTotals::Own(totals) => totals,
+            shared => {
+                let mut totals = Box::default();
+                shared.add_to(&mut totals);
+                totals
+            }
         }
     }
 }
 
-impl StepTotals<'_> {
-    /// Adds what another row gained.
-    pub fn merge(&mut self, other: &EdgeTotals) {
-        let mut totals = match std::mem::replace(self, StepTotals::Own(Box::default())) {
-            StepTotals::All(totals) => Box::new(totals.clone()),
-            StepTotals::Own(totals) => totals,
-        };
-        totals.merge(other);
-        *self = StepTotals::Own(totals);
-    }
-}
-
-impl StepParts {
-    /// These.
+impl StepEdges {
+    /// These, and the same between workloads on their hosts.
     #[must_use]
-    pub const fn written(edges: Vec<StepEdge>) -> Self {
-        StepParts(Parts::Written(edges))
+    pub const fn written(edges: Vec<StepEdge>, finer: Vec<StepEdge>) -> Self {
+        StepEdges(Edges::Written { edges, finer })
     }
 
-    pub(crate) fn known(known: KnownParts) -> Self {
-        StepParts(Parts::Known(Arc::new(known)))
+    pub(crate) fn known(known: KnownEdges) -> Self {
+        StepEdges(Edges::Known(Arc::new(known)))
+    }
+
+    /// How many rows there are between services.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        match &self.0 {
+            Edges::Written { edges, .. } => edges.len(),
+            Edges::Known(known) => known.edges.len(),
+        }
     }
 }
 
-impl Default for StepParts {
-    fn default() -> Self {
-        StepParts::written(Vec::new())
-    }
-}
-
-impl fmt::Debug for StepParts {
+impl fmt::Debug for StepEdges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Parts::Written(edges) => edges.fmt(f),
-            Parts::Known(known) => {
+            Edges::Written { edges, finer } => write!(f, "{edges:?}, {finer:?}"),
+            Edges::Known(known) => {
                 write!(f, "{} edges, {} parts", known.edges.len(), known.parts.len())
             }
         }
@@ -197,14 +229,17 @@ impl EndedStep {
         finer: bool,
         mut tell: impl FnMut(StepRow<'a>) -> Result<(), E>,
     ) -> Result<(), E> {
-        match &self.parts.0 {
-            _ if !finer => self.edges.iter().map(StepRow::from).try_for_each(tell),
-            Parts::Written(edges) => edges.iter().try_for_each(|edge| {
+        match &self.edges.0 {
+            Edges::Written { edges, .. } if !finer => {
+                edges.iter().map(StepRow::from).try_for_each(tell)
+            }
+            Edges::Written { finer, .. } => finer.iter().try_for_each(|edge| {
                 let row = StepRow::from(edge);
                 let key = key(row.source.id_in_zone(), row.target.id_in_zone(), row.server_port);
                 tell(StepRow { key, ..row })
             }),
-            Parts::Known(known) => known.rows(&self.edges, &mut tell),
+            Edges::Known(known) if !finer => known.rows(&mut tell),
+            Edges::Known(known) => known.finer_rows(&mut tell),
         }
     }
 }
@@ -216,26 +251,45 @@ fn key(source: Id, target: Id, server_port: u16) -> Id {
     Id::of_edge(source, target, server_port, PROTOCOL)
 }
 
-impl KnownParts {
-    /// `places` are those of the step's edges, in order; parts tell that of theirs.
+impl KnownEdges {
+    /// `edges` are in the order in which they are packed; parts tell the index of theirs.
     pub(crate) fn of(
         directory: Arc<Directory>,
-        places: &[usize],
-        edges: Vec<(ServiceIx, ServiceIx, Ends)>,
+        edges: Vec<KnownEdge>,
+        packed: Arc<[u8]>,
         parts: Vec<(usize, Ends, EdgeTotals, u64)>,
     ) -> Self {
-        let parts = parts.into_iter().filter_map(|(place, ends, totals, open)| {
-            let edge = places.binary_search(&place).ok()?;
+        let parts = parts.into_iter().filter_map(|(index, ends, totals, open)| {
+            let edge = edges.binary_search_by_key(&index, |edge| edge.index).ok()?;
             Some(StepPart { edge, ends, totals, open })
         });
         let mut parts: Vec<_> = parts.collect();
         parts.sort_by_key(|part| part.edge);
-        KnownParts { directory, edges, parts }
+        KnownEdges { directory, edges, packed, parts }
     }
 
-    fn rows<'a, E>(
+    fn rows<'a, E>(&'a self, tell: &mut impl FnMut(StepRow<'a>) -> Result<(), E>) -> Result<(), E> {
+        let mut packed = Unpacker::new(&self.packed);
+        for edge in &self.edges {
+            let Some((head, raw)) = packed.raw() else { break };
+            let (client, server, server_port) = edge.key;
+            let service = |ix| self.directory.services.get(ix)?.told().cloned();
+            let (Some(source), Some(target)) = (service(client), service(server)) else { continue };
+            tell(StepRow {
+                key: edge.id,
+                source,
+                target,
+                server_port,
+                seen: head.seen,
+                connections_open: head.open,
+                totals: StepTotals::Packed(raw),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn finer_rows<'a, E>(
         &'a self,
-        edges: &'a [StepEdge],
         tell: &mut impl FnMut(StepRow<'a>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut keyed = Keyed::new();
@@ -247,31 +301,38 @@ impl KnownParts {
             });
             known.clone()
         };
+        let mut packed = Unpacker::new(&self.packed);
         let mut parts = self.parts.iter().peekable();
-        for (at, (edge, (client, server, first))) in edges.iter().zip(&self.edges).enumerate() {
+        for (at, edge) in self.edges.iter().enumerate() {
+            let Some((head, raw)) = packed.raw() else { break };
+            let (client, server, server_port) = edge.key;
             let mut row = |(ours, theirs): Ends, totals, connections_open| {
-                let (source, source_key) = end(*client, ours)?;
-                let (target, target_key) = end(*server, theirs)?;
-                let (server_port, seen) = (edge.server_port, edge.seen);
+                let (source, source_key) = end(client, ours)?;
+                let (target, target_key) = end(server, theirs)?;
                 let key = key(source_key, target_key, server_port);
+                let seen = head.seen;
                 Some(StepRow { key, source, target, server_port, seen, connections_open, totals })
             };
-            let mut rest = StepTotals::All(&edge.totals);
-            let mut open = edge.connections_open;
+            let (mut rest, mut open) = (StepTotals::Packed(raw), head.open);
             while let Some(part) = parts.next_if(|part| part.edge == at) {
                 // A part is never more than the whole, and both its ends are known as long as it is.
-                let Some(less) = rest.less(&part.totals) else { continue };
+                let whole = rest.take();
+                let Some(less) = whole.less(&part.totals) else {
+                    rest = StepTotals::Own(whole);
+                    continue;
+                };
                 let part_open = part.open.min(open);
                 let totals = StepTotals::Own(Box::new(part.totals.clone()));
-                if let Some(row) = row(part.ends, totals, part_open) {
-                    tell(row)?;
-                    rest = StepTotals::Own(Box::new(less));
-                    open -= part_open;
-                }
+                let Some(row) = row(part.ends, totals, part_open) else {
+                    rest = StepTotals::Own(whole);
+                    continue;
+                };
+                tell(row)?;
+                rest = StepTotals::Own(Box::new(less));
+                open -= part_open;
             }
-            if (open > 0 || !rest.is_zero())
-                && let Some(row) = row(*first, rest, open)
-            {
+            let is_nothing = open == 0 && matches!(&rest, StepTotals::Own(rest) if rest.is_zero());
+            if !is_nothing && let Some(row) = row(edge.ends, rest, open) {
                 tell(row)?;
             }
         }

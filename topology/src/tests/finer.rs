@@ -65,7 +65,7 @@ impl Kept {
     fn add(&mut self, step: &EndedStep, finer: bool) -> (EdgeTotals, u64) {
         let mut sum = (EdgeTotals::default(), 0);
         let told = step.rows(finer, |row| {
-            sum.0.merge(&row.totals);
+            row.totals.add_to(&mut sum.0);
             sum.1 += row.connections_open;
             let name = |node: &ViewNode| match node.hosts.as_slice() {
                 [host] => format!("{} {host} {}", node.name, node.zone),
@@ -77,7 +77,7 @@ impl Kept {
                 let ends = (row.source.name.clone(), row.target.name.clone());
                 self.services.entry(ends).or_default()
             };
-            totals.merge(&row.totals);
+            row.totals.add_to(totals);
             Ok::<_, ()>(())
         });
         assert_eq!(told, Ok(()));

@@ -215,12 +215,17 @@ impl Services {
 
     /// Every service as it is now, with what is told of it; the memory is shared.
     pub(crate) fn freeze(&mut self, nodes: &Nodes) -> Arena<Service> {
+        self.tell_all(nodes);
+        self.services.clone()
+    }
+
+    /// From now on what is told of every service is at hand, as long as that does not change.
+    pub(crate) fn tell_all(&mut self, nodes: &Nodes) {
         let untold = self.services.iter().filter(|(_, service)| service.told.is_none());
         let untold: Vec<_> = untold.map(|(ix, _)| ix).collect();
         for ix in untold {
             self.view_node(ix, nodes);
         }
-        self.services.clone()
     }
 
     pub(crate) fn workload(&self, ix: WorkloadIx) -> Option<&WorkloadEntry> {

@@ -12,15 +12,15 @@ fn workloads_that_come_and_go_displace_no_services_and_are_folded_beyond_their_r
     let mut written = Written::new(2_000_000);
     let mut folded = 0;
     for n in 0..200 {
-        let mut step = step(10 * n, vec![edge("db", 30, 30)]);
-        let all = on_hosts(&step.edges).remove(0);
+        let edges = vec![edge("db", 30, 30)];
+        let all = on_hosts(&edges).remove(0);
         let part = |client: u64| {
             let source = on_host("web", &format!("c{n}-{client}"), "east");
             let mut totals = EdgeTotals::default();
             totals.add(Measure::BytesToServer, 1);
             StepEdge { source, connections_open: 1, totals, ..all.clone() }
         };
-        step.parts = StepParts::written((0..30).map(part).collect());
+        let step = step_of(10 * n, edges, (0..30).map(part).collect());
         let wrote = written.give(GivenSteps::Ended(step));
         folded += wrote.folded;
         let (_, _, bytes) = written.numbers[1].size();
@@ -47,12 +47,12 @@ fn workloads_that_come_and_go_displace_no_services_and_are_folded_beyond_their_r
 fn a_zone_is_that_of_the_time() {
     let mut written = Written::new(PLENTY);
     for (n, zone) in (0..).zip(["east", "east", "west"]) {
-        let mut step = step(10 * n, vec![edge("db", 7, 1)]);
+        let edges = vec![edge("db", 7, 1)];
         let source = on_host("web", "c0", zone);
-        let all = on_hosts(&step.edges).remove(0);
-        let totals = step.edges[0].totals.clone();
-        step.parts = StepParts::written(vec![StepEdge { source, totals, ..all }]);
-        written.write(&step);
+        let all = on_hosts(&edges).remove(0);
+        let totals = edges[0].totals.clone();
+        let finer = vec![StepEdge { source, totals, ..all }];
+        written.write(&step_of(10 * n, edges, finer));
     }
     let written = written.reopened();
     let older = |by| written.database.older(Window { from: at(0), to: at(30) }, END, by).unwrap();
