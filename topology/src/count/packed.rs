@@ -291,7 +291,7 @@ impl<'a> Unpacker<'a> {
     fn add_bits(&mut self, kind: HistogramKind, to: &mut impl Gains) -> Option<()> {
         let (mut bits, mut next) = (BitReader::new(self.samples()?), 0_u64);
         while let Some(distance) = bits.next() {
-            let bucket = next.checked_add(distance - 1)?;
+            let bucket = next.checked_add(distance.checked_sub(1)?)?;
             next = bucket.checked_add(1)?;
             to.gain_samples(kind, u16::try_from(bucket).ok()?, bits.next()?);
         }
