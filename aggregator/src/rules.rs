@@ -186,6 +186,7 @@ pub(crate) async fn keep(
         known = now;
         match read(Some(&path)) {
             Ok((rules, zones)) => {
+                shared.held().soon().await;
                 let now = shared.now();
                 shared.core().set_rules(rules, now);
                 shared.set_zones(zones);

@@ -87,6 +87,7 @@ fn look(shared: &Shared, is_due: bool) -> Option<(Instant, Instant)> {
     let mut core = shared.held().lock_for_long();
     let begun = Instant::now();
     let ticked = if is_due || core.graph().is_step_over(now) {
+        shared.kept.ticks();
         let timer = shared.metrics.tick_seconds.start_timer();
         core.tick(now);
         timer.observe_duration();

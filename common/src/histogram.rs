@@ -145,7 +145,7 @@ const fn first_of_range() -> [u16; (SHORT_NS >> RANGE_BITS) as usize] {
 /// Bucket of a duration in nanoseconds.
 ///
 /// A table gives the first candidate: of a short one by its range, which seldom has more than two, else from the highest
-/// set bit; a power of two holds at most nine bounds, so at most four halving steps remain.
+/// set bit; a power of two holds at most nine bounds, so that behind two of them at most three halving steps remain.
 #[inline(always)]
 #[must_use]
 pub fn bucket_of_ns(ns: u64) -> u16 {
@@ -165,10 +165,10 @@ pub fn bucket_of_ns(ns: u64) -> u16 {
     search(first + 2, ns)
 }
 
-/// The first bucket whose bound is at least `ns` among `low ..= low + 15`.
+/// The first bucket whose bound is at least `ns` among `low ..= low + 7`.
 #[inline(always)]
 fn search(mut low: usize, ns: u64) -> u16 {
-    let mut step = 8;
+    let mut step = 4;
     while step > 0 {
         if SEARCH_NS[(low + step - 1) & (BUCKETS_POW2 - 1)] < ns {
             low += step;

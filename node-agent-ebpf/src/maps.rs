@@ -19,7 +19,7 @@ use common::{
 };
 
 /// Entries of `last_slots`, a power of two.
-pub const LAST_SLOTS_LEN: u32 = 256;
+pub const LAST_SLOTS_LEN: u32 = 4_096;
 
 /// State of each socket, 88 bytes in the socket itself. Cloned to accepted sockets, which aya's own
 /// type cannot ask for. When memory is short the socket is not followed: `storage_refused`.
@@ -59,7 +59,7 @@ pub static HALVES: HashMap<HalfKey, u32> = HashMap::with_max_entries(MAX_SLOTS, 
 #[map(name = "slots")]
 pub static SLOTS: Array<common::kernel::Slot> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
 
-/// Some of the key of a half -> slot that was last found for such a key. 4 bytes, 256: 2 KiB. Only a guess: the key is compared
+/// Some of the key of a half -> slot that was last found for such a key. 4 bytes, 4,096: 32 KiB. Only a guess: the key is compared
 /// with that of the slot.
 #[map(name = "last_slots")]
 pub static LAST_SLOTS: Array<u32> = Array::with_max_entries(LAST_SLOTS_LEN, 0);

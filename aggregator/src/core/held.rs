@@ -113,13 +113,18 @@ mod tests {
         let first = held.lock_for_long();
         let mut soon = std::pin::pin!(held.soon());
         assert!(timeout(Duration::from_millis(5), soon.as_mut()).await.is_err());
-        let other = Arc::clone(&held);
-        let next = thread::spawn(move || drop(other.lock_for_long()));
+        let (other, (told, wait)) = (Arc::clone(&held), std::sync::mpsc::channel::<()>());
+        let next = thread::spawn(move || {
+            let long = other.lock_for_long();
+            let _ = wait.recv();
+            drop(long);
+        });
         while held.long.load(Ordering::Acquire) < 2 {
             thread::yield_now();
         }
         drop(first);
-        soon.await;
+        timeout(Duration::from_secs(60), soon).await.unwrap();
+        drop(told);
         next.join().unwrap();
     }
 

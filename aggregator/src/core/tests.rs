@@ -74,6 +74,21 @@ fn nobody_waits_for_a_tick_of_a_large_graph_and_the_window_says_so() {
     let begins_later = Window { from: at(38), to: at(39) };
     let view = core.slice(begins_later, Grouping::Service, at(39)).view(&Sums::default());
     assert_eq!(view.window.to, at(39));
+    let short = Window { from: at(31), to: at(41) };
+    let view = core.slice(short, Grouping::Service, at(41)).view(&Sums::default());
+    assert_eq!(view.window.to, at(41), "not older than a tenth of it");
+}
+
+#[test]
+fn what_is_looked_at_between_ticks_is_in_the_window() {
+    let edges = LARGE as u32;
+    let folder = tempfile::tempdir().unwrap();
+    let (mut core, half) = with_edges(folder.path(), edges);
+    core.graph.add(half, Counter::BytesSent, 7);
+    // Something of a step that is over: what there was before it is published first.
+    let late = core.graph.begin_late(at(5), at(17)).unwrap();
+    core.graph.end_late(late, at(17));
+    assert_eq!(told(&mut core, at(18)), (at(17), u64::from(edges) + 7));
 }
 
 #[test]

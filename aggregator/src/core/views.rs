@@ -10,9 +10,10 @@ use crate::history::Keeper;
 /// Edges from which on a graph is large: a tick or an answer takes more than some milliseconds.
 pub(super) const LARGE: usize = 5_000;
 
-/// How old what is told of a large graph may be: a tick takes so long that nobody waits for one. There is one at the end
-/// of each step, and the end of the window says when the last one was.
+/// How old what is told of a large graph may be, as a tick takes long: so much, and so large a part of what is asked for.
+/// There is one at the end of each step, and the end of the window says when the last one was.
 const FRESH_ENOUGH: Duration = Duration::from_secs(15);
+const PART: u32 = 10;
 
 impl Core {
     /// Whether the graph is large.
@@ -23,14 +24,20 @@ impl Core {
     /// What the graph over a window of time is made of; to be grouped as said. As of now, but where it is large and there
     /// was a tick of late, as of that.
     pub fn slice(&mut self, window: Window, by: Grouping, now: Timestamp) -> Slice {
-        let ticked = self.graph.ticked_at();
-        if !self.is_large() || now.since(ticked) > FRESH_ENOUGH || window.from > ticked {
+        if !(self.is_large() && self.is_fresh_enough(window, now)) {
             self.tick(now);
         }
         match by.is_finer() {
             true => self.graph.slice_finer_as_ticked(window, by),
             false => self.graph.slice_as_ticked(window),
         }
+    }
+
+    /// Whether a window can be told of as of the last tick.
+    fn is_fresh_enough(&self, window: Window, now: Timestamp) -> bool {
+        let age = now.since(self.graph.ticked_at());
+        let asked = window.to.min(now).since(window.from);
+        age <= FRESH_ENOUGH && age.saturating_mul(PART) <= asked && !self.graph.has_late()
     }
 
     /// The graph over a window of time, as of now: from memory as far as that goes, else from the history, which is
@@ -54,7 +61,9 @@ impl Core {
             Window { from: asked.from.max(older.stored_from.unwrap_or(asked.from)), ..asked };
         let (slice, holes) = {
             let mut core = core.lock_for_long();
-            (core.slice(recent, by, now), core.graph.holes(known))
+            let slice = core.slice(recent, by, now);
+            let holes = core.graph.holes(Window { to: known.to.min(slice.window().to), ..known });
+            (slice, holes)
         };
         let mut view = slice.view(sums);
         (view.coverage.holes, view.coverage.holes_left_out) = holes;

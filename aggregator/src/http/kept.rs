@@ -135,10 +135,14 @@ impl Default for Kept {
 }
 
 impl Kept {
+    /// A tick begins: who has read before it has had what the last one showed.
+    pub(crate) fn ticks(&self) {
+        self.is_read.store(false, Ordering::Relaxed);
+    }
+
     /// A tick is over, of a graph that is large or not.
     pub(crate) fn ticked(&self, is_large: bool) {
         self.is_large.store(is_large, Ordering::Relaxed);
-        self.is_read.store(false, Ordering::Relaxed);
         self.ticked.send_replace(Instant::now());
     }
 

@@ -133,6 +133,20 @@ impl StreamTask {
             protocol_version: PROTOCOL_VERSION,
             protocol_minor: PROTOCOL_MINOR,
         });
+        let ended = self.talk(&present, welcome, acked_seq).await;
+        // The state takes note of the end.
+        self.shared.held().soon().await;
+        drop(present);
+        ended
+    }
+
+    /// Welcomes the agent, takes its batches and acknowledges them, until the stream ends.
+    async fn talk(
+        &mut self,
+        present: &Present,
+        welcome: Body,
+        acked_seq: u64,
+    ) -> Result<(), Status> {
         if !self.send(welcome).await {
             return Ok(());
         }
@@ -171,7 +185,7 @@ impl StreamTask {
                 })) => {
                     // Its answer has the questions there are.
                     ask.reset();
-                    self.apply(&present, batch, &mut waiting, &mut limits)?
+                    self.apply(present, batch, &mut waiting, &mut limits)?
                 }
                 Next::Message(Some(_)) => return Err(Status::invalid_argument("expected a batch")),
                 Next::Acknowledge(durable) => {

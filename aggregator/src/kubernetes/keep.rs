@@ -30,6 +30,7 @@ pub(super) async fn run<T: Told + DeserializeOwned>(
             event = watch.next() => event,
             _ = stopping.wait_for(|stop| *stop) => return,
         };
+        shared.held().soon().await;
         take(shared, event, &mut hearing);
     }
 }

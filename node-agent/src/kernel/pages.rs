@@ -124,14 +124,17 @@ impl Pages<Slot> {
         unsafe { (&raw const (*slot).key).read_volatile() }
     }
 
-    /// Says whether the slot's key leads to it in the map `halves`: to be taken back before it does not any more. Returns whether
-    /// that is known to the programs.
-    #[must_use]
-    pub fn set_leads_here(&mut self, index: usize, leads: bool) -> bool {
-        let Some(slot) = self.element(index) else { return false };
+    /// Whether the programs take the slot's key to lead to it in the map `halves`.
+    pub fn leads_here(&self, index: usize) -> bool {
+        // SAFETY: a valid element.
+        self.element(index).is_some_and(|slot| load(unsafe { &raw mut (*slot).leads_here }) != 0)
+    }
+
+    /// Tells the programs whether it does: to be taken back before it does not any more.
+    pub fn set_leads_here(&mut self, index: usize, leads: bool) {
+        let Some(slot) = self.element(index) else { return };
         // SAFETY: a valid element, an aligned word of it. Seen before whatever is done to the map.
         unsafe { AtomicU64::from_ptr(&raw mut (*slot).leads_here) }.store(u64::from(leads), SeqCst);
-        true
     }
 
     /// When an open connection of the slot was last found to have moved something, in ns since boot.

@@ -101,9 +101,18 @@ impl Slots {
         slots.maps.slots.fit(slots.slots_end);
         slots.maps.chunks.fit(slots.chunks_end);
         for slot in slots.used_slots() {
-            // One whose key leads elsewhere was about to be given back; nobody's key leads to those that all share.
-            if slot >= SHARED_SLOTS && !slots.leads_to(slot) {
+            // Nobody's key leads to those that all share.
+            if slot < SHARED_SLOTS {
+                continue;
+            }
+            let leads_here = slots.leads_to(slot);
+            if !leads_here {
+                // It was about to be given back.
                 slots.draining.insert(slot, Draining { since: 0 });
+            }
+            // As far as the agent before came with that.
+            if slot >= SPARE_SLOTS {
+                slots.maps.slots.set_leads_here(slot as usize, leads_here);
             }
         }
         slots
@@ -299,15 +308,21 @@ impl Slots {
                 let key = self.maps.slots.key(index);
                 // From here on new connections take another slot; programs that found this one before
                 // may still add to it.
-                if !self.maps.slots.set_leads_here(index, false)
-                    || self.maps.halves.remove(&key).is_err()
-                {
+                self.maps.slots.set_leads_here(index, false);
+                if self.maps.halves.remove(&key).is_err() {
+                    self.maps.slots.set_leads_here(index, self.leads_to(slot));
                     return RetireOutcome::Busy;
                 }
                 self.draining.insert(slot, Draining { since: self.looks });
                 RetireOutcome::Draining
             }
             None => RetireOutcome::Busy,
+            Some(_) if self.maps.slots.leads_here(index) => {
+                // Whoever took it was held up until now, and others may have found it since.
+                self.maps.slots.set_leads_here(index, false);
+                self.draining.insert(slot, Draining { since: self.looks });
+                RetireOutcome::Draining
+            }
             Some(draining)
                 if quiet && self.looks > draining.since + 1 && self.chunks_quiet(slot) =>
             {

@@ -4,10 +4,14 @@
 //! and 3 take three, and so on. Bits of a byte are taken from the lowest on. What is left of the last byte is 0, which no
 //! number begins and ends with.
 
-/// Numbers that have this many bits after the highest one, or more, are so many zeros, a one, and 64 bits.
+/// Numbers that have this many bits after the highest one, or more, are so many zeros, a one, how many bits these are, and
+/// these.
 const LARGE: u32 = 16;
 
-/// Half of the bits of a number that is written out.
+/// Bits that say how many.
+const LENGTH: u32 = 6;
+
+/// Bits that are taken at a time, at most.
 const HALF: u32 = 32;
 
 /// Writes numbers.
@@ -33,9 +37,11 @@ impl<'a> BitWriter<'a> {
             let rest = number ^ (1 << more);
             self.bits((rest << 1 | 1) << more, 2 * more + 1);
         } else {
+            let (rest, low) = (number ^ (1 << more), more.min(HALF));
             self.bits(1 << LARGE, LARGE + 1);
-            self.bits(number & u64::from(u32::MAX), HALF);
-            self.bits(number >> HALF, HALF);
+            self.bits(u64::from(more), LENGTH);
+            self.bits(rest & ((1 << low) - 1), low);
+            self.bits(rest >> low, more - low);
         }
     }
 
@@ -88,15 +94,17 @@ impl<'a> BitReader<'a> {
             return None;
         }
         self.pass(LARGE + 1)?;
-        let low = self.half()?;
-        Some(self.half()? << HALF | low)
+        let more = self.take(LENGTH)? as u32;
+        let low = more.min(HALF);
+        Some(self.take(low)? | self.take(more - low)? << low | 1 << more)
     }
 
-    fn half(&mut self) -> Option<u64> {
+    /// So many bits, at most [`HALF`].
+    fn take(&mut self, many: u32) -> Option<u64> {
         self.fill();
-        let half = self.word & u64::from(u32::MAX);
-        self.pass(HALF)?;
-        Some(half)
+        let bits = self.word & ((1 << many) - 1);
+        self.pass(many)?;
+        Some(bits)
     }
 
     #[inline]
@@ -143,6 +151,7 @@ mod tests {
     fn small_numbers_take_few_bits() {
         assert_eq!(written(&[1; 16]).len(), 2);
         assert_eq!(written(&[2, 3, 1, 1]), [0b1111_0010]);
+        assert_eq!(written(&[100_000]).len(), 5);
         assert_eq!(written(&[u64::MAX]).len(), 11);
     }
 

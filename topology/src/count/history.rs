@@ -249,6 +249,11 @@ impl History {
         over
     }
 
+    /// Whether something has come late since that was put into steps.
+    pub(crate) fn has_late(&self) -> bool {
+        !(self.late.is_empty() && self.late_parts.is_empty())
+    }
+
     /// Puts what came late into the steps that are kept, and returns it: of edges, and of what is kept apart of them.
     pub(crate) fn put_late(
         &mut self,

@@ -90,6 +90,7 @@ impl Graph {
 
     /// Evaluates a link.
     pub(super) fn look_at(&mut self, ix: LinkIx, now: Timestamp) -> Next {
+        self.looked_at = now;
         if let Some(again) = self.evaluate_pair(ix, now) {
             return Next { again, ask: false };
         }

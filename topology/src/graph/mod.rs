@@ -67,8 +67,10 @@ pub struct Graph {
     forgetting: expire::Forgetting,
     /// What a link gains, while it is evaluated: it keeps its memory.
     gain: EdgeTotals,
-    /// When links were looked at the last time.
+    /// When all links that had changed were looked at the last time.
     ticked_at: Timestamp,
+    /// When any was: what it had counted shows from then on.
+    looked_at: Timestamp,
 }
 
 impl Graph {
@@ -96,6 +98,7 @@ impl Graph {
             forgetting: expire::Forgetting::default(),
             gain: EdgeTotals::default(),
             ticked_at: Timestamp::default(),
+            looked_at: Timestamp::default(),
         }
     }
 
@@ -364,6 +367,19 @@ impl Graph {
     #[must_use]
     pub const fn ticked_at(&self) -> Timestamp {
         self.ticked_at
+    }
+
+    /// Up to when what is shown without another tick has anything, which may be later than the last one: something was told
+    /// late, or could go to several places.
+    #[must_use]
+    pub fn looked_at(&self) -> Timestamp {
+        self.ticked_at.max(self.looked_at)
+    }
+
+    /// Whether something that came late waits for a tick to be put where it belongs.
+    #[must_use]
+    pub fn has_late(&self) -> bool {
+        self.history.has_late()
     }
 
     /// Shares what room there is out among the nodes.

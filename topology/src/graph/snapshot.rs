@@ -97,6 +97,7 @@ impl Graph {
         if now < self.clock {
             self.clock = now;
             self.ticked_at = self.ticked_at.min(now);
+            self.looked_at = self.looked_at.min(now);
             self.nodes.set_back(now);
             self.links.set_back(now);
             self.halves.set_back(now);

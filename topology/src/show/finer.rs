@@ -92,7 +92,7 @@ impl Graph {
     /// What unsettled links have so far, and what those that have just settled showed before.
     fn pending_parts(&mut self, now: Timestamp) -> Vec<PendingPart> {
         let mut pending = Vec::new();
-        for ix in self.links.queue.clone() {
+        for ix in self.links_pending() {
             let Some(link) = self.links.get(ix) else { continue };
             if link.settled {
                 for (key, totals, seen) in self.seen_before(ix, now) {

@@ -6,7 +6,7 @@ use crate::{
     count::{
         agreement::Lead,
         edges::{EdgeKey, Seen},
-        link::Link,
+        link::{Link, LinkIx},
     },
 };
 
@@ -21,17 +21,21 @@ pub(crate) struct Pending {
 }
 
 impl Graph {
-    /// What unsettled links have so far, and what those that have just settled showed before.
-    pub(crate) fn pending(&mut self, now: Timestamp) -> Vec<Pending> {
-        let mut pending = Vec::new();
-        // Most links that are looked at again have settled long ago: one side waits for the other.
+    /// Links of which something is shown that is not published. Most that are looked at again have settled long ago: one
+    /// side waits for the other.
+    pub(super) fn links_pending(&self) -> Vec<LinkIx> {
         let has_any = |link: &Link| {
             let agreement = link.agreement.as_ref();
             !link.settled || agreement.is_some_and(|agreement| agreement.seen_before().is_some())
         };
         let queue = self.links.queue.iter().copied();
-        let queue = queue.filter(|ix| self.links.get(*ix).is_some_and(has_any));
-        for ix in queue.collect::<Vec<_>>() {
+        queue.filter(|ix| self.links.get(*ix).is_some_and(has_any)).collect()
+    }
+
+    /// What unsettled links have so far, and what those that have just settled showed before.
+    pub(crate) fn pending(&mut self, now: Timestamp) -> Vec<Pending> {
+        let mut pending = Vec::new();
+        for ix in self.links_pending() {
             let Some(link) = self.links.get(ix) else { continue };
             if link.settled {
                 let seen = self.seen_before(ix, now).into_iter();

@@ -47,9 +47,10 @@ impl Graph {
         self.slice_as_ticked(asked)
     }
 
-    /// The same as of the last [tick](Self::ticked_at): a window that goes on with time ends then.
+    /// The same as of the last tick: a window that goes on with time ends when anything was [looked at](Self::looked_at)
+    /// the last time.
     pub fn slice_as_ticked(&mut self, asked: Window) -> Slice {
-        let now = self.ticked_at();
+        let now = self.looked_at();
         let snapped = self.history.snap(asked, now);
         let pending = if snapped.running { self.pending(now) } else { Vec::new() };
         let ended = self.history.ended(snapped);
@@ -76,7 +77,7 @@ impl Graph {
 
     /// The same as of the last tick.
     pub fn slice_finer_as_ticked(&mut self, asked: Window, by: Grouping) -> Slice {
-        let now = self.ticked_at();
+        let now = self.looked_at();
         let snapped = self.history.snap(asked, now);
         let finer = self.finer(snapped, by, now);
         let ended = self.history.ended(snapped);
@@ -97,6 +98,12 @@ impl Graph {
 }
 
 impl Slice {
+    /// What it is of, which is what was asked for as far as there are steps.
+    #[must_use]
+    pub const fn window(&self) -> Window {
+        self.window
+    }
+
     /// The graph over the window. What steps that are over add up to is taken from `sums`, and left there.
     #[must_use]
     pub fn view(mut self, sums: &Sums) -> View {

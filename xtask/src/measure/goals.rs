@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    env, fs, iter,
+    env, fs, io, iter,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -96,7 +96,7 @@ pub fn check(options: &Bench) -> Result<()> {
         results.machine, results.busy
     ));
     let mut runs = Run::of(&goals);
-    let kept = results.free_place()?;
+    let kept = results.take_place()?;
     let folder = tempfile::tempdir()?;
     for round in 1..=options.runs {
         say(format_args!("\nround {round} of {}", options.runs));
@@ -208,11 +208,18 @@ impl Results {
         })
     }
 
-    /// Where they can be kept; the first of a day is 1.
-    fn free_place(&self) -> Result<PathBuf> {
+    /// Takes a place where they can be kept; the first of a day is 1.
+    fn take_place(&self) -> Result<PathBuf> {
         let folder = workspace().join(RESULTS);
         let path = |number: u32| folder.join(format!("{}-goals-{number}.json", self.date));
-        (1..).map(path).find(|path| !Path::exists(path)).context("too many results")
+        for path in (1..).map(path) {
+            match fs::File::create_new(&path) {
+                Ok(_) => return Ok(path),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error).with_context(|| path.display().to_string()),
+            }
+        }
+        bail!("too many results")
     }
 
     /// Writes them down, in the place of what a round before has left there.

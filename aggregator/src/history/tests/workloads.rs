@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{
-    super::table::{LAYERS, META, WITHOUT_WORKLOADS},
+    super::table::{IN_BYTES, LAYERS, META, WITHOUT_WORKLOADS},
     *,
 };
 
@@ -69,6 +69,28 @@ fn a_zone_is_that_of_the_time() {
     // It is one workload all the same.
     assert_eq!(older(Grouping::Workload).edges.len(), 1);
     assert_eq!(older(Grouping::Workload).edges[0].totals.get(Measure::BytesToServer), 21);
+}
+
+#[test]
+fn a_file_with_steps_in_bytes_goes_on() {
+    let mut written = Written::new(PLENTY);
+    written.write(&step(0, vec![edge("db", 5, 0)]));
+    let Written { folder, database, numbers, given } = written;
+    drop((database, numbers));
+    let path = folder.path().join("history.redb");
+    let before = redb::Database::open(&path).unwrap();
+    let writing = before.begin_write().unwrap();
+    drop(writing.open_table(META).unwrap().insert("version", IN_BYTES).unwrap());
+    writing.commit().unwrap();
+    drop(before);
+    let (database, aside) = Database::open(folder.path(), 7, PLENTY).unwrap();
+    assert_eq!(aside, None);
+    let numbers = database.numbers().unwrap();
+    let written = Written { folder, database, numbers, given };
+    let all = Window { from: at(0), to: at(10) };
+    assert_eq!(bytes(&written.older_of_services(all))["db"], 5);
+    let workloads = written.database.older(all, END, Grouping::Node).unwrap();
+    assert_eq!(bytes(&workloads)["db"], 5, "it had them already");
 }
 
 #[test]
