@@ -110,6 +110,9 @@ fn build() -> Result<Vec<PathBuf>> {
     let text = String::from_utf8(output.stdout)?;
     let program = |line: &str| -> Option<PathBuf> {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        // The programs of a crate are built with its benchmarks.
+        let kinds = message["target"]["kind"].as_array()?;
+        kinds.iter().find(|kind| *kind == "bench")?;
         Some(message.get("executable")?.as_str()?.into())
     };
     let programs: Vec<_> = text.lines().filter_map(program).collect();

@@ -14,6 +14,39 @@ const LENGTH: u32 = 6;
 /// Bits that are taken at a time, at most.
 const HALF: u32 = 32;
 
+/// Bits by which two small numbers are read at once.
+const PEEK: u32 = 11;
+
+/// Two numbers, and the bits they take; 0 where they take more than [`PEEK`].
+#[derive(Clone, Copy)]
+struct Pair {
+    numbers: [u8; 2],
+    bits: u8,
+}
+
+static PAIRS: [Pair; 1 << PEEK] = pairs();
+
+const fn pairs() -> [Pair; 1 << PEEK] {
+    let mut pairs = [Pair { numbers: [0; 2], bits: 0 }; 1 << PEEK];
+    let mut word = 0;
+    while word < pairs.len() {
+        let (mut rest, mut bits, mut at) = (word, 0, 0);
+        while at < 2 && rest > 0 {
+            let more = rest.trailing_zeros();
+            rest >>= more + 1;
+            pairs[word].numbers[at] = (rest & ((1 << more) - 1) | 1 << more) as u8;
+            rest >>= more;
+            bits += 2 * more + 1;
+            at += 1;
+        }
+        if at == 2 && bits <= PEEK {
+            pairs[word].bits = bits as u8;
+        }
+        word += 1;
+    }
+    pairs
+}
+
 /// Writes numbers.
 pub(crate) struct BitWriter<'a> {
     bytes: &'a mut Vec<u8>,
@@ -99,6 +132,26 @@ impl<'a> BitReader<'a> {
         Some(self.take(low)? | self.take(more - low)? << low | 1 << more)
     }
 
+    /// The next two numbers; `None` where there are not two more.
+    #[inline]
+    pub(crate) fn pair(&mut self) -> Option<(u64, u64)> {
+        if self.held < PEEK {
+            self.fill();
+        }
+        let Pair { numbers: [one, other], bits } = PAIRS[(self.word & ((1 << PEEK) - 1)) as usize];
+        if bits > 0 && u32::from(bits) <= self.held {
+            self.held -= u32::from(bits);
+            self.word >>= bits;
+            return Some((u64::from(one), u64::from(other)));
+        }
+        Some((self.next()?, self.next()?))
+    }
+
+    /// Whether everything was read, but for what fills the last byte.
+    pub(crate) const fn is_over(&self) -> bool {
+        self.bytes.is_empty() && self.held < 8 && self.word == 0
+    }
+
     /// So many bits, at most [`HALF`].
     fn take(&mut self, many: u32) -> Option<u64> {
         self.fill();
@@ -166,6 +219,21 @@ mod tests {
                 prop_assert_eq!(reader.next(), Some(*number));
             }
             prop_assert_eq!(reader.next(), None);
+            prop_assert!(reader.is_over());
+        }
+
+        #[test]
+        fn two_at_a_time_are_the_same(
+            numbers in proptest::collection::vec(prop_oneof![8 => 1_u64..9, 1 => 1_u64..], 0..99),
+        ) {
+            let bytes = written(&numbers);
+            let mut reader = BitReader::new(&bytes);
+            for pair in numbers.chunks_exact(2) {
+                prop_assert_eq!(reader.pair(), Some((pair[0], pair[1])));
+            }
+            let is_odd = numbers.len() % 2 > 0;
+            prop_assert_eq!(reader.is_over(), !is_odd);
+            prop_assert_eq!(reader.pair(), None);
         }
 
         #[test]

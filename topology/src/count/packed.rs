@@ -290,12 +290,12 @@ impl<'a> Unpacker<'a> {
     #[inline]
     fn add_bits(&mut self, kind: HistogramKind, to: &mut impl Gains) -> Option<()> {
         let (mut bits, mut next) = (BitReader::new(self.samples()?), 0_u64);
-        while let Some(distance) = bits.next() {
+        while let Some((distance, count)) = bits.pair() {
             let bucket = next.checked_add(distance.checked_sub(1)?)?;
             next = bucket.checked_add(1)?;
-            to.gain_samples(kind, u16::try_from(bucket).ok()?, bits.next()?);
+            to.gain_samples(kind, u16::try_from(bucket).ok()?, count);
         }
-        Some(())
+        bits.is_over().then_some(())
     }
 
     /// The bytes of a histogram.
