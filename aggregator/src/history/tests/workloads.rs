@@ -71,22 +71,31 @@ fn a_zone_is_that_of_the_time() {
     assert_eq!(older(Grouping::Workload).edges[0].totals.get(Measure::BytesToServer), 21);
 }
 
-#[test]
-fn a_file_with_steps_in_bytes_goes_on() {
-    let mut written = Written::new(PLENTY);
-    written.write(&step(0, vec![edge("db", 5, 0)]));
+/// The same after it was a file of a version before, which may lack something.
+fn written_before(
+    written: Written,
+    version: u64,
+    lack: impl Fn(&redb::WriteTransaction),
+) -> Written {
     let Written { folder, database, numbers, given } = written;
     drop((database, numbers));
-    let path = folder.path().join("history.redb");
-    let before = redb::Database::open(&path).unwrap();
+    let before = redb::Database::open(folder.path().join("history.redb")).unwrap();
     let writing = before.begin_write().unwrap();
-    drop(writing.open_table(META).unwrap().insert("version", IN_BYTES).unwrap());
+    lack(&writing);
+    drop(writing.open_table(META).unwrap().insert("version", version).unwrap());
     writing.commit().unwrap();
     drop(before);
     let (database, aside) = Database::open(folder.path(), 7, PLENTY).unwrap();
     assert_eq!(aside, None);
     let numbers = database.numbers().unwrap();
-    let written = Written { folder, database, numbers, given };
+    Written { folder, database, numbers, given }
+}
+
+#[test]
+fn a_file_with_steps_in_bytes_goes_on() {
+    let mut written = Written::new(PLENTY);
+    written.write(&step(0, vec![edge("db", 5, 0)]));
+    let written = written_before(written, IN_BYTES, |_| {});
     let all = Window { from: at(0), to: at(10) };
     assert_eq!(bytes(&written.older_of_services(all))["db"], 5);
     let workloads = written.database.older(all, END, Grouping::Node).unwrap();
@@ -97,23 +106,13 @@ fn a_file_with_steps_in_bytes_goes_on() {
 fn a_file_without_workloads_goes_on_and_has_them_from_then_on() {
     let mut written = Written::new(PLENTY);
     (0..9).for_each(|n| written.write(&step(10 * n, vec![edge("db", 5, 0)])));
-    let Written { folder, database, numbers, given } = written;
-    drop((database, numbers));
-    let path = folder.path().join("history.redb");
-    let before = redb::Database::open(&path).unwrap();
-    let writing = before.begin_write().unwrap();
-    for layer in LAYERS.iter().filter(|layer| layer.finer) {
-        writing.delete_table(layer.services).unwrap();
-        writing.delete_table(layer.edges).unwrap();
-        writing.delete_table(layer.steps).unwrap();
-    }
-    drop(writing.open_table(META).unwrap().insert("version", WITHOUT_WORKLOADS).unwrap());
-    writing.commit().unwrap();
-    drop(before);
-    let (database, aside) = Database::open(folder.path(), 7, PLENTY).unwrap();
-    assert_eq!(aside, None);
-    let numbers = database.numbers().unwrap();
-    let mut written = Written { folder, database, numbers, given };
+    let mut written = written_before(written, WITHOUT_WORKLOADS, |writing| {
+        for layer in LAYERS.iter().filter(|layer| layer.finer) {
+            writing.delete_table(layer.services).unwrap();
+            writing.delete_table(layer.edges).unwrap();
+            writing.delete_table(layer.steps).unwrap();
+        }
+    });
     // What comes late does not make it begin before.
     let late = |from| topology::GivenSteps::Late(vec![step(from, vec![edge("db", 2, 0)])]);
     assert_eq!(written.give(late(80)).dropped, 2);
