@@ -167,13 +167,14 @@ impl Graph {
             sides.most = Some(Box::new(sides.most()));
         }
         let pairings = sides.pair(&lasting);
-        let folds =
-            !self.publish(link, &sides, pairings, waiting, now) && link.folded < BOTH_FOLDED;
+        let is_split = !undivided && !sides.asking;
+        let open = waiting || !is_split;
+        let folds = !self.publish(link, &sides, pairings, open, now) && link.folded < BOTH_FOLDED;
         if folds {
             self.fold_edges(link);
         }
-        Self::settle_late(link, waiting, undivided || sides.asking);
-        let again = waiting || undivided || sides.asking || folds || apart == Apart::Waits;
+        Self::settle_late(link, waiting, !is_split);
+        let again = open || folds || apart == Apart::Waits;
         Next { again, ..next }
     }
 
@@ -268,14 +269,14 @@ impl Graph {
         link.halves.iter().find_map(|ix| self.halves.get(*ix)).map(Half::node)
     }
 
-    /// Publishes what was gained; returns whether there was room for all of it. `waiting` says that one side waits for the
-    /// other.
+    /// Publishes what was gained; returns whether there was room for all of it. `open` says that there is more, which
+    /// waits for the other side, or to be told apart.
     fn publish(
         &mut self,
         link: &mut Link,
         sides: &Sides,
         found: Pairings,
-        waiting: bool,
+        open: bool,
         now: Timestamp,
     ) -> bool {
         let node = self.node_of(link).unwrap_or_default();
@@ -309,7 +310,7 @@ impl Graph {
                 self.edges.place(row, ends, now);
             }
             let published = self.edges.published(row);
-            if waiting && sides.are_shared() && target.is_in_question(published, gain) {
+            if open && sides.are_shared() && target.is_in_question(published, gain) {
                 continue;
             }
             if !gain.is_zero() {

@@ -212,6 +212,23 @@ impl Port {
     }
 }
 
+/// Asked about what came last, the graph has given away nothing yet of what the first server counted for all: what the
+/// second one is known to have seems paid for meanwhile.
+#[test]
+fn an_edge_begins_with_what_is_known_of_it() {
+    let talk = |now, client, server_late| Talk { now, client, late: [0, server_late], more: 0 };
+    let talks = [talk(0, 0, 0), talk(0, 2, 0), talk(0, 3, 0), talk(30, 2, 0), talk(31, 2, 1)];
+    let mut port = Port::new(talks.to_vec(), 3);
+    let two = ("mail".to_owned(), "two".to_owned(), PORT);
+    let told = port.told(0);
+    for second in 0..40 {
+        told.get(&second).into_iter().flatten().for_each(|one| port.tell(*one));
+        port.pass();
+        let shown = port.world.series().get(&two).map(|totals| totals.get(Measure::Connections));
+        assert_eq!(shown, (second >= 33).then_some(2), "after {second} s");
+    }
+}
+
 proptest! {
     #[test]
     fn no_edge_is_without_a_connection(
