@@ -125,6 +125,8 @@ fn question(link: &Link, client: (HalfIx, &Half), server: (HalfIx, &Half)) -> Op
         let (client, server) = (seen(common.client)?, seen(common.server)?);
         Some(Tuple { client, client_port, server, server_port: common.server_port })
     };
-    let reach = link.reach_of(client.0, client.1).into_iter();
-    reach.filter(|key| known.contains(key)).find_map(tuple)
+    let reach = link.reach_of(client.0, client.1);
+    // First as the server has it: the address that the client asked for may lead to others, of which each may have had a
+    // connection from the same port, and the port is the one that the server sees.
+    known.into_iter().filter(|key| reach.contains(key)).find_map(tuple)
 }
