@@ -36,7 +36,7 @@ pub(crate) type Formers = BTreeMap<HalfIx, Box<Former>>;
 /// A half begins to count a further connection. If it is a single one and all before is over, that is set apart.
 #[inline]
 pub(super) fn begin(formers: &mut Formers, ix: HalfIx, half: &mut Half) {
-    if half.id.2.client_port != 0 && half.total(Counter::Closed) > 0 {
+    if half.is_single && half.total(Counter::Closed) > 0 {
         begin_again(formers, ix, half);
     }
 }
