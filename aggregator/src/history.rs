@@ -9,10 +9,12 @@
 //! written with it, and what a restart makes again up to that number is passed over. So what comes late can be
 //! added to steps that are there.
 
+mod bench;
 mod database;
 pub(crate) mod fuzzing;
 mod keeper;
 mod late;
+mod merge;
 mod names;
 mod steps;
 mod table;
@@ -21,5 +23,6 @@ mod tiers;
 #[cfg(test)]
 mod tests;
 
+pub use bench::InMemory;
 pub(crate) use database::{Database, HistoryError};
 pub(crate) use keeper::Keeper;
