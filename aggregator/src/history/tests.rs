@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod known;
 mod workloads;
 
 use std::{collections::BTreeMap, sync::Arc};
