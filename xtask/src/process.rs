@@ -11,10 +11,18 @@ use anyhow::{Context, Result, bail};
 
 use crate::{terminal::say, workspace};
 
-/// The cargo that runs us, in the workspace.
+/// The cargo that runs us, in the workspace. What it has told us of our own package it is not told back: build scripts
+/// that look at such variables would run again, and much be compiled anew, whenever it is called by hand and by us in turn.
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(workspace());
+    let of_ours = |name: &OsStr| {
+        let name = name.to_string_lossy();
+        ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.starts_with(prefix))
+    };
+    for (name, _) in env::vars_os().filter(|(name, _)| of_ours(name)) {
+        command.env_remove(name);
+    }
     command
 }
 

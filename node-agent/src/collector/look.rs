@@ -220,8 +220,14 @@ impl<S: Source> Collector<S> {
         let now = Instant::now();
         // The programs know a connection as its client does.
         let originals = self.nat.originals(&tuples, &self.addresses.scopes());
-        for (tuple, own) in tuples.into_iter().zip(originals) {
-            let owner = self.source.tuple_owner(namespace(&own.client), &own);
+        let is_untracked = originals.iter().any(|asked| asked.untracked);
+        let unclear = if is_untracked { self.report.unclear_ends() } else { HashSet::new() };
+        for (tuple, asked) in tuples.into_iter().zip(originals) {
+            let own = asked.tuple;
+            let owner = match asked.is_unclear(&unclear) {
+                true => None,
+                false => self.source.tuple_owner(namespace(&own.client), &own),
+            };
             let workload = owner.map(|owner| self.workload(owner, now));
             self.report.answer(tuple, workload);
         }

@@ -60,6 +60,17 @@ pub(crate) struct Entry {
     pub(crate) after: Seen,
 }
 
+/// What a connection is to its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Original {
+    /// Its addresses are translated.
+    Translated(Seen),
+    /// What it is to its server.
+    Same,
+    /// It is not tracked, or not any more: another may have taken its client's port.
+    Untracked,
+}
+
 /// So many connections are shown all: the kernel goes through its table, which is that of all namespaces, once for each
 /// list, and that takes longer.
 const FEW: u64 = 4_096;
@@ -103,17 +114,21 @@ pub(crate) fn translated(deadline: Instant, visit: &mut dyn FnMut(Entry)) -> io:
 pub(crate) fn originals(
     translated: impl Iterator<Item = Seen>,
     deadline: Instant,
-) -> io::Result<(Read, Vec<Option<Seen>>)> {
+) -> io::Result<(Read, Vec<Original>)> {
     let (mut lookup, mut found) = (Lookup::new(SockProtocol::NetlinkNetFilter)?, Vec::new());
     for seen in translated {
         if Instant::now() >= deadline {
             return Ok((Read::Part, found));
         }
         let entry = match request(&seen) {
-            Some(request) => lookup.get(GET, &request)?.and_then(parse),
+            Some(request) => lookup.get(GET, &request)?,
             None => None,
         };
-        found.push(entry.filter(|entry| entry.after == seen).map(|entry| entry.before));
+        found.push(match entry.map(parse) {
+            Some(Some(entry)) if entry.after == seen => Original::Translated(entry.before),
+            Some(None) => Original::Same,
+            Some(Some(_)) | None => Original::Untracked,
+        });
     }
     Ok((Read::All, found))
 }
@@ -276,7 +291,7 @@ mod tests {
         let unknown = seen(("192.0.2.1", 1), ("192.0.2.2", 2));
         let found = originals([mixed, unknown].into_iter(), Instant::now() + netlink::PATIENCE);
         match found {
-            Ok(found) => assert_eq!(found, (Read::All, vec![None, None])),
+            Ok(found) => assert_eq!(found, (Read::All, vec![Original::Untracked; 2])),
             Err(error) => crate::testing::skipped(&format!("no connection tracking: {error}")),
         }
         let late = originals([unknown].into_iter(), Instant::now());

@@ -9,6 +9,7 @@ mod turns;
 mod wanted;
 
 use std::{
+    collections::HashSet,
     io,
     time::{Duration, Instant},
 };
@@ -19,8 +20,8 @@ use crate::{
     report::Report,
     source::{Program, ProgramState},
 };
-use conntrack::{Entry, Seen};
-use topology::model::{Scope, Tuple};
+use conntrack::{Entry, Original, Seen};
+use topology::model::{Ends, Scope, Tuple};
 use turns::Turns;
 pub use wanted::SlotEnds;
 use wanted::{Findings, Wanted};
@@ -56,6 +57,24 @@ fn seen(tuple: &Tuple) -> Seen {
         client_port: tuple.client_port,
         server: tuple.server.ip,
         server_port: tuple.server_port,
+    }
+}
+
+/// A connection that the aggregator asks about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// As its client has it, as far as is known.
+    pub tuple: Tuple,
+    /// It was looked for and is not tracked: what it was to its client may have been something else.
+    pub untracked: bool,
+}
+
+impl Asked {
+    /// Whether it is not to be guessed whose it was, given what servers see of connections of several.
+    #[must_use]
+    pub fn is_unclear(&self, unclear: &HashSet<Ends>) -> bool {
+        let Tuple { client, server, server_port, .. } = self.tuple;
+        self.untracked && unclear.contains(&Ends { client, server, server_port })
     }
 }
 
@@ -208,16 +227,24 @@ impl Nat {
 
     /// What these connections were to their clients, as far as the host has translated them: in their order, and those
     /// are missing that there was no time for.
-    pub fn originals(&mut self, tuples: &[Tuple], scopes: &Scopes) -> Vec<Tuple> {
-        if self.state != State::Works || conntrack::tracked() == Some(0) {
-            return tuples.to_vec();
+    pub fn originals(&mut self, tuples: &[Tuple], scopes: &Scopes) -> Vec<Asked> {
+        let as_it_is = |untracked| move |tuple: &Tuple| Asked { tuple: *tuple, untracked };
+        match self.state {
+            // Nothing is known to be translated.
+            State::Unknown | State::Absent => return tuples.iter().map(as_it_is(false)).collect(),
+            State::Works | State::Fails(_) => {}
+        }
+        if conntrack::tracked() == Some(0) {
+            return tuples.iter().map(as_it_is(true)).collect();
         }
         let deadline = Instant::now() + PATIENCE_ANSWERING;
         let (read, found) = conntrack::originals(tuples.iter().map(seen), deadline)
             .unwrap_or((Read::Part, Vec::new()));
         self.misses.unread += u64::from(read == Read::Part);
-        let own = |(tuple, found): (&Tuple, Option<Seen>)| {
-            found.map_or(*tuple, |seen| original(tuple, seen, scopes))
+        let own = |(tuple, found): (&Tuple, Original)| match found {
+            Original::Translated(seen) => as_it_is(false)(&original(tuple, seen, scopes)),
+            Original::Same => as_it_is(false)(tuple),
+            Original::Untracked => as_it_is(true)(tuple),
         };
         tuples.iter().zip(found).map(own).collect()
     }

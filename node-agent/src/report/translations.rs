@@ -1,10 +1,13 @@
 //! What is known of translated addresses: which halves are to be looked for, and what is to be told.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, Instant},
+};
 
 use common::{COUNTERS, kernel, kernel::role};
 use proto::{MAX_ENDS, convert::Translation, v1};
-use topology::model::{Ends, Role};
+use topology::model::{Ends, HalfKey, Role};
 
 use super::{Report, half::Half, happenings};
 use crate::{addresses::canonical, nat::SlotEnds};
@@ -129,6 +132,28 @@ impl Report {
         told
     }
 
+    /// What servers see of connections that several workloads may have made, some of them to an address that was translated:
+    /// what is no longer known of such a connection, is not to be guessed.
+    pub fn unclear_ends(&self) -> HashSet<Ends> {
+        let mut clients: HashMap<Ends, (HashSet<u32>, bool)> = HashMap::new();
+        for (_, half, _) in self.slots.iter(None) {
+            let Some(half) = self.halves.get(half).filter(|half| half.key.role == Role::Client)
+            else {
+                continue;
+            };
+            let HalfKey { workload, local, peer, server_port, .. } = half.key;
+            let own = Ends { client: local, server: peer, server_port };
+            let translated = half.ends.iter().map(|ends| (*ends, true));
+            for (ends, is_translated) in translated.chain([(own, false)]) {
+                let (workloads, some) = clients.entry(ends).or_default();
+                workloads.insert(workload);
+                *some |= is_translated;
+            }
+        }
+        clients.retain(|_, (workloads, some)| *some && workloads.len() > 1);
+        clients.into_keys().collect()
+    }
+
     /// What batches have told of a half.
     pub(super) fn translation_of(&self, id: u32) -> Option<v1::Translation> {
         let half = self.halves.get(id)?;
@@ -155,4 +180,43 @@ fn ends_of(key: &kernel::HalfKey, half: u32, live: bool) -> Option<SlotEnds> {
         client_port: key.client_port,
         live,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use topology::model::{Address, Scope, Tuple};
+
+    use super::*;
+    use crate::{nat::Asked, testing::world::World};
+
+    #[test]
+    fn what_is_not_tracked_any_more_may_be_of_those_who_asked_for_another_address() {
+        let mut world = World::new();
+        let address = |last: u8| Address { ip: [10, 0, 0, last].into(), scope: Scope::Global };
+        let ends = |server_port| Ends { client: address(1), server: address(2), server_port };
+        world.gain(0, 0, 80, 1);
+        let half = world.report.ends_of_slots(None).next().unwrap().half;
+        // One workload goes to 8081 by either way, and two to 8080.
+        world.gain(1, 0, 8081, 1);
+        world.gain(2, 1, 8080, 1);
+        world.gain(3, 1, 8082, 1);
+        world.gain(4, 0, 8082, 1);
+        assert!(world.report.unclear_ends().is_empty(), "nothing is translated");
+        world.report.translate(half, [ends(8080), ends(8081)]);
+        let unclear = world.report.unclear_ends();
+        assert_eq!(unclear, [ends(8080)].into());
+        let asked = |server_port, untracked| Asked {
+            tuple: Tuple {
+                client: address(1),
+                client_port: 40_000,
+                server: address(2),
+                server_port,
+            },
+            untracked,
+        };
+        let expected = [(8080, true, true), (8080, false, false), (8081, true, false)];
+        for (port, untracked, is_unclear) in expected {
+            assert_eq!(asked(port, untracked).is_unclear(&unclear), is_unclear);
+        }
+    }
 }

@@ -5,7 +5,7 @@
 //! - `plan` is what a world is, `check` when it makes sense.
 //! - `draw` makes one of a seed.
 //! - `ground` makes its hosts, `nat` has what those translate, and `play` lets it happen.
-//! - `verdict` compares; `run` does it all.
+//! - `ports` finds what nobody can tell apart, `verdict` compares; `run` does it all.
 
 mod check;
 mod draw;
@@ -14,6 +14,7 @@ mod ground;
 mod nat;
 mod plan;
 mod play;
+mod ports;
 mod run;
 mod verdict;
 

@@ -9,11 +9,18 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{draw, feature::Features, plan::World, play::Stage, verdict::Verdict};
+use super::{
+    draw,
+    feature::Features,
+    plan::World,
+    play::Stage,
+    ports::{Again, used_again},
+    verdict::Verdict,
+};
 use crate::{
     Error, Result,
     error::Context,
-    fleet::{Fleet, Graph, published},
+    fleet::{Graph, published},
     truth::Truth,
 };
 
@@ -89,7 +96,8 @@ pub fn run(seed: u64, options: &Options) -> Result<Outcome> {
     stage.play()?;
     let played = begin.elapsed();
     let truth = stage.truth()?;
-    let (served, verdict) = settle(&stage.fleet, &stage.path, &world, &truth)?;
+    let again = used_again(&world, &stage.reports()?);
+    let (served, verdict) = settle(&stage, &world, &truth, &again)?;
     if let Some(folder) = options.keep.as_deref().filter(|_| !verdict.is_exact()) {
         let folder = folder.join(format!("seed-{seed}"));
         keep(&folder, &mut stage, &world, &truth, &served, &verdict)
@@ -109,7 +117,13 @@ pub fn run(seed: u64, options: &Options) -> Result<Outcome> {
 }
 
 /// Waits until the graph is true and stays so, or will not be any more.
-fn settle(fleet: &Fleet, path: &str, world: &World, truth: &Truth) -> Result<(Value, Verdict)> {
+fn settle(
+    stage: &Stage<'_>,
+    world: &World,
+    truth: &Truth,
+    again: &[Again],
+) -> Result<(Value, Verdict)> {
+    let Stage { fleet, path, .. } = stage;
     let begin = Instant::now();
     let mut last = (Value::Null, begin);
     let mut true_since = None;
@@ -121,7 +135,8 @@ fn settle(fleet: &Fleet, path: &str, world: &World, truth: &Truth) -> Result<(Va
             last = (served.clone(), now);
         }
         let pending = graph.documents.values().any(|edge| edge["pending"] != false);
-        let verdict = Verdict::new(world, truth, &graph, &published(&fleet.get("/metrics")?.body)?);
+        let published = published(&fleet.get("/metrics")?.body)?;
+        let verdict = Verdict::new(world, truth, again, &graph, &published);
         if !pending && verdict.is_exact() {
             let since = *true_since.get_or_insert(now);
             if now.duration_since(since) >= STAY {

@@ -5,7 +5,10 @@ use std::{
     fmt::{self, Write},
 };
 
-use super::plan::World;
+use super::{
+    plan::World,
+    ports::{Again, in_sums},
+};
 use crate::{
     fleet::{Graph, differences},
     truth::Truth,
@@ -20,16 +23,26 @@ pub struct Verdict {
     pub served_edges: usize,
     /// Edges that were served, and were there.
     pub common_edges: usize,
+    /// Edges of which sums alone were compared: clients had one port one after the other.
+    pub in_sums: usize,
     /// Everything that is wrong, in words; nothing when all is exact.
     pub wrong: String,
 }
 
 impl Verdict {
-    /// Compares what was served, and what was published in `/metrics`, with what happened in a world.
+    /// Compares what was served, and what was published in `/metrics`, with what happened in a world, where some may be
+    /// mixed.
     #[must_use]
-    pub fn new(world: &World, truth: &Truth, graph: &Graph, published: &Truth) -> Self {
-        let mut wrong = graph.must_equal(truth).err().unwrap_or_default();
-        let lines = differences(truth, published);
+    pub(super) fn new(
+        world: &World,
+        truth: &Truth,
+        again: &[Again],
+        graph: &Graph,
+        published: &Truth,
+    ) -> Self {
+        let expected = in_sums(truth, again);
+        let mut wrong = differences(&expected, &in_sums(&graph.edges, again));
+        let lines = differences(&expected, &in_sums(published, again));
         if !lines.is_empty() {
             let _ = write!(wrong, "in /metrics:\n{lines}");
         }
@@ -38,6 +51,7 @@ impl Verdict {
         Self {
             true_edges: truth.len(),
             served_edges: graph.edges.len(),
+            in_sums: truth.keys().filter(|name| again.iter().any(|it| it.mixes(name))).count(),
             common_edges: graph.edges.keys().filter(|name| truth.contains_key(name)).count(),
             wrong,
         }
@@ -66,7 +80,11 @@ impl fmt::Display for Verdict {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let exact = if self.is_exact() { "exact" } else { "WRONG" };
         let (precision, recall) = (self.precision(), self.recall());
-        write!(formatter, "precision {precision:.3}, recall {recall:.3}, {exact}")
+        write!(formatter, "precision {precision:.3}, recall {recall:.3}, {exact}")?;
+        if self.in_sums > 0 {
+            write!(formatter, " ({} edges in their sums: a port was used again)", self.in_sums)?;
+        }
+        Ok(())
     }
 }
 
@@ -150,7 +168,7 @@ mod tests {
         let mut served = document();
         change(&mut served);
         let graph = Graph::parse(&served).unwrap();
-        Verdict::new(&world(), &truth, &graph, &graph.edges)
+        Verdict::new(&world(), &truth, &[], &graph, &graph.edges)
     }
 
     #[test]
@@ -180,7 +198,7 @@ mod tests {
         let mut published = graph.edges.clone();
         let first = published.keys().next().unwrap().clone();
         published.remove(&first);
-        assert!(!Verdict::new(&world(), &graph.edges, &graph, &published).is_exact());
+        assert!(!Verdict::new(&world(), &graph.edges, &[], &graph, &published).is_exact());
     }
 
     #[test]

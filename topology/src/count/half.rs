@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, hint::black_box};
 use common::{COUNTERS, Counter, HISTOGRAMS, HistogramKind};
 use serde::{Deserialize, Serialize};
 
-use super::link::LinkIx;
+use super::{
+    former::{self, Formers},
+    link::LinkIx,
+};
 use crate::{
     base::{
         arena::{Arena, Key},
@@ -54,6 +57,8 @@ pub(crate) struct Half {
     /// Of a folded half, what those had counted that ended.
     pub(crate) before: Option<Box<Counts>>,
     pub(crate) changed: bool,
+    /// Its key has a client's port. Once more beside what each record reads of it anyhow: a key is two lines of memory away.
+    pub(super) is_single: bool,
     pub(crate) id: HalfId,
     pub(crate) service: ServiceIx,
     pub(crate) place: Place,
@@ -112,12 +117,6 @@ impl Half {
         self.counters[counter.index()]
     }
 
-    /// Whether several connections had the one port of a client, one after the other: they need not have been of the
-    /// same client, and its host tells of the last one only.
-    pub(crate) const fn has_several(&self) -> bool {
-        self.total(Counter::Connections) > 1
-    }
-
     pub(crate) const fn role(&self) -> Role {
         self.id.2.role
     }
@@ -164,6 +163,9 @@ impl Half {
     }
 }
 
+/// The bit of the counter that rises when a connection begins.
+const CONNECTIONS: u16 = 1 << Counter::Connections.index();
+
 /// How much room a half takes. Folded ones there is always room for: there are few for each workload.
 fn room(id: &HalfId) -> usize {
     usize::from(!id.2.is_folded())
@@ -195,6 +197,8 @@ pub(crate) struct Halves {
     pub(crate) stale_records: u64,
     /// What is being told again of folded halves.
     pub(crate) told: BTreeMap<HalfIx, Box<Again>>,
+    /// What those had counted before whose client's port was used again.
+    pub(super) formers: Formers,
     /// Whose they are.
     #[serde(skip)]
     pub(crate) shares: Shares,
@@ -220,6 +224,7 @@ impl Halves {
             changed: self.changed.clone(),
             stale_records: self.stale_records,
             told: self.told.clone(),
+            formers: self.formers.clone(),
             shares: Shares::default(),
             translations: Shares::default(),
         }
@@ -295,6 +300,7 @@ impl Halves {
             histograms: Default::default(),
             before: None,
             changed: false,
+            is_single: id.2.client_port != 0,
             id,
             service,
             place,
@@ -315,6 +321,7 @@ impl Halves {
         let half = self.halves.remove(ix.0)?;
         self.by_id.remove(&half.id, ix.0);
         self.told.remove(&ix);
+        self.formers.remove(&ix);
         self.shares.give(half.id.0, room(&half.id));
         Some(half)
     }
@@ -326,6 +333,7 @@ impl Halves {
 
     #[inline]
     pub(crate) fn add(&mut self, ix: HalfIx, counter: Counter, value: u64) {
+        self.begin(ix, counter);
         if let Some(half) = self.changing(ix) {
             let mine = &mut half.counters[counter.index()];
             *mine = mine.saturating_add(value);
@@ -345,6 +353,7 @@ impl Halves {
         for some in records.chunks(AHEAD) {
             self.see(some);
             let (changed, stale_records) = (&mut self.changed, &mut self.stale_records);
+            let formers = &mut self.formers;
             self.halves.change_all(
                 some,
                 |record| record.half.0,
@@ -355,6 +364,9 @@ impl Halves {
                     };
                     if !std::mem::replace(&mut half.changed, true) {
                         changed.push(record.half);
+                    }
+                    if record.which & CONNECTIONS != 0 {
+                        former::begin(formers, record.half, half);
                     }
                     half.gain(record);
                 },
@@ -390,6 +402,11 @@ impl Halves {
     }
 
     pub(crate) fn set_total(&mut self, ix: HalfIx, counter: Counter, total: u64) {
+        let is_more =
+            |half: &Half| half.counted_before(counter).saturating_add(total) > half.total(counter);
+        if self.get(ix).is_some_and(is_more) {
+            self.begin(ix, counter);
+        }
         if let Some(half) = self.changing(ix) {
             let before = half.counted_before(counter);
             let mine = &mut half.counters[counter.index()];
@@ -409,6 +426,16 @@ impl Halves {
             let mine = &mut half.histograms[kind.index()];
             let more = before.saturating_add(total).saturating_sub(mine.get(bucket));
             mine.add(bucket, more);
+        }
+    }
+
+    /// A half begins to count a further connection, if that is what rises.
+    #[inline]
+    fn begin(&mut self, ix: HalfIx, counter: Counter) {
+        if counter == Counter::Connections
+            && let Some(half) = self.halves.get_mut(ix.0)
+        {
+            former::begin(&mut self.formers, ix, half);
         }
     }
 

@@ -123,31 +123,42 @@ impl Link {
         now < self.gathering.1
     }
 
-    /// Keeps what a half has counted after it is forgotten.
-    pub(crate) fn keep(&mut self, ix: HalfIx, half: &Half, client: Option<ServiceIx>) {
-        let role = half.role();
+    /// Keeps what a half has counted, for whom of the clients, after it is forgotten.
+    pub(crate) fn keep(
+        &mut self,
+        ix: HalfIx,
+        half: &Half,
+        counted: Vec<(Option<ServiceIx>, EdgeTotals)>,
+    ) {
         let reach = self.reach_of(ix, half);
         self.forget_told(ix);
+        for (client, totals) in counted {
+            self.keep_part(half, client, &reach, totals);
+        }
+    }
+
+    fn keep_part(
+        &mut self,
+        half: &Half,
+        client: Option<ServiceIx>,
+        reach: &[LinkKey],
+        totals: EdgeTotals,
+    ) {
+        let (role, service) = (half.role(), half.service);
         let same = |rest: &&mut Rest| {
-            (rest.role, rest.service, rest.client) == (role, half.service, client)
+            (rest.role, rest.service, rest.client) == (role, service, client)
                 && rest.reach.first() == reach.first()
         };
-        let totals = match self.rests.iter_mut().find(same) {
+        match self.rests.iter_mut().find(same) {
             Some(rest) => {
-                extend(&mut rest.reach, &reach);
-                &mut rest.totals
+                extend(&mut rest.reach, reach);
+                rest.totals.merge(&totals);
             }
             None => {
-                let totals = EdgeTotals::default();
                 self.rests.reserve_exact(1);
-                self.rests.push(Rest { role, service: half.service, client, reach, totals });
-                match self.rests.last_mut() {
-                    Some(rest) => &mut rest.totals,
-                    None => return,
-                }
+                self.rests.push(Rest { role, service, client, reach: reach.to_vec(), totals });
             }
-        };
-        totals.add_half(role, &half.counters, &half.histograms);
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod addresses;
 pub(crate) mod agreement;
 pub(crate) mod edges;
 pub(crate) mod externals;
+pub(crate) mod former;
 pub(crate) mod fronts;
 pub(crate) mod gains;
 pub mod half;

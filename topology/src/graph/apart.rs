@@ -88,7 +88,7 @@ impl Graph {
         let is_known = |ix: &HalfIx| {
             self.halves.get(*ix).is_some_and(|half| {
                 let over = half.ended.is_some_and(|end| end.by_agent);
-                over && matches!(half.whose, Whose::Of(_)) && !half.has_several()
+                over && matches!(half.whose, Whose::Of(_)) && !self.halves.has_several(*ix, half)
             })
         };
         let known = link.halves.iter().copied().filter(is_known);

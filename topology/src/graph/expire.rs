@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Graph;
 use crate::{
-    base::time::Timestamp,
+    base::{time::Timestamp, totals::EdgeTotals},
     count::{
         half::{End, Half, HalfIx, Whose},
         link::{Link, LinkIx, Row},
@@ -139,21 +139,19 @@ impl Graph {
 
     /// Forgets a half. What it counted stays with its link, as long as that has other halves.
     pub(super) fn forget(&mut self, ix: HalfIx) {
+        let Some(half) = self.halves.get(ix) else { return };
+        let counted = self.counted_for(ix, half);
         let Some(half) = self.halves.remove(ix) else { return };
         self.halves.translations.give(half.node(), self.links.told(half.link, ix).len());
         let served = (half.role() == Role::Server).then_some(half.id.2.server_port);
         self.evidence.half(half.place, served, half.service, Change::Forgotten);
-        let client = match half.whose {
-            Whose::Of(client) if !half.has_several() => Some(client),
-            Whose::Of(_) | Whose::Nobody | Whose::Unknown { .. } => None,
-        };
         let Some(link) = self.links.get_mut(half.link) else { return };
         for row in &link.rows {
             self.edges.remember(row.edge, &half);
         }
         link.halves.retain(|other| *other != ix);
         if !link.halves.is_empty() {
-            link.keep(ix, &half, client);
+            link.keep(ix, &half, counted);
             let (crowded, let_go) = (link.is_crowded(), link.has_let_go());
             if let_go {
                 self.links.let_go(half.link, &self.halves);
@@ -170,6 +168,22 @@ impl Graph {
         }
     }
 
+    /// What a half has counted, by whose connections that was, where it was in question and answered.
+    fn counted_for(&self, ix: HalfIx, half: &Half) -> Vec<(Option<ServiceIx>, EdgeTotals)> {
+        let mut now = EdgeTotals::default();
+        if half.role() == Role::Client {
+            now.add_half(Role::Client, &half.counters, &half.histograms);
+            return vec![(None, now)];
+        }
+        let (mut counted, now) = self.halves.parts_of(ix, half);
+        let client = match half.whose {
+            Whose::Of(client) if !self.halves.has_several(ix, half) => Some(client),
+            Whose::Of(_) | Whose::Nobody | Whose::Unknown { .. } => None,
+        };
+        counted.push((client, now));
+        counted
+    }
+
     /// Behind an address there were many services, one after the other: those that are gone are told apart no more. What
     /// was published for their edges stays there, and is taken to have been published for those of `other`.
     fn fold_rests(&mut self, ix: LinkIx) {
@@ -182,6 +196,9 @@ impl Graph {
             Whose::Of(client) => Some((Role::Client, client)),
             Whose::Nobody | Whose::Unknown { .. } => None,
         });
+        let formers = link.halves.iter().filter_map(|ix| self.halves.former(*ix));
+        let formers = formers.flat_map(|former| former.clients());
+        let asked = asked.chain(formers.map(|client| (Role::Client, client)));
         let kept: HashSet<_> = present.into_iter().chain(asked).collect();
         let rests = link.rests.iter().map(|rest| (rest.role, rest.service));
         let gone: HashSet<_> = rests.filter(|side| !kept.contains(side)).collect();
@@ -274,6 +291,7 @@ impl Graph {
                 services.insert(client);
             }
         }
+        services.extend(self.halves.former_clients());
         for link in self.links.iter() {
             for rest in &link.rests {
                 services.insert(rest.service);

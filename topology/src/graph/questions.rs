@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use common::Counter;
 use serde::{Deserialize, Serialize};
 
 use super::Graph;
@@ -34,12 +35,13 @@ pub(crate) struct Questions {
     waiting: HashMap<NodeIx, Vec<Tuple>>,
     /// Endpoints whose connections nodes are to be asked to tell apart.
     pub(super) apart: HashMap<NodeIx, BTreeSet<Endpoint>>,
-    about: HashMap<(NodeIx, Tuple), HalfIx>,
+    /// With how many connections that had counted by then.
+    about: HashMap<(NodeIx, Tuple), (HalfIx, u64)>,
 }
 
 impl Questions {
     pub(crate) fn forget(&mut self, halves: &Halves) {
-        self.about.retain(|_, half| halves.get(*half).is_some());
+        self.about.retain(|_, (half, _)| halves.get(*half).is_some());
     }
 }
 
@@ -57,7 +59,7 @@ impl Graph {
 
     /// A node's answer: the workload whose connection it was, `None` when it does not know.
     pub fn tuple_owner(&mut self, node: NodeIx, tuple: Tuple, workload: Option<WorkloadIx>) {
-        let Some(half) = self.questions.about.remove(&(node, tuple)) else { return };
+        let Some((half, connections)) = self.questions.about.remove(&(node, tuple)) else { return };
         let entry = workload.and_then(|ix| self.services.workload(ix));
         let whose = match entry.filter(|entry| entry.node == node) {
             Some(entry) => Whose::Of(entry.service),
@@ -66,7 +68,9 @@ impl Graph {
         if let Some(half) = self.halves.get_mut(half) {
             // Several hosts are asked, and one alone knows.
             let known = matches!(half.whose, Whose::Of(_)) && matches!(whose, Whose::Nobody);
-            if !known {
+            // That may be about one that had the port before.
+            let before = half.total(Counter::Connections) != connections;
+            if !known && !before {
                 half.whose = whose;
             }
         }
@@ -91,14 +95,14 @@ impl Graph {
             };
             // In an order: there may not be room for all of them.
             let questions: BTreeSet<_> = clients.iter().filter_map(ask).collect();
-            open.push((server, asked, questions));
+            open.push((server, asked, half.total(Counter::Connections), questions));
         }
-        for (server, asked, questions) in open {
+        for (server, asked, connections, questions) in open {
             for (node, question) in questions {
                 let waiting = self.questions.waiting.entry(node).or_default();
                 if waiting.len() < WAITING {
                     waiting.push(question);
-                    self.questions.about.insert((node, question), server);
+                    self.questions.about.insert((node, question), (server, connections));
                 }
             }
             if let Some(half) = self.halves.get_mut(server) {
@@ -121,6 +125,8 @@ fn question(link: &Link, client: (HalfIx, &Half), server: (HalfIx, &Half)) -> Op
         let (client, server) = (seen(common.client)?, seen(common.server)?);
         Some(Tuple { client, client_port, server, server_port: common.server_port })
     };
-    let reach = link.reach_of(client.0, client.1).into_iter();
-    reach.filter(|key| known.contains(key)).find_map(tuple)
+    let reach = link.reach_of(client.0, client.1);
+    // First as the server has it: the address that the client asked for may lead to others, of which each may have had a
+    // connection from the same port, and the port is the one that the server sees.
+    known.into_iter().filter(|key| reach.contains(key)).find_map(tuple)
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::Graph;
 use crate::{
     count::{
-        half::{HalfIx, Whose},
+        half::HalfIx,
         link::{LinkIx, Rest},
     },
     model::{Listener, Role, Workload},
@@ -128,11 +128,7 @@ impl Graph {
             return;
         }
         for ix in halves {
-            if let Some(half) = self.halves.get_mut(ix)
-                && half.whose == Whose::Of(old)
-            {
-                half.whose = Whose::Of(new);
-            }
+            self.halves.rename_client(ix, old, new);
         }
     }
 

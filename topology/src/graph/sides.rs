@@ -6,7 +6,7 @@ use super::{Graph, questions::ATTEMPTS};
 use crate::{
     base::{time::Timestamp, totals::EdgeTotals},
     count::{
-        half::{Half, Whose},
+        half::{Half, HalfIx, Whose},
         link::{Link, LinkKey, Rest},
         pairing::{Cell, Party, Sides, Whole, find, find_server},
         scoped::seen_from_afar,
@@ -113,18 +113,18 @@ impl Graph {
 
     fn fill_cells(&self, link: &Link, sides: &mut Sides, now: Timestamp) {
         sides.wholes.resize_with(sides.servers.len(), Whole::default);
-        let halves = link.halves.iter().filter_map(|ix| self.halves.get(*ix));
-        for half in halves.filter(|half| half.role() == Role::Server) {
-            let whose = match self.client_of(half, sides, now) {
-                Some(whose) => whose,
-                None => {
-                    sides.asking = true;
-                    continue;
-                }
-            };
-            let mut totals = EdgeTotals::default();
-            totals.add_half(Role::Server, &half.counters, &half.histograms);
-            put(sides, whose, (half.service, half.id.2.server_port), totals, half.open());
+        let halves = link.halves.iter().filter_map(|ix| Some((*ix, self.halves.get(*ix)?)));
+        for (ix, half) in halves.filter(|(_, half)| half.role() == Role::Server) {
+            let server = (half.service, half.id.2.server_port);
+            let (before, totals) = self.halves.parts_of(ix, half);
+            for (client, totals) in before {
+                let client = client.and_then(|client| find(&sides.clients, client));
+                put(sides, client, server, totals, 0);
+            }
+            match self.client_of(ix, half, sides, now) {
+                Some(whose) => put(sides, whose, server, totals, half.open()),
+                None => sides.asking = true,
+            }
         }
         for Rest { role, service, client, reach, totals } in &link.rests {
             if *role == Role::Server {
@@ -140,10 +140,16 @@ impl Graph {
 
     /// For whom of the clients a server half counted: `Some(None)` when that is for their own
     /// numbers to tell, `None` while there may still be an answer.
-    fn client_of(&self, half: &Half, sides: &Sides, now: Timestamp) -> Option<Option<usize>> {
+    fn client_of(
+        &self,
+        ix: HalfIx,
+        half: &Half,
+        sides: &Sides,
+        now: Timestamp,
+    ) -> Option<Option<usize>> {
         let young = now.since(half.opened) < self.config.settle_after;
         match half.whose {
-            _ if half.id.2.client_port == 0 || half.has_several() => Some(None),
+            _ if half.id.2.client_port == 0 || self.halves.has_several(ix, half) => Some(None),
             Whose::Of(client) => match find(&sides.clients, client) {
                 None if young => None,
                 found => Some(found),
@@ -151,6 +157,7 @@ impl Graph {
             Whose::Nobody => Some(None),
             Whose::Unknown { asked, again_at } => {
                 let given_up = asked >= ATTEMPTS && again_at <= now;
+                let young = young || self.halves.former(ix).is_some();
                 (given_up || !young).then_some(None)
             }
         }

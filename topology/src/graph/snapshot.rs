@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The layout of a [`Snapshot`]: to be raised whenever a stored type changes.
-pub const SNAPSHOT_VERSION: u32 = 14;
+pub const SNAPSHOT_VERSION: u32 = 15;
 
 /// A graph as of one moment. What is large in it is shared with the graph until that changes, so that
 /// making it costs next to nothing and writing it needs no graph.

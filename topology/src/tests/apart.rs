@@ -153,6 +153,30 @@ fn what_is_told_apart_is_whose_it_was_and_what_was_not_is_the_firsts() {
     );
 }
 
+#[test]
+fn connections_from_one_port_to_servers_of_the_clients_host_are_asked_about_each() {
+    let mut service = Virtual::new();
+    let ([node, ..], servers) = (service.nodes, [("one", POD), ("two", "10.244.0.6")]);
+    let Virtual { world, .. } = &mut service;
+    for name in ["web", "job"] {
+        let client = world.client(node, name, global(A), global(VIP), 80);
+        let told = servers.map(|(_, server)| ends(A, server, 8080));
+        world.graph.add_translations(client, told, world.now);
+        world.exchange(client, 100, 10);
+    }
+    for (name, server) in servers {
+        let (server, client) = (global(server), global(A));
+        let half = world.half(node, name, Role::Server, server, client, 8080, 40_001);
+        world.graph.add_translations(half, [ends(A, VIP, 80)], world.now);
+        world.exchange(half, 10, 100);
+    }
+    world.pass(1);
+    let mut asked: Vec<_> =
+        world.graph.take_questions(node).iter().map(|question| question.server).collect();
+    asked.sort();
+    assert_eq!(asked, servers.map(|(_, server)| global(server)));
+}
+
 /// Single connections of `web` to both servers, and of each whose it was.
 fn single(service: &mut Virtual, web: HalfIx, ports: std::ops::Range<u16>) -> Vec<HalfIx> {
     let halves: Vec<_> = ports.flat_map(|port| service.servers(["one", "two"], A, port)).collect();

@@ -1,5 +1,6 @@
 //! The rules of `docs/ARCHITECTURE.md`, one by one, and what holds whatever arrives.
 
+mod again;
 mod apart;
 mod asking;
 mod behind;

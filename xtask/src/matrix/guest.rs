@@ -3,13 +3,13 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 
 use super::{Guest, Image, boot};
+use crate::process::cargo;
 
 /// The programs under test.
 pub const PROGRAMS: [&str; 3] = ["weft-agent", "weft-aggregator", "weft-traffic"];
@@ -19,7 +19,7 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Builds [`PROGRAMS`] statically linked and gives their folder.
 pub fn build(workspace: &Path, target_dir: &Path) -> Result<PathBuf> {
     super::say(format_args!("building {} without shared libraries", PROGRAMS.join(", ")));
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = cargo();
     cargo.current_dir(workspace).args(["build", "--locked", "--target", TARGET]);
     for program in PROGRAMS {
         cargo.args(["--bin", program]);
