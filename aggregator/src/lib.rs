@@ -12,7 +12,8 @@ mod data_dir;
 pub mod exposition;
 #[doc(hidden)]
 pub mod fuzzing;
-mod history;
+#[doc(hidden)]
+pub mod history;
 mod http;
 mod ingest;
 mod kubernetes;

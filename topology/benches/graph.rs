@@ -193,11 +193,14 @@ fn step_fine(meter: &mut Meter) {
     meter.measure(1_000, || {
         for given in &given {
             let GivenSteps::Ended(step) = &given.steps else { continue };
-            let told = step.rows(true, |row| {
+            let (mut rows, mut known) = (step.rows(true), 0);
+            while let Some(row) = rows.next() {
+                for end in row.ends.into_iter().filter(|end| *end >= known) {
+                    black_box(rows.key(end));
+                }
+                known = row.ends.into_iter().fold(known, |known, end| known.max(end + 1));
                 black_box(row);
-                Ok::<_, ()>(())
-            });
-            assert_eq!(told, Ok(()));
+            }
         }
     });
 }

@@ -25,6 +25,7 @@ mod tests;
 mod who;
 
 pub use base::{
+    hasher::NumberHasher,
     histogram::Histogram,
     id::Id,
     time::{Timestamp, Window},
@@ -58,6 +59,7 @@ pub use show::{
     older::Older,
     published::Published,
     rank::Rank,
+    rows::StepRows,
     select::{Focus, Selection},
     slice::Slice,
     stats::Stats,

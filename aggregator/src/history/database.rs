@@ -17,7 +17,7 @@ use topology::{
 use super::{
     late,
     names::Numbers,
-    steps::Steps,
+    steps::{self, Begins, Steps},
     table::{Edge, IN_BYTES, LAYERS, Layer, META, StepBytes, VERSION, WITHOUT_WORKLOADS},
     tiers::{self, TIERS},
 };
@@ -155,7 +155,7 @@ impl Database {
         if given.number <= self.given()? {
             return Ok(Written::default());
         }
-        let [services, finer] = [self.stored_from(false)?, self.stored_from(true)?];
+        let [services, finer] = self.reach(numbers)?;
         // Nothing at all begins last of all.
         let begins_later = services.is_some() && (finer.is_none() || finer > services);
         let writing = self.database.begin_write()?;
@@ -198,20 +198,21 @@ impl Database {
         match given {
             GivenSteps::Ended(step) => {
                 let rows = numbers.rows(writing, step)?;
-                steps = Steps::open(writing, layer)?;
+                steps = Steps::open(writing, layer, numbers.begins)?;
                 steps.put(0, step.window.from, &rows.pack(step)?)?;
                 folded = rows.folded;
             }
             GivenSteps::Late(late) => {
                 let rows = late.iter().map(|step: &EndedStep| numbers.rows(writing, step));
                 let rows = rows.collect::<Result<Vec<_>, _>>()?;
-                steps = Steps::open(writing, layer)?;
+                steps = Steps::open(writing, layer, numbers.begins)?;
                 dropped = late::add(&mut steps, late, &rows, begins_later)?;
                 folded = rows.iter().map(|rows| rows.folded).sum();
             }
         }
         steps.make_room(layer.most(self.max_bytes))?;
         numbers.make_room(writing, &mut steps)?;
+        numbers.begins = Some(steps.begins);
         Ok(Written { bytes: steps.close(writing)?, folded, dropped })
     }
 
@@ -242,17 +243,23 @@ impl Database {
         Ok(meta.get(name.as_str())?.map_or(0, |bytes| bytes.value()))
     }
 
+    /// From when on each layer has anything, as the numbers have it that were written with, else as it is stored.
+    pub(super) fn reach(
+        &self,
+        numbers: &AllNumbers,
+    ) -> Result<[Option<Timestamp>; LAYERS.len()], HistoryError> {
+        let [services, finer] = numbers;
+        let from = |numbers: &Numbers, finer| match &numbers.begins {
+            Some(begins) => Ok(first_of(begins)),
+            None => self.stored_from(finer),
+        };
+        Ok([from(services, false)?, from(finer, true)?])
+    }
+
     /// From when on anything is stored between services, or between workloads on their hosts.
     pub(super) fn stored_from(&self, finer: bool) -> Result<Option<Timestamp>, HistoryError> {
         let table = self.database.begin_read()?.open_table(Layer::of(finer).steps)?;
-        let mut from = None;
-        for tier in 0..TIERS.len() {
-            let all = (tier as u8, 0)..=(tier as u8, u64::MAX);
-            let first = table.range(all)?.next().transpose()?;
-            let first = first.map(|(key, _)| Timestamp::from_unix_ns(key.value().1));
-            from = from.into_iter().chain(first).min();
-        }
-        Ok(from)
+        Ok(first_of(&steps::begins_of(&table)?))
     }
 
     /// What is stored of a window, in steps that end by `limit`; to be grouped as said.
@@ -368,6 +375,11 @@ impl Ends {
         self.nodes.insert(number, node.called_by(id));
         Ok(Some(id))
     }
+}
+
+/// The begin of the first step of all.
+fn first_of(begins: &Begins) -> Option<Timestamp> {
+    begins.iter().flatten().map(|(first, _)| *first).min()
 }
 
 /// The windows of a tier's steps, in order. A step lasts until its period is over, or as its head says; the key

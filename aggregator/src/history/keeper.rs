@@ -54,13 +54,10 @@ impl Progress {
 struct Reach([AtomicU64; LAYERS.len()]);
 
 impl Reach {
-    /// Looks again.
-    fn look(&self, database: &Database) -> Result<(), HistoryError> {
-        for (layer, from) in LAYERS.iter().zip(&self.0) {
-            let stored = database.stored_from(layer.finer)?;
+    fn set(&self, reach: [Option<Timestamp>; LAYERS.len()]) {
+        for (stored, from) in reach.into_iter().zip(&self.0) {
             from.store(stored.map_or(u64::MAX, Timestamp::unix_ns), Ordering::Relaxed);
         }
-        Ok(())
     }
 }
 
@@ -82,7 +79,7 @@ impl Keeper {
         metrics.files_put_aside.inc_by(u64::from(aside.is_some()));
         let database = Arc::new(database);
         let (steps, waiting) = sync_channel(WAITING);
-        reach.look(&database)?;
+        reach.set([database.stored_from(false)?, database.stored_from(true)?]);
         let writer = Writer {
             database: Arc::clone(&database),
             progress: Arc::clone(&progress),
@@ -208,11 +205,14 @@ impl Writer {
             None => self.database.numbers()?,
         };
         let written = self.database.write(step, &mut known)?;
-        *numbers = Some(known);
-        if let Err(error) = self.reach.look(&self.database) {
-            self.metrics.read_failures.inc();
-            tracing::error!("the history cannot be read: {error}");
+        match self.database.reach(&known) {
+            Ok(reach) => self.reach.set(reach),
+            Err(error) => {
+                self.metrics.read_failures.inc();
+                tracing::error!("the history cannot be read: {error}");
+            }
         }
+        *numbers = Some(known);
         Ok(written)
     }
 }

@@ -24,7 +24,9 @@ pub(super) fn add(
 ) -> Result<u64, HistoryError> {
     let mut dropped = 0;
     let mut changed: [BTreeSet<Timestamp>; TIERS.len()] = Default::default();
-    let (firsts, lasts) = (firsts(steps)?, lasts(steps)?);
+    let firsts = steps.begins.map(|begins| Some(begins?.0));
+    let lasts = |steps: &Steps<'_>| steps.begins.map(|begins| Some(begins?.1));
+    let lasts_before = lasts(steps);
     for (step, rows) in late.iter().zip(rows) {
         let tier = match going_back_to(step.window.from, &firsts) {
             Some(tier) => tier,
@@ -40,9 +42,11 @@ pub(super) fn add(
     }
     for tier in 0..TIERS.len() {
         // The period that was not over may be so by what was added after it.
-        let periods =
-            changed[tier].iter().chain(&lasts[tier]).filter_map(|at| tiers::period(tier, *at));
-        let lasts_now = self::lasts(steps)?;
+        let periods = changed[tier]
+            .iter()
+            .chain(&lasts_before[tier])
+            .filter_map(|at| tiers::period(tier, *at));
+        let lasts_now = lasts(steps);
         let periods: BTreeMap<_, _> = periods.map(|period| (period.from, period.to)).collect();
         for (from, to) in periods {
             let period = Window { from, to };
@@ -56,28 +60,6 @@ pub(super) fn add(
         }
     }
     Ok(dropped)
-}
-
-/// The begins of the first steps of each tier.
-fn firsts(steps: &Steps<'_>) -> Result<[Option<Timestamp>; TIERS.len()], HistoryError> {
-    let mut firsts = [None; TIERS.len()];
-    for (tier, first) in firsts.iter_mut().enumerate() {
-        let all = (tier as u8, 0)..=(tier as u8, u64::MAX);
-        let key = steps.table.range(all)?.next().transpose()?;
-        *first = key.map(|(key, _)| Timestamp::from_unix_ns(key.value().1));
-    }
-    Ok(firsts)
-}
-
-/// The begins of the last steps of each tier.
-fn lasts(steps: &Steps<'_>) -> Result<[Option<Timestamp>; TIERS.len()], HistoryError> {
-    let mut lasts = [None; TIERS.len()];
-    for (tier, last) in lasts.iter_mut().enumerate() {
-        let all = (tier as u8, 0)..=(tier as u8, u64::MAX);
-        let key = steps.table.range(all)?.next_back().transpose()?;
-        *last = key.map(|(key, _)| Timestamp::from_unix_ns(key.value().1));
-    }
-    Ok(lasts)
 }
 
 /// The finest tier that goes back to a moment.

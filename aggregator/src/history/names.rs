@@ -6,16 +6,18 @@
 
 use std::{
     cmp::Reverse,
-    collections::{HashMap, HashSet},
-    hash::{DefaultHasher, Hash, Hasher},
+    collections::HashMap,
+    hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher},
 };
 
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
-use topology::{EndedStep, Id, PROTOCOL, Seen, StepRow, StepTotals, Timestamp, ViewNode};
+use topology::{
+    EndedStep, Id, NumberHasher, Seen, StepRow, StepRows, StepTotals, Timestamp, ViewNode,
+};
 
 use super::{
     database::HistoryError,
-    steps::{LastSeen, Steps},
+    steps::{Begins, LastSeen, Steps},
     table::{self, Edge, Layer, Service},
     tiers,
 };
@@ -26,6 +28,9 @@ const NAME: u64 = 96;
 /// Names never take more than this, however large the history may be: they are in memory.
 const MOST: u64 = 32 << 20;
 
+/// No edge has this number.
+const NONE: u32 = u32::MAX;
+
 /// Fewer are not worth a look.
 const FEW: u64 = 64 << 10;
 
@@ -33,7 +38,11 @@ const FEW: u64 = 64 << 10;
 pub(super) struct Numbers {
     layer: &'static Layer,
     services: HashMap<Id, Known>,
-    edges: HashMap<Id, u32>,
+    edges: HashMap<Edge, u32, BuildHasherDefault<NumberHasher>>,
+    /// Who edges are between, by their numbers.
+    ends: Vec<Edge>,
+    /// The number that the edge at a place of the graph had last.
+    places: Vec<u32>,
     next_service: u32,
     next_edge: u32,
     /// Numbers that no step has any more.
@@ -48,6 +57,8 @@ pub(super) struct Numbers {
     full_since: Option<Timestamp>,
     /// When the last step began that was written.
     newest: Timestamp,
+    /// Of the steps, once some were written.
+    pub(super) begins: Option<Begins>,
 }
 
 /// The rows of a step, in ascending order of their numbers: gains, who saw it, open connections.
@@ -64,6 +75,29 @@ struct Known {
     /// Of everything that is written of it.
     fingerprint: u64,
     bytes: u64,
+}
+
+/// What tells the ends of a step's rows, and their numbers, as far as they have any.
+#[derive(Default)]
+struct Ends(Vec<(Option<Id>, Option<u32>)>);
+
+impl Ends {
+    fn number(
+        &mut self,
+        end: usize,
+        told: &StepRows<'_>,
+        known: impl Fn(Id) -> Option<u32>,
+    ) -> Option<u32> {
+        if self.0.len() <= end {
+            self.0.resize(end + 1, (None, None));
+        }
+        let (key, number) = self.0.get_mut(end)?;
+        if number.is_none() {
+            *key = key.or_else(|| told.key(end));
+            *number = key.and_then(known);
+        }
+        *number
+    }
 }
 
 impl Rows<'_> {
@@ -91,7 +125,9 @@ impl Numbers {
         let mut numbers = Self {
             layer,
             services: HashMap::new(),
-            edges: HashMap::new(),
+            edges: HashMap::default(),
+            ends: Vec::new(),
+            places: Vec::new(),
             next_service: 0,
             next_edge: 0,
             free_services: Vec::new(),
@@ -101,26 +137,20 @@ impl Numbers {
             most,
             full_since: None,
             newest: Timestamp::default(),
+            begins: None,
         };
-        let mut ids = HashMap::new();
         for row in reading.open_table(layer.services)?.iter()? {
             let (number, row) = row?;
             let (number, bytes) = (number.value(), NAME + row.value().len() as u64);
             let service = layer.read(row.value())?;
             let known = Known { number, fingerprint: fingerprint(&service), bytes };
-            let key = layer.key(&layer.node(service));
-            ids.insert(number, key);
-            numbers.services.insert(key, known);
+            numbers.services.insert(layer.key(&layer.node(service)), known);
             numbers.next_service = numbers.next_service.max(number + 1);
             numbers.bytes += bytes;
         }
         for row in reading.open_table(layer.edges)?.iter()? {
             let (number, bytes) = row?;
-            let edge: Edge = postcard::from_bytes(bytes.value())?;
-            if let (Some(source), Some(target)) = (ids.get(&edge.source), ids.get(&edge.target)) {
-                let id = Id::of_edge(*source, *target, edge.server_port, PROTOCOL);
-                numbers.edges.insert(id, number.value());
-            }
+            numbers.know(postcard::from_bytes(bytes.value())?, number.value());
             numbers.next_edge = numbers.next_edge.max(number.value() + 1);
             numbers.bytes += NAME;
         }
@@ -134,32 +164,55 @@ impl Numbers {
         step: &'a EndedStep,
     ) -> Result<Rows<'a>, HistoryError> {
         self.newest = self.newest.max(step.window.from);
-        let (mut all, mut folded) = (Vec::with_capacity(step.edges.count()), 0);
-        step.rows(self.layer.finer, |row| {
-            let number = match self.edges.get(&row.key).copied() {
+        let (mut rows, mut folded) = (Vec::with_capacity(step.edges.count()), 0);
+        let (mut told, mut ends) = (step.rows(self.layer.finer), Ends::default());
+        while let Some(row) = told.next() {
+            let number = match self.known(&told, &row, &mut ends) {
                 Some(number) => number,
                 None if self.is_full() => {
                     folded += 1;
                     self.other(writing)?
                 }
-                None => self.edge(writing, &row)?,
+                None => match self.edge(writing, &told, &row)? {
+                    Some(number) => number,
+                    None => continue,
+                },
             };
-            all.push((number, row.totals, row.seen, row.connections_open));
-            Ok::<_, HistoryError>(())
-        })?;
-        all.sort_by_key(|(number, ..)| *number);
-        let mut rows: Vec<(u32, StepTotals<'a>, Seen, u64)> = Vec::with_capacity(all.len());
-        for row in all {
-            match rows.last_mut().filter(|last| last.0 == row.0) {
-                Some((_, totals, seen, open)) => {
-                    totals.merge(&row.1);
-                    seen.merge(row.2);
-                    *open = open.saturating_add(row.3);
-                }
-                None => rows.push(row),
-            }
+            rows.push((number, row.totals, row.seen, row.connections_open));
         }
+        if !rows.is_sorted_by_key(|(number, ..)| *number) {
+            rows.sort_by_key(|(number, ..)| *number);
+        }
+        rows.dedup_by(|row, last| {
+            let is_same = row.0 == last.0;
+            if is_same {
+                last.1.merge(&row.1);
+                last.2.merge(row.2);
+                last.3 = last.3.saturating_add(row.3);
+            }
+            is_same
+        });
         Ok(Rows { rows, folded })
+    }
+
+    /// The number of a row's edge, if it has one. Mostly it is the one that the edge at its place had before.
+    fn known(&mut self, told: &StepRows<'_>, row: &StepRow<'_>, ends: &mut Ends) -> Option<u32> {
+        let [source, target] = row.ends.map(|end| {
+            ends.number(end, told, |key| self.services.get(&key).map(|known| known.number))
+        });
+        let edge = Edge { source: source?, target: target?, server_port: row.server_port };
+        let Some(place) = row.place else { return self.edges.get(&edge).copied() };
+        let last = self.places.get(place).copied();
+        let is_it = |number: &u32| self.ends.get(*number as usize) == Some(&edge);
+        if let Some(number) = last.filter(is_it) {
+            return Some(number);
+        }
+        let number = *self.edges.get(&edge)?;
+        if self.places.len() <= place {
+            self.places.resize(place + 1, NONE);
+        }
+        self.places[place] = number;
+        Some(number)
     }
 
     /// Whether there is no room for another name. Between services there always is: the graph has not more of them than
@@ -172,36 +225,49 @@ impl Numbers {
         full
     }
 
-    fn edge(&mut self, writing: &WriteTransaction, row: &StepRow<'_>) -> Result<u32, HistoryError> {
-        let ends = [&row.source, &row.target].map(|end| self.service(writing, end));
-        let [source, target] = ends;
-        self.new_edge(writing, row.key, (source?, target?, row.server_port))
+    /// Names a row's edge; nothing where it is not known who its ends are.
+    fn edge(
+        &mut self,
+        writing: &WriteTransaction,
+        told: &StepRows<'_>,
+        row: &StepRow<'_>,
+    ) -> Result<Option<u32>, HistoryError> {
+        let [source, target] = row.ends.map(|end| told.node(end));
+        let (Some(source), Some(target)) = (source, target) else { return Ok(None) };
+        let [source, target] = [self.service(writing, &source)?, self.service(writing, &target)?];
+        let edge = Edge { source, target, server_port: row.server_port };
+        self.new_edge(writing, edge).map(Some)
     }
 
     /// The number of what stands for the rest.
     fn other(&mut self, writing: &WriteTransaction) -> Result<u32, HistoryError> {
         let other = ViewNode::other(Vec::new());
-        let key = Id::of_edge(other.id, other.id, 0, PROTOCOL);
-        if let Some(number) = self.edges.get(&key) {
+        let known = self.services.get(&self.layer.key(&other)).map(|known| known.number);
+        let edge = |end| Edge { source: end, target: end, server_port: 0 };
+        if let Some(number) = known.and_then(|end| self.edges.get(&edge(end))) {
             return Ok(*number);
         }
         let end = self.service(writing, &other)?;
-        self.new_edge(writing, key, (end, end, 0))
+        self.new_edge(writing, edge(end))
     }
 
-    fn new_edge(
-        &mut self,
-        writing: &WriteTransaction,
-        key: Id,
-        (source, target, server_port): (u32, u32, u16),
-    ) -> Result<u32, HistoryError> {
-        let row = Edge { source, target, server_port };
+    fn new_edge(&mut self, writing: &WriteTransaction, edge: Edge) -> Result<u32, HistoryError> {
         let number = take(&mut self.free_edges, &mut self.next_edge);
-        let bytes = postcard::to_stdvec(&row)?;
+        let bytes = postcard::to_stdvec(&edge)?;
         writing.open_table(self.layer.edges)?.insert(number, bytes.as_slice())?;
-        self.edges.insert(key, number);
+        self.know(edge, number);
         self.bytes += NAME;
         Ok(number)
+    }
+
+    /// An edge has a number.
+    fn know(&mut self, edge: Edge, number: u32) {
+        self.edges.insert(edge, number);
+        let at = number as usize;
+        if self.ends.len() <= at {
+            self.ends.resize(at + 1, Edge::NONE);
+        }
+        self.ends[at] = edge;
     }
 
     fn service(
@@ -242,31 +308,31 @@ impl Numbers {
         }
         self.full_since = None;
         let seen = steps.last_seen()?;
-        let mut edges = HashMap::new();
-        for row in writing.open_table(self.layer.edges)?.iter()? {
-            let (number, row) = row?;
-            edges.insert(number.value(), postcard::from_bytes::<Edge>(row.value())?);
-        }
-        let from = self.room_from(&edges, &seen);
+        let from = self.room_from(&seen);
         steps.remove_before(from)?;
-        let is_kept = |number: &u32| seen.edges.get(number).is_some_and(|last| *last >= from);
-        edges.retain(|number, _| is_kept(number));
-        self.forget(writing, &edges)
+        self.forget(writing, |number| seen.of(number).is_some_and(|last| last >= from))
     }
 
     /// From when on steps can stay: their names do not take too much. The period of the coarsest steps that is not over
     /// stays, whatever it takes.
-    fn room_from(&self, edges: &HashMap<u32, Edge>, seen: &LastSeen) -> Timestamp {
-        let services: HashMap<u32, u64> =
-            self.services.values().map(|known| (known.number, known.bytes)).collect();
-        let last = |number: &u32| seen.edges.get(number).copied();
-        let mut used: Vec<_> =
-            edges.iter().filter_map(|(number, edge)| Some((last(number)?, edge))).collect();
+    fn room_from(&self, seen: &LastSeen) -> Timestamp {
+        let mut services = vec![0; self.next_service as usize];
+        for known in self.services.values() {
+            services[known.number as usize] = known.bytes;
+        }
+        let mut used: Vec<_> = (0..)
+            .zip(&self.ends)
+            .filter(|(_, edge)| **edge != Edge::NONE)
+            .filter_map(|(number, edge)| Some((seen.of(number)?, edge)))
+            .collect();
         used.sort_unstable_by_key(|(last, _)| Reverse(*last));
-        let (mut counted, mut bytes, mut from) = (HashSet::new(), 0, Timestamp::default());
+        let (mut bytes, mut from) = (0, Timestamp::default());
         for (last, edge) in used {
-            let ends = [edge.source, edge.target].into_iter().filter(|end| counted.insert(*end));
-            bytes += NAME + ends.filter_map(|end| services.get(&end)).sum::<u64>();
+            bytes += NAME;
+            for end in [edge.source, edge.target] {
+                // Each is counted once.
+                bytes += services.get_mut(end as usize).map_or(0, std::mem::take);
+            }
             if from == Timestamp::default() && bytes > self.most / 4 * 3 {
                 from = last.floor(tiers::LONGEST).plus(tiers::LONGEST);
             }
@@ -277,28 +343,37 @@ impl Numbers {
         from.min(seen.newest.floor(tiers::LONGEST))
     }
 
-    /// Forgets all edges but these, and services that they do not have.
+    /// Forgets all edges that do not stay, and services that none of the others has.
     fn forget(
         &mut self,
         writing: &WriteTransaction,
-        kept: &HashMap<u32, Edge>,
+        stays: impl Fn(u32) -> bool,
     ) -> Result<(), HistoryError> {
-        let ends: HashSet<u32> =
-            kept.values().flat_map(|edge| [edge.source, edge.target]).collect();
+        let mut services = vec![false; self.next_service as usize];
+        for (number, edge) in (0..).zip(&mut self.ends) {
+            if !stays(number) {
+                *edge = Edge::NONE;
+            }
+            for end in [edge.source, edge.target] {
+                services.get_mut(end as usize).into_iter().for_each(|stays| *stays = true);
+            }
+        }
+        let stays = |number: u32| self.ends.get(number as usize).is_some_and(|e| *e != Edge::NONE);
         let mut table = writing.open_table(self.layer.edges)?;
         table.retain(|number, _| {
-            let stays = kept.contains_key(&number);
-            self.free_edges.extend((!stays).then_some(number));
-            stays
+            self.free_edges.extend((!stays(number)).then_some(number));
+            stays(number)
         })?;
+        self.edges.retain(|_, number| stays(*number));
+        let stays = |number: u32| services.get(number as usize).copied().unwrap_or(false);
         let mut table = writing.open_table(self.layer.services)?;
         table.retain(|number, _| {
-            let stays = ends.contains(&number);
-            self.free_services.extend((!stays).then_some(number));
-            stays
+            self.free_services.extend((!stays(number)).then_some(number));
+            stays(number)
         })?;
-        self.edges.retain(|_, number| kept.contains_key(number));
-        self.services.retain(|_, known| ends.contains(&known.number));
+        self.services.retain(|_, known| stays(known.number));
+        // The lowest are given first: in the order of the graph, which steps have, too.
+        self.free_edges.sort_unstable_by_key(|number| Reverse(*number));
         self.edges.shrink_to(2 * self.edges.len());
         self.services.shrink_to(2 * self.services.len());
         let services = self.services.values().map(|known| known.bytes).sum::<u64>();

@@ -1,39 +1,61 @@
 //! The steps of all tiers, while they are written.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{collections::HashMap, hash::BuildHasherDefault};
 
 use redb::{ReadableTable, Table, WriteTransaction};
-use topology::{EdgeTotals, Entry, Lost, Seen, Timestamp, Window};
+use topology::{NumberHasher, Timestamp, Window};
 
 use super::{
     database::HistoryError,
-    table::{self, Layer, META, StepBytes},
+    merge,
+    table::{Layer, META, StepBytes},
     tiers::{self, SHARES, TIERS},
 };
+
+/// How many steps are read at a time while they are merged: all of a minute.
+const ABREAST: usize = 6;
 
 /// The steps, while they are written.
 pub(super) struct Steps<'a> {
     layer: &'static Layer,
     pub(super) table: Table<'a, (u8, u64), &'static [u8]>,
+    /// They are known here because finding one in the table is reading it.
+    pub(super) begins: Begins,
     /// Bytes of each tier.
     bytes: [u64; TIERS.len()],
     /// Bytes that were put in.
     written: u64,
 }
 
+/// When the first and the last step of each tier begin.
+pub(super) type Begins = [Option<(Timestamp, Timestamp)>; TIERS.len()];
+
 /// Which edges there are steps of.
 #[derive(Default)]
 pub(super) struct LastSeen {
     /// The begin of the last step of each, by number.
-    pub(super) edges: HashMap<u32, Timestamp>,
+    edges: HashMap<u32, Timestamp, BuildHasherDefault<NumberHasher>>,
     /// The begin of the last step of all.
     pub(super) newest: Timestamp,
+}
+
+impl LastSeen {
+    fn note(&mut self, number: u32, begin: Timestamp) {
+        let last = self.edges.entry(number).or_default();
+        *last = begin.max(*last);
+    }
+
+    /// The begin of the last step that an edge has anything in.
+    pub(super) fn of(&self, number: u32) -> Option<Timestamp> {
+        self.edges.get(&number).copied()
+    }
 }
 
 impl<'a> Steps<'a> {
     pub(super) fn open(
         writing: &'a WriteTransaction,
         layer: &'static Layer,
+        begins: Option<Begins>,
     ) -> Result<Self, HistoryError> {
         let meta = writing.open_table(META)?;
         let mut bytes = [0; TIERS.len()];
@@ -41,12 +63,17 @@ impl<'a> Steps<'a> {
             *bytes = meta.get(layer.bytes_of(tier).as_str())?.map_or(0, |bytes| bytes.value());
         }
         drop(meta);
-        Ok(Self { layer, table: writing.open_table(layer.steps)?, bytes, written: 0 })
+        let table = writing.open_table(layer.steps)?;
+        let begins = match begins {
+            Some(begins) => begins,
+            None => begins_of(&table)?,
+        };
+        Ok(Self { layer, table, begins, bytes, written: 0 })
     }
 
     /// Done; returns the bytes that were put in.
     pub(super) fn close(self, writing: &WriteTransaction) -> Result<u64, HistoryError> {
-        let Self { layer, table, bytes, written } = self;
+        let Self { layer, table, bytes, written, .. } = self;
         drop(table);
         let mut meta = writing.open_table(META)?;
         for (tier, bytes) in bytes.into_iter().enumerate() {
@@ -62,9 +89,11 @@ impl<'a> Steps<'a> {
         from: Timestamp,
         bytes: &[u8],
     ) -> Result<(), HistoryError> {
-        let key = (tier as u8, from.unix_ns());
-        let before = self.table.range((key.0, 0)..key)?.next_back().transpose()?;
-        let before = before.map(|(key, _)| Timestamp::from_unix_ns(key.value().1));
+        let before = match self.begins[tier] {
+            Some((_, last)) if last < from => Some(last),
+            Some(_) => self.before(tier, from)?,
+            None => None,
+        };
         if let Some(before) = before.and_then(|before| tiers::period(tier, before))
             && from >= before.to
         {
@@ -72,6 +101,13 @@ impl<'a> Steps<'a> {
             self.put(tier + 1, from, &bytes)?;
         }
         self.replace(tier, from, bytes)
+    }
+
+    /// The begin of the last step before a moment.
+    fn before(&self, tier: usize, from: Timestamp) -> Result<Option<Timestamp>, HistoryError> {
+        let key = (tier as u8, from.unix_ns());
+        let before = self.table.range((key.0, 0)..key)?.next_back().transpose()?;
+        Ok(before.map(|(key, _)| Timestamp::from_unix_ns(key.value().1)))
     }
 
     /// Puts in a step, or another one in its place.
@@ -85,6 +121,8 @@ impl<'a> Steps<'a> {
         let replaced = self.table.insert(key, bytes)?.map_or(0, |old| old.value().len());
         self.bytes[tier] = (self.bytes[tier] + bytes.len() as u64).saturating_sub(replaced as u64);
         self.written += bytes.len() as u64;
+        let (first, last) = self.begins[tier].unwrap_or((from, from));
+        self.begins[tier] = Some((first.min(from), last.max(from)));
         Ok(())
     }
 
@@ -97,6 +135,9 @@ impl<'a> Steps<'a> {
             false
         })?;
         self.bytes[tier] = self.bytes[tier].saturating_sub(removed);
+        if removed > 0 {
+            self.begins[tier] = begins_in(&self.table, tier)?;
+        }
         Ok(())
     }
 
@@ -106,47 +147,34 @@ impl<'a> Steps<'a> {
         tier: usize,
         period: Window,
     ) -> Result<(Timestamp, Vec<u8>), HistoryError> {
-        let mut sums: BTreeMap<u32, (EdgeTotals, Seen, u64)> = BTreeMap::new();
-        let (mut lost, mut extent) = (Lost::default(), None::<Window>);
-        let mut entry = Entry::default();
         let keys = (tier as u8, period.from.unix_ns())..(tier as u8, period.to.unix_ns());
-        for row in self.table.range(keys)? {
-            let (key, bytes) = row?;
-            let mut step = StepBytes::read(key.value().1, bytes.value())?;
-            lost.merge(step.lost);
-            let from = extent.map_or(step.window.from, |extent| extent.from);
-            extent = Some(Window { from, to: step.window.to });
-            // Whatever the last step does not mention is closed.
-            sums.values_mut().for_each(|(_, _, open)| *open = 0);
-            while step.next(&mut entry) {
-                let (totals, seen, open) = sums.entry(entry.index as u32).or_default();
-                totals.merge(&entry.totals);
-                seen.merge(entry.seen);
-                *open = entry.open;
+        let mut rows = self.table.range(keys)?;
+        let mut merged: Option<(Timestamp, Vec<u8>)> = None;
+        loop {
+            let next = rows.by_ref().take(ABREAST).collect::<Result<Vec<_>, _>>()?;
+            let mut steps = Vec::with_capacity(ABREAST + 1);
+            match &merged {
+                Some(merged) if next.is_empty() => return Ok(merged.clone()),
+                Some((from, bytes)) => steps.push(StepBytes::read(from.unix_ns(), bytes)?),
+                None => {}
             }
+            for (key, bytes) in &next {
+                steps.push(StepBytes::read(key.value().1, bytes.value())?);
+            }
+            merged = Some(merge::merged(period, steps)?);
         }
-        let extent = extent.unwrap_or(period);
-        let bytes = table::pack_by(extent.to, lost, |packer| {
-            // What is written is let go of.
-            while let Some((number, (totals, seen, open))) = sums.pop_first() {
-                packer.put(number as usize, &totals, seen, open);
-            }
-        })?;
-        Ok((extent.from, bytes))
     }
 
-    /// Reads every step.
+    /// Reads the numbers of every step.
     pub(super) fn last_seen(&self) -> Result<LastSeen, HistoryError> {
         let mut seen = LastSeen::default();
-        let mut entry = Entry::default();
         for row in self.table.iter()? {
             let (key, bytes) = row?;
             let mut step = StepBytes::read(key.value().1, bytes.value())?;
             let from = step.window.from;
             seen.newest = seen.newest.max(from);
-            while step.next(&mut entry) {
-                let last = seen.edges.entry(entry.index as u32).or_default();
-                *last = from.max(*last);
+            while let Some((number, _)) = step.next_raw() {
+                seen.note(number, from);
             }
         }
         Ok(seen)
@@ -166,10 +194,7 @@ impl<'a> Steps<'a> {
     pub(super) fn make_room(&mut self, max_bytes: u64) -> Result<(), HistoryError> {
         for (tier, share) in SHARES.into_iter().enumerate() {
             while self.bytes[tier] > max_bytes / 100 * share {
-                let all = (tier as u8, 0)..=(tier as u8, u64::MAX);
-                let Some(first) = self.table.range(all)?.next().transpose()? else { break };
-                let from = Timestamp::from_unix_ns(first.0.value().1);
-                drop(first);
+                let Some((from, _)) = self.begins[tier] else { break };
                 let until =
                     tiers::period(tier, from).map_or(from.unix_ns(), |p| p.to.unix_ns() - 1);
                 let to = Timestamp::from_unix_ns(until + 1);
@@ -178,4 +203,27 @@ impl<'a> Steps<'a> {
         }
         Ok(())
     }
+}
+
+/// When the first and the last step of each tier begin: both are read for it.
+pub(super) fn begins_of(
+    table: &impl ReadableTable<(u8, u64), &'static [u8]>,
+) -> Result<Begins, HistoryError> {
+    let mut begins = Begins::default();
+    for (tier, begins) in begins.iter_mut().enumerate() {
+        *begins = begins_in(table, tier)?;
+    }
+    Ok(begins)
+}
+
+fn begins_in(
+    table: &impl ReadableTable<(u8, u64), &'static [u8]>,
+    tier: usize,
+) -> Result<Option<(Timestamp, Timestamp)>, HistoryError> {
+    let mut all = table.range((tier as u8, 0)..=(tier as u8, u64::MAX))?;
+    let begin =
+        |(key, _): (redb::AccessGuard<'_, (u8, u64)>, _)| Timestamp::from_unix_ns(key.value().1);
+    let Some(first) = all.next().transpose()?.map(begin) else { return Ok(None) };
+    let last = all.next_back().transpose()?.map(begin);
+    Ok(Some((first, last.unwrap_or(first))))
 }

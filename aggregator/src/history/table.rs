@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use redb::TableDefinition;
 use serde::{Deserialize, Serialize};
 use topology::{
-    Entry, Id, Lost, Packer, Seen, Timestamp, Unpacker, ViewNode, Window, model::WorkloadKind,
+    Entry, Id, Lost, Packer, Raw, Seen, Timestamp, Unpacker, ViewNode, Window, model::WorkloadKind,
 };
 
 /// Layout of everything in the database: to be raised whenever it changes.
@@ -130,11 +130,16 @@ impl Service {
 }
 
 /// An edge, by the numbers of its services.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Edge {
     pub(super) source: u32,
     pub(super) target: u32,
     pub(super) server_port: u16,
+}
+
+impl Edge {
+    /// None: no service has this number.
+    pub(super) const NONE: Self = Edge { source: u32::MAX, target: u32::MAX, server_port: 0 };
 }
 
 /// A step as it is stored: its end and its losses, then entries by the numbers of their edges.
@@ -180,6 +185,11 @@ impl<'a> StepBytes<'a> {
         let (Head { to, lost }, rest) = postcard::take_from_bytes(bytes)?;
         let window = Window { from: Timestamp::from_unix_ns(from), to };
         Ok(Self { window, lost, entries: Unpacker::new(rest) })
+    }
+
+    /// The number of the edge that the next entry is of, and what it has, as it is packed.
+    pub(super) fn next_raw(&mut self) -> Option<(u32, Raw<'a>)> {
+        self.entries.next_raw().map(|(index, raw)| (index as u32, raw))
     }
 
     /// The next entry; its index is the edge's number.

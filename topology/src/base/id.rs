@@ -21,10 +21,20 @@ impl Id {
     /// Id of the service with this kind, namespace and name.
     #[must_use]
     pub fn of_node(kind: WorkloadKind, namespace: &str, name: &str) -> Self {
+        Self::of_placed(kind, namespace, &[name])
+    }
+
+    /// The same where its name is followed by where it is. A byte that no name has is between them.
+    pub(crate) fn of_placed(kind: WorkloadKind, namespace: &str, names: &[&str]) -> Self {
         let mut hash = Fnv::new();
         hash.field(kind.name().as_bytes());
         hash.field(namespace.as_bytes());
-        hash.field(name.as_bytes());
+        let between = names.len().saturating_sub(1);
+        hash.length(names.iter().map(|name| name.len()).sum::<usize>() + between);
+        for (at, name) in names.iter().enumerate() {
+            hash.bytes(if at > 0 { b"\0" } else { b"" });
+            hash.bytes(name.as_bytes());
+        }
         Self::from_hash(b'n', hash.0)
     }
 
@@ -80,20 +90,42 @@ impl fmt::Debug for Id {
 struct Fnv(u128);
 
 impl Fnv {
+    const PRIME: u128 = (1 << 88) + 0x13b;
+
+    /// What seven bytes of 0 come to.
+    const SEVEN: u128 = {
+        let (mut product, mut at) = (1_u128, 0);
+        while at < 7 {
+            product = product.wrapping_mul(Self::PRIME);
+            at += 1;
+        }
+        product
+    };
+
     const fn new() -> Self {
         Fnv(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d)
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
-        const PRIME: u128 = (1 << 88) + 0x13b;
         for byte in bytes {
-            self.0 = (self.0 ^ u128::from(*byte)).wrapping_mul(PRIME);
+            self.0 = (self.0 ^ u128::from(*byte)).wrapping_mul(Self::PRIME);
+        }
+    }
+
+    /// The length in eight bytes, the highest first. Nearly all have one that is not 0.
+    fn length(&mut self, length: usize) {
+        match u8::try_from(length) {
+            Ok(length) => {
+                self.0 = self.0.wrapping_mul(Self::SEVEN);
+                self.bytes(&[length]);
+            }
+            Err(_) => self.bytes(&(length as u64).to_be_bytes()),
         }
     }
 
     /// The length goes first, so that no two lists of fields read the same.
     fn field(&mut self, bytes: &[u8]) {
-        self.bytes(&(bytes.len() as u64).to_be_bytes());
+        self.length(bytes.len());
         self.bytes(bytes);
     }
 }
@@ -108,6 +140,23 @@ mod tests {
         let mut hash = Fnv::new();
         hash.bytes(b"a");
         assert_eq!(hash.0, 0xd228_cb69_6f1a_8caf_7891_2b70_4e4a_8964);
+    }
+
+    #[test]
+    fn short_lengths_are_hashed_like_others() {
+        for length in [0_usize, 1, 255, 256, 70_000] {
+            let (mut short, mut plain) = (Fnv::new(), Fnv::new());
+            short.length(length);
+            plain.bytes(&(length as u64).to_be_bytes());
+            assert_eq!(short.0, plain.0, "{length}");
+        }
+    }
+
+    #[test]
+    fn places_are_part_of_the_name() {
+        let of = |names: &[&str]| Id::of_placed(WorkloadKind::Pod, "shop", names);
+        assert_eq!(of(&["web", "a", "east"]), of(&["web\0a\0east"]));
+        assert_eq!(of(&["web"]), Id::of_node(WorkloadKind::Pod, "shop", "web"));
     }
 
     #[test]

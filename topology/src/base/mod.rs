@@ -3,6 +3,7 @@
 pub(crate) mod arena;
 pub(crate) mod bits;
 mod cells;
+pub mod hasher;
 pub mod histogram;
 pub mod id;
 pub(crate) mod index;

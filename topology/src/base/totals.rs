@@ -249,7 +249,7 @@ impl EdgeTotals {
     }
 
     /// Sets everything to 0, keeps the memory.
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.values = [0; MEASURES];
         self.histograms.iter_mut().for_each(Histogram::clear);
     }

@@ -11,23 +11,35 @@ use serde::{Deserialize, Serialize};
 
 use super::half::{Half, HalfIx, Halves, Whose};
 use crate::{
-    base::{
-        time::Timestamp,
-        totals::{EdgeTotals, Measure},
-    },
+    base::{time::Timestamp, totals::EdgeTotals},
     model::Role,
     who::services::ServiceIx,
 };
 
+/// So many clients are told apart that had a port before the last one; what more of them had is nobody's in particular.
+const MOST: usize = 4;
+
 /// What connections of a half were that were over before those that it counts now; `None` is nobody's in particular.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Former {
-    /// All of them.
+    /// How many they were.
+    connections: u64,
+    /// What they had.
     all: EdgeTotals,
     /// But for the last one, by client.
     parts: Vec<(Option<ServiceIx>, EdgeTotals)>,
     /// The last one: whose it was, as far as its client's host said so.
     last: (Option<ServiceIx>, EdgeTotals),
+}
+
+/// What a server's half has counted, by whose that was.
+pub(crate) struct Counted {
+    /// Before the last connection that is over.
+    pub(crate) before: Vec<(Option<ServiceIx>, EdgeTotals)>,
+    /// In that one. While it is being asked whose the next one is, that is in question.
+    pub(crate) last: Option<(Option<ServiceIx>, EdgeTotals)>,
+    /// In the connection that it counts now.
+    pub(crate) now: EdgeTotals,
 }
 
 /// Of each half whose port was used again.
@@ -43,8 +55,8 @@ pub(super) fn begin(formers: &mut Formers, ix: HalfIx, half: &mut Half) {
 
 #[cold]
 fn begin_again(formers: &mut Formers, ix: HalfIx, half: &mut Half) {
-    let known = [Counter::Connections, Counter::Adopted].map(|counter| half.total(counter));
-    if known.iter().sum::<u64>() != half.total(Counter::Closed) {
+    let connections = connections_of(half);
+    if connections != half.total(Counter::Closed) {
         return;
     }
     let former = formers.entry(ix).or_default();
@@ -53,12 +65,13 @@ fn begin_again(formers: &mut Formers, ix: HalfIx, half: &mut Half) {
     if more.is_zero() {
         return;
     }
+    let known = former.last_of(half.whose);
     let whose = match half.whose {
-        Whose::Of(client) if more.get(Measure::Connections) <= 1 => Some(client),
+        Whose::Of(client) if connections <= former.connections.saturating_add(1) => Some(client),
         Whose::Of(_) | Whose::Nobody | Whose::Unknown { .. } => None,
     };
+    former.connections = connections;
     std::mem::swap(&mut former.all, &mut all);
-    let known = former.last_of(whose);
     let (_, last) = std::mem::replace(&mut former.last, (whose, more));
     if !last.is_zero() {
         add(&mut former.parts, known, last);
@@ -69,6 +82,11 @@ fn begin_again(formers: &mut Formers, ix: HalfIx, half: &mut Half) {
         _ => Timestamp::default(),
     };
     half.whose = Whose::Unknown { asked: 0, again_at };
+}
+
+/// How many connections a half has counted or taken over.
+fn connections_of(half: &Half) -> u64 {
+    half.total(Counter::Connections).saturating_add(half.total(Counter::Adopted))
 }
 
 fn totals_of(half: &Half) -> EdgeTotals {
@@ -82,6 +100,8 @@ fn add(
     client: Option<ServiceIx>,
     totals: EdgeTotals,
 ) {
+    let is_known = |client| parts.iter().any(|(known, _)| *known == client);
+    let client = client.filter(|client| parts.len() < MOST || is_known(Some(*client)));
     match parts.iter_mut().find(|(known, _)| *known == client) {
         Some((_, known)) => known.merge(&totals),
         None => parts.push((client, totals)),
@@ -89,10 +109,10 @@ fn add(
 }
 
 impl Former {
-    /// Whose the last one was, given whose the next one is: the host that was asked had perhaps seen that already, when both
-    /// are of the same.
-    fn last_of(&self, next: Option<ServiceIx>) -> Option<ServiceIx> {
-        self.last.0.filter(|last| next.is_some_and(|next| next != *last))
+    /// Whose the last one was, given whose the next one is: when both are of the same, the host that was asked had perhaps
+    /// seen the next one already.
+    fn last_of(&self, next: Whose) -> Option<ServiceIx> {
+        self.last.0.filter(|last| next != Whose::Of(*last))
     }
 
     /// Whose connections they were, where that is known.
@@ -101,9 +121,11 @@ impl Former {
     }
 
     fn rename(&mut self, old: ServiceIx, new: ServiceIx) {
-        let last = self.last.0.iter_mut();
-        let clients = self.parts.iter_mut().filter_map(|(client, _)| client.as_mut()).chain(last);
-        clients.filter(|client| **client == old).for_each(|client| *client = new);
+        let name = |client: Option<ServiceIx>| client.map(|it| if it == old { new } else { it });
+        self.last.0 = name(self.last.0);
+        for (client, totals) in std::mem::take(&mut self.parts) {
+            add(&mut self.parts, name(client), totals);
+        }
     }
 }
 
@@ -113,29 +135,24 @@ impl Halves {
         if self.formers.is_empty() { None } else { self.formers.get(&ix).map(Box::as_ref) }
     }
 
-    /// What a server's half has counted for whom, before the connection that it counts now, and in that.
-    pub(crate) fn parts_of(
-        &self,
-        ix: HalfIx,
-        half: &Half,
-    ) -> (Vec<(Option<ServiceIx>, EdgeTotals)>, EdgeTotals) {
+    /// What a server's half has counted, and for whom.
+    pub(crate) fn counted(&self, ix: HalfIx, half: &Half) -> Counted {
         let all = totals_of(half);
-        let Some(former) = self.former(ix) else { return (Vec::new(), all) };
-        let next = match half.whose {
-            Whose::Of(client) if !self.has_several(ix, half) => Some(client),
-            Whose::Of(_) | Whose::Nobody | Whose::Unknown { .. } => None,
+        let Some(former) = self.former(ix) else {
+            return Counted { before: Vec::new(), last: None, now: all };
         };
-        let mut parts = former.parts.clone();
-        add(&mut parts, former.last_of(next), former.last.1.clone());
-        let now = all.less(&former.all).unwrap_or_default();
-        (parts, now)
+        Counted {
+            before: former.parts.clone(),
+            last: Some((former.last_of(half.whose), former.last.1.clone())),
+            now: all.less(&former.all).unwrap_or_default(),
+        }
     }
 
     /// Whether several connections that cannot be told apart had the one port of a client: they need not have been of the
     /// same client, and its host tells of the last one only.
     pub(crate) fn has_several(&self, ix: HalfIx, half: &Half) -> bool {
-        let former = self.former(ix).map_or(0, |former| former.all.get(Measure::Connections));
-        half.total(Counter::Connections) > former.saturating_add(1)
+        let before = self.former(ix).map_or(0, |former| former.connections);
+        connections_of(half) > before.saturating_add(1)
     }
 
     /// Whose connections had ports that were used again.
@@ -153,5 +170,33 @@ impl Halves {
         if let Some(former) = self.formers.get_mut(&ix) {
             former.rename(old, new);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        base::{arena::Arena, totals::Measure},
+        who::services::Service,
+    };
+
+    #[test]
+    fn a_few_clients_are_told_apart_and_nothing_is_lost() {
+        let mut arena = Arena::default();
+        let clients: Vec<ServiceIx> =
+            (0..3 * MOST).map(|_| arena.insert(Service::nameless())).collect();
+        let mut former = Former::default();
+        for client in clients.iter().chain(&clients) {
+            let mut totals = EdgeTotals::default();
+            totals.add(Measure::BytesToServer, 1);
+            add(&mut former.parts, Some(*client), totals);
+        }
+        let bytes = |former: &Former| -> Vec<u64> {
+            former.parts.iter().map(|(_, totals)| totals.bytes()).collect()
+        };
+        assert_eq!(bytes(&former), [2, 2, 2, 2, 16]);
+        former.rename(clients[0], clients[1]);
+        assert_eq!(bytes(&former), [4, 2, 2, 16]);
     }
 }

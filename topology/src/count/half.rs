@@ -57,7 +57,8 @@ pub(crate) struct Half {
     /// Of a folded half, what those had counted that ended.
     pub(crate) before: Option<Box<Counts>>,
     pub(crate) changed: bool,
-    /// Its key has a client's port. Once more beside what each record reads of it anyhow: a key is two lines of memory away.
+    /// It is a server's, and its key has a client's port. Once more beside what each record reads of it anyhow: a key is two
+    /// lines of memory away.
     pub(super) is_single: bool,
     pub(crate) id: HalfId,
     pub(crate) service: ServiceIx,
@@ -300,7 +301,7 @@ impl Halves {
             histograms: Default::default(),
             before: None,
             changed: false,
-            is_single: id.2.client_port != 0,
+            is_single: id.2.role == Role::Server && id.2.client_port != 0 && !id.2.is_folded(),
             id,
             service,
             place,

@@ -74,14 +74,25 @@ pub struct Raw<'a> {
 }
 
 impl Raw<'_> {
+    /// Who reported it, and what was open at the end of the step.
+    #[must_use]
+    pub fn seen_and_open(&self) -> (Seen, u64) {
+        let head = self.unpacker().rest_of_head();
+        head.map_or_else(Default::default, |head| (head.seen, head.open))
+    }
+
     /// Adds what it gained to a sum, as far as it can be read.
-    pub(crate) fn add_to(&self, totals: &mut EdgeTotals) {
-        let mut unpacker = Unpacker { mask: self.mask, ..Unpacker::new(self.bytes) };
+    pub fn add_to(&self, totals: &mut EdgeTotals) {
+        let mut unpacker = self.unpacker();
         if let Some(head) = unpacker.rest_of_head()
             && unpacker.add_values(&head, totals).is_some()
         {
             let _ = unpacker.add_samples(&head, totals);
         }
+    }
+
+    const fn unpacker(&self) -> Unpacker<'_> {
+        Unpacker { mask: self.mask, ..Unpacker::new(self.bytes) }
     }
 }
 
@@ -224,6 +235,11 @@ impl<'a> Unpacker<'a> {
     pub(crate) fn head(&mut self) -> Option<Head> {
         self.begin()?;
         self.rest_of_head()
+    }
+
+    /// Reads the next entry as it is packed: its index, and the rest.
+    pub fn next_raw(&mut self) -> Option<(usize, Raw<'a>)> {
+        self.raw().map(|(head, raw)| (head.index, raw))
     }
 
     /// Reads the next entry as it is packed, and how it begins.

@@ -115,7 +115,7 @@ impl Graph {
         }
         let hand_over_edge = |index, edge: &Edge| {
             if hand_over {
-                edges.push(KnownEdge { index, id: edge.id, key: edge.key, ends: edge.ends });
+                edges.push(KnownEdge { index, key: edge.key, ends: edge.ends });
             }
         };
         let mut parts = Vec::new();

@@ -12,6 +12,7 @@ use super::Graph;
 use crate::{
     base::{time::Timestamp, totals::EdgeTotals},
     count::{
+        former::Counted,
         half::{End, Half, HalfIx, Whose},
         link::{Link, LinkIx, Row},
         parts::Ends,
@@ -175,7 +176,8 @@ impl Graph {
             now.add_half(Role::Client, &half.counters, &half.histograms);
             return vec![(None, now)];
         }
-        let (mut counted, now) = self.halves.parts_of(ix, half);
+        let Counted { before: mut counted, last, now } = self.halves.counted(ix, half);
+        counted.extend(last);
         let client = match half.whose {
             Whose::Of(client) if !self.halves.has_several(ix, half) => Some(client),
             Whose::Of(_) | Whose::Nobody | Whose::Unknown { .. } => None,

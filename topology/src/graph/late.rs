@@ -158,7 +158,7 @@ impl Graph {
             for (ix, (totals, seen)) in gained {
                 if let Some(edge) = self.edges.get(ix) {
                     let index = ix.index();
-                    edges.push(KnownEdge { index, id: edge.id, key: edge.key, ends: edge.ends });
+                    edges.push(KnownEdge { index, key: edge.key, ends: edge.ends });
                     packer.put(index, &totals, seen, 0);
                 }
             }

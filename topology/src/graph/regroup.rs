@@ -130,6 +130,9 @@ impl Graph {
         for ix in halves {
             self.halves.rename_client(ix, old, new);
         }
+        let rests = self.links.get_mut(ix).into_iter().flat_map(|link| &mut link.rests);
+        let clients = rests.filter_map(|rest| rest.client.as_mut());
+        clients.filter(|client| **client == old).for_each(|client| *client = new);
     }
 
     fn move_listeners(&mut self, ix: NodeIx, moved: &Moved) {

@@ -6,6 +6,7 @@ use super::{Graph, questions::ATTEMPTS};
 use crate::{
     base::{time::Timestamp, totals::EdgeTotals},
     count::{
+        former::Counted,
         half::{Half, HalfIx, Whose},
         link::{Link, LinkKey, Rest},
         pairing::{Cell, Party, Sides, Whole, find, find_server},
@@ -116,12 +117,13 @@ impl Graph {
         let halves = link.halves.iter().filter_map(|ix| Some((*ix, self.halves.get(*ix)?)));
         for (ix, half) in halves.filter(|(_, half)| half.role() == Role::Server) {
             let server = (half.service, half.id.2.server_port);
-            let (before, totals) = self.halves.parts_of(ix, half);
-            for (client, totals) in before {
+            let Counted { before, last, now: totals } = self.halves.counted(ix, half);
+            let whose = self.client_of(ix, half, sides, now);
+            for (client, totals) in before.into_iter().chain(last.filter(|_| whose.is_some())) {
                 let client = client.and_then(|client| find(&sides.clients, client));
                 put(sides, client, server, totals, 0);
             }
-            match self.client_of(ix, half, sides, now) {
+            match whose {
                 Some(whose) => put(sides, whose, server, totals, half.open()),
                 None => sides.asking = true,
             }

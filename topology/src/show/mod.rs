@@ -13,6 +13,7 @@ pub mod older;
 mod pending;
 pub mod published;
 pub mod rank;
+pub mod rows;
 pub mod select;
 pub mod slice;
 pub mod stats;

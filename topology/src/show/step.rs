@@ -1,17 +1,17 @@
 //! A step that is over, for whoever keeps it longer than the graph does.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use super::view::ViewNode;
 use crate::{
     base::{id::Id, time::Window, totals::EdgeTotals},
     count::{
-        edges::{EdgeKey, PROTOCOL, Seen},
+        edges::{EdgeKey, Seen},
         history::Lost,
-        packed::{Packer, Raw, Unpacker},
-        parts::{End, Ends},
+        packed::{Packer, Raw},
+        parts::Ends,
     },
-    who::{directory::Directory, services::ServiceIx},
+    who::directory::Directory,
 };
 
 /// Steps that are given out, in order.
@@ -76,42 +76,40 @@ enum Edges {
 
 /// What is needed to write it out.
 pub(crate) struct KnownEdges {
-    directory: Arc<Directory>,
-    edges: Vec<KnownEdge>,
+    pub(super) directory: Arc<Directory>,
+    pub(super) edges: Vec<KnownEdge>,
     /// What they had, in the same order.
-    packed: Arc<[u8]>,
+    pub(super) packed: Arc<[u8]>,
     /// What is kept apart, in the order of the edges.
-    parts: Vec<StepPart>,
+    pub(super) parts: Vec<StepPart>,
 }
 
 /// An edge in a step.
 pub(crate) struct KnownEdge {
     /// By which it is packed.
     pub(crate) index: usize,
-    pub(crate) id: Id,
     pub(crate) key: EdgeKey,
     /// Between whom what is not of a part is.
     pub(crate) ends: Ends,
 }
 
 /// A part of an edge in a step.
-struct StepPart {
+pub(super) struct StepPart {
     /// Which of the step's edges it is of.
-    edge: usize,
-    ends: Ends,
-    totals: EdgeTotals,
-    open: u64,
+    pub(super) edge: usize,
+    pub(super) ends: Ends,
+    pub(super) totals: EdgeTotals,
+    pub(super) open: u64,
 }
 
 /// A row of a step, as it is to be kept.
 #[derive(Debug)]
 pub struct StepRow<'a> {
-    /// What tells it from other rows: its stable id, or, between workloads on their hosts, that and the zones of these.
-    pub key: Id,
-    /// The client.
-    pub source: Arc<ViewNode>,
-    /// The server.
-    pub target: Arc<ViewNode>,
+    /// Which edge it is of, by a number that it has as long as it is there, and another one may have after it: a hint. None
+    /// where there is none, and of a part.
+    pub place: Option<usize>,
+    /// The client and the server, as [`StepRows`](super::rows::StepRows) has them.
+    pub ends: [usize; 2],
     /// The port the server listens on.
     pub server_port: u16,
     /// Who reported it: of a part, who reported the edge.
@@ -145,6 +143,9 @@ impl StepTotals<'_> {
 
     /// Adds what another row gained.
     pub fn merge(&mut self, other: &StepTotals<'_>) {
+        if let StepTotals::Own(totals) = self {
+            return other.add_to(totals);
+        }
         let mut totals = self.take();
         other.add_to(&mut totals);
         *self = StepTotals::Own(totals);
@@ -160,7 +161,7 @@ impl StepTotals<'_> {
     }
 
     /// Unpacked; nothing is left.
-    fn take(&mut self) -> Box<EdgeTotals> {
+    pub(super) fn take(&mut self) -> Box<EdgeTotals> {
         match std::mem::replace(self, StepTotals::Own(Box::default())) {
             StepTotals::Own(totals) => totals,
             shared => {
@@ -177,6 +178,14 @@ impl StepEdges {
     #[must_use]
     pub const fn written(edges: Vec<StepEdge>, finer: Vec<StepEdge>) -> Self {
         StepEdges(Edges::Written { edges, finer })
+    }
+
+    /// What is written out, or what is needed for it.
+    pub(super) fn written_out(&self) -> Result<(&[StepEdge], &[StepEdge]), &KnownEdges> {
+        match &self.0 {
+            Edges::Written { edges, finer } => Ok((edges, finer)),
+            Edges::Known(known) => Err(known),
+        }
     }
 
     pub(crate) fn known(known: KnownEdges) -> Self {
@@ -204,53 +213,6 @@ impl fmt::Debug for StepEdges {
     }
 }
 
-impl<'a> From<&'a StepEdge> for StepRow<'a> {
-    fn from(edge: &'a StepEdge) -> Self {
-        StepRow {
-            key: edge.id,
-            source: Arc::clone(&edge.source),
-            target: Arc::clone(&edge.target),
-            server_port: edge.server_port,
-            seen: edge.seen,
-            connections_open: edge.connections_open,
-            totals: StepTotals::All(&edge.totals),
-        }
-    }
-}
-
-impl EndedStep {
-    /// Goes through its rows: those between services, or the finer ones between workloads on their hosts, which add up
-    /// to these. Of the finer ones, several may have one key.
-    ///
-    /// # Errors
-    /// Those of `tell`.
-    pub fn rows<'a, E>(
-        &'a self,
-        finer: bool,
-        mut tell: impl FnMut(StepRow<'a>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        match &self.edges.0 {
-            Edges::Written { edges, .. } if !finer => {
-                edges.iter().map(StepRow::from).try_for_each(tell)
-            }
-            Edges::Written { finer, .. } => finer.iter().try_for_each(|edge| {
-                let row = StepRow::from(edge);
-                let key = key(row.source.id_in_zone(), row.target.id_in_zone(), row.server_port);
-                tell(StepRow { key, ..row })
-            }),
-            Edges::Known(known) if !finer => known.rows(&mut tell),
-            Edges::Known(known) => known.finer_rows(&mut tell),
-        }
-    }
-}
-
-/// Ends with what tells them from others: most are of many edges.
-type Keyed = HashMap<(ServiceIx, End), Option<(Arc<ViewNode>, Id)>>;
-
-fn key(source: Id, target: Id, server_port: u16) -> Id {
-    Id::of_edge(source, target, server_port, PROTOCOL)
-}
-
 impl KnownEdges {
     /// `edges` are in the order in which they are packed; parts tell the index of theirs.
     pub(crate) fn of(
@@ -266,76 +228,5 @@ impl KnownEdges {
         let mut parts: Vec<_> = parts.collect();
         parts.sort_by_key(|part| part.edge);
         KnownEdges { directory, edges, packed, parts }
-    }
-
-    fn rows<'a, E>(&'a self, tell: &mut impl FnMut(StepRow<'a>) -> Result<(), E>) -> Result<(), E> {
-        let mut packed = Unpacker::new(&self.packed);
-        for edge in &self.edges {
-            let Some((head, raw)) = packed.raw() else { break };
-            let (client, server, server_port) = edge.key;
-            let service = |ix| self.directory.services.get(ix)?.told().cloned();
-            let (Some(source), Some(target)) = (service(client), service(server)) else { continue };
-            tell(StepRow {
-                key: edge.id,
-                source,
-                target,
-                server_port,
-                seen: head.seen,
-                connections_open: head.open,
-                totals: StepTotals::Packed(raw),
-            })?;
-        }
-        Ok(())
-    }
-
-    fn finer_rows<'a, E>(
-        &'a self,
-        tell: &mut impl FnMut(StepRow<'a>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut keyed = Keyed::new();
-        let mut end = |service, end| {
-            let known = keyed.entry((service, end)).or_insert_with(|| {
-                let node = self.directory.look_up(service, end)?;
-                let key = node.id_in_zone();
-                Some((node, key))
-            });
-            known.clone()
-        };
-        let mut packed = Unpacker::new(&self.packed);
-        let mut parts = self.parts.iter().peekable();
-        for (at, edge) in self.edges.iter().enumerate() {
-            let Some((head, raw)) = packed.raw() else { break };
-            let (client, server, server_port) = edge.key;
-            let mut row = |(ours, theirs): Ends, totals, connections_open| {
-                let (source, source_key) = end(client, ours)?;
-                let (target, target_key) = end(server, theirs)?;
-                let key = key(source_key, target_key, server_port);
-                let seen = head.seen;
-                Some(StepRow { key, source, target, server_port, seen, connections_open, totals })
-            };
-            let (mut rest, mut open) = (StepTotals::Packed(raw), head.open);
-            while let Some(part) = parts.next_if(|part| part.edge == at) {
-                // A part is never more than the whole, and both its ends are known as long as it is.
-                let whole = rest.take();
-                let Some(less) = whole.less(&part.totals) else {
-                    rest = StepTotals::Own(whole);
-                    continue;
-                };
-                let part_open = part.open.min(open);
-                let totals = StepTotals::Own(Box::new(part.totals.clone()));
-                let Some(row) = row(part.ends, totals, part_open) else {
-                    rest = StepTotals::Own(whole);
-                    continue;
-                };
-                tell(row)?;
-                rest = StepTotals::Own(Box::new(less));
-                open -= part_open;
-            }
-            let is_nothing = open == 0 && matches!(&rest, StepTotals::Own(rest) if rest.is_zero());
-            if !is_nothing && let Some(row) = row(edge.ends, rest, open) {
-                tell(row)?;
-            }
-        }
-        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::world::*;
 use crate::{
-    model::{Role, Tuple},
+    model::{HalfKey, Role, Tuple},
     *,
 };
 
@@ -200,6 +200,44 @@ fn an_answer_that_came_too_late_is_not_believed() {
     play.talk(&NEXT);
     play.pass(20);
     play.must_be_true();
+}
+
+#[test]
+fn nothing_is_split_because_the_next_ones_are_asked_about() {
+    let mut play = Play::new();
+    let mut seconds = 0;
+    // Each second another port has another client, whose host takes as long to say so.
+    for round in 0..15 {
+        let at = round % 3;
+        let questions = play.asked();
+        play.talk(&[Talk {
+            port: 40_010 + at as u16,
+            ..talk((at + round / 3) % 3, at % 2, FIRST[0].bytes)
+        }]);
+        play.world.pass(1);
+        play.answer(questions);
+        seconds += 1;
+        for row in published(&play.world) {
+            let truth = play.truth();
+            let is_true = |it: &Row| (&it.0, &it.1) == (&row.0, &row.1) && it.3 >= row.3;
+            assert!(truth.iter().any(is_true), "{row:?} after {seconds} s: {truth:?}");
+        }
+    }
+    play.pass(20);
+    play.must_be_true();
+}
+
+#[test]
+fn nothing_of_many_together_is_set_apart() {
+    let mut play = Play::new();
+    let many = play.world.process(play.b, SERVERS[0]);
+    let key = HalfKey { client_port: 1, ..HalfKey::folded(many, Role::Server) };
+    let half = play.world.graph.open_half(play.b, key, 0, play.world.now).unwrap();
+    for _ in 0..2 {
+        play.world.exchange(half, 1, 1);
+        play.end(&[half]);
+    }
+    assert!(play.world.graph.halves.former(half).is_none());
 }
 
 #[test]

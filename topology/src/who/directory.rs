@@ -10,7 +10,7 @@ use super::{
 use crate::{
     base::{arena::Arena, id::Id},
     count::parts::End,
-    model::WorkloadKind,
+    model::{Workload, WorkloadKind},
     show::view::ViewNode,
 };
 
@@ -28,20 +28,25 @@ pub(crate) struct Directory {
 /// What was looked up: most ends are of many edges.
 pub(crate) type Looked = HashMap<(ServiceIx, End), Option<Arc<ViewNode>>>;
 
+/// One end, as far as it is known who and where it is.
+struct Placed<'a> {
+    /// Of its service.
+    told: &'a Arc<ViewNode>,
+    host: Option<&'a str>,
+    /// What the workload is called.
+    workload: Option<&'a Workload>,
+    /// Empty when there is none.
+    zone: &'a str,
+}
+
 impl Directory {
     /// What is told of one end: the workload on its host, as far as they are known.
     pub(crate) fn look_up(&self, service: ServiceIx, end: End) -> Option<Arc<ViewNode>> {
-        let told = self.services.get(service)?.told()?;
-        if matches!(told.kind, WorkloadKind::External | WorkloadKind::Other) {
-            return Some(Arc::clone(told));
-        }
-        let host = end.node.and_then(|node| self.hosts.get(node.index())).map(|name| &**name);
-        let host = host.or(match told.hosts.as_slice() {
-            [only] => Some(only.as_str()),
-            _ => None,
-        });
-        let workload = end.workload.and_then(|ix| self.workloads.get(ix.0));
-        let (kind, name, labels) = match workload.map(|entry| entry.called(&self.names)) {
+        let Placed { told, host, workload, zone } = match self.place(service, end)? {
+            Ok(placed) => placed,
+            Err(told) => return Some(Arc::clone(told)),
+        };
+        let (kind, name, labels) = match workload {
             Some(called) => (called.kind, called.name.clone(), called.labels.clone()),
             None => (told.kind, told.name.clone(), told.labels.clone()),
         };
@@ -51,9 +56,41 @@ impl Directory {
             namespace: told.namespace.clone(),
             name,
             hosts: host.map(str::to_owned).into_iter().collect(),
-            zone: host.and_then(|host| self.zones.of(host)).unwrap_or_default().to_owned(),
+            zone: zone.to_owned(),
             labels,
         }))
+    }
+
+    /// The [id in its zone](ViewNode::id_in_zone) of what is told of one end.
+    pub(crate) fn id_in_zone(&self, service: ServiceIx, end: End) -> Option<Id> {
+        let Placed { told, host, workload, zone } = match self.place(service, end)? {
+            Ok(placed) => placed,
+            Err(told) => return Some(told.id_in_zone()),
+        };
+        let (kind, name) = workload
+            .map_or((told.kind, &told.name), |called: &Workload| (called.kind, &called.name));
+        Some(match host {
+            Some(host) if zone.is_empty() => Id::of_placed(kind, &told.namespace, &[name, host]),
+            Some(host) => Id::of_placed(kind, &told.namespace, &[name, host, zone]),
+            None => Id::of_node(kind, &told.namespace, name),
+        })
+    }
+
+    /// Who and where one end is; or what is told of it where it is nowhere.
+    fn place(&self, service: ServiceIx, end: End) -> Option<Result<Placed<'_>, &Arc<ViewNode>>> {
+        let told = self.services.get(service)?.told()?;
+        if matches!(told.kind, WorkloadKind::External | WorkloadKind::Other) {
+            return Some(Err(told));
+        }
+        let host = end.node.and_then(|node| self.hosts.get(node.index())).map(|name| &**name);
+        let host = host.or(match told.hosts.as_slice() {
+            [only] => Some(only.as_str()),
+            _ => None,
+        });
+        let workload = end.workload.and_then(|ix| self.workloads.get(ix.0));
+        let workload = workload.map(|entry| entry.called(&self.names));
+        let zone = host.and_then(|host| self.zones.of(host)).unwrap_or_default();
+        Some(Ok(Placed { told, host, workload, zone }))
     }
 
     /// The same, which is looked up once.
@@ -72,8 +109,7 @@ impl ViewNode {
     #[must_use]
     pub fn id_on_host(kind: WorkloadKind, namespace: &str, name: &str, host: Option<&str>) -> Id {
         match host {
-            // No name has this character.
-            Some(host) => Id::of_node(kind, namespace, &format!("{name}\0{host}")),
+            Some(host) => Id::of_placed(kind, namespace, &[name, host]),
             None => Id::of_node(kind, namespace, name),
         }
     }
@@ -83,8 +119,7 @@ impl ViewNode {
     pub fn id_in_zone(&self) -> Id {
         match self.hosts.as_slice() {
             [host] if !self.zone.is_empty() => {
-                let name = format!("{}\0{host}\0{}", self.name, self.zone);
-                Id::of_node(self.kind, &self.namespace, &name)
+                Id::of_placed(self.kind, &self.namespace, &[&self.name, host, &self.zone])
             }
             _ => self.id,
         }
