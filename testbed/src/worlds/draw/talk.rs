@@ -46,7 +46,7 @@ impl Draw<'_> {
             let ending = match self.random.below(100) {
                 0..=59 => Ending::ClientCloses,
                 60..=84 => Ending::ServerCloses,
-                85..=92 if self.may_reset(server) => Ending::ClientResets,
+                85..=92 if self.may_reset(client, server) => Ending::ClientResets,
                 _ => Ending::ServerResets,
             };
             let deed = Deed::Burst {
@@ -61,9 +61,13 @@ impl Draw<'_> {
     }
 
     /// What a client that resets has not acknowledged, its kernel has taken, and only that knows: not which one of
-    /// several servers behind one port or one address had sent it.
-    fn may_reset(&self, server: usize) -> bool {
-        let place = self.world.workloads.get(server).map(|workload| workload.place);
+    /// several servers behind one port or one address had sent it. Nor does anybody ask the kernel of a host without an agent.
+    fn may_reset(&self, client: usize, server: usize) -> bool {
+        let place = |at: usize| self.world.workloads.get(at).map(|workload| workload.place);
+        if place(client).is_some_and(|place| Some(place.host()) == self.outside()) {
+            return false;
+        }
+        let place = place(server);
         let of_several = |ear: &Ear| {
             let backend = |it: &(Place, u16)| Some(it.0) == place && it.1 == ear.port;
             let mut virtuals = self.world.virtuals.iter();
@@ -121,7 +125,7 @@ impl Draw<'_> {
             exchange: self.exchange(),
         };
         let call = Call { target, dial: self.dial(target), deed };
-        self.kept.push((client, self.may_reset(server), call.clone()));
+        self.kept.push((client, self.may_reset(client, server), call.clone()));
         Some(call)
     }
 
