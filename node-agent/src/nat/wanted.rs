@@ -30,6 +30,8 @@ pub struct SlotEnds {
     pub client_port: u16,
     /// It has open connections, or has changed lately.
     pub live: bool,
+    /// When it was last looked for, another with the same ends was live as well, and nothing else is known of it.
+    pub unclear: bool,
 }
 
 /// The side, the client's address, the server's and its port, and the client's port where that matters.
@@ -41,6 +43,7 @@ struct Place {
     half: u32,
     network_namespace: u64,
     live: bool,
+    unclear: bool,
 }
 
 /// Halves by their ends.
@@ -63,13 +66,13 @@ impl Wanted {
     pub(super) fn of(slots: impl Iterator<Item = SlotEnds>) -> Self {
         let mut wanted = Wanted::default();
         for slot in slots {
-            let SlotEnds { half, network_namespace, live, .. } = slot;
+            let SlotEnds { half, network_namespace, live, unclear, .. } = slot;
             let (client, server) = match slot.role {
                 Role::Client => (slot.local, slot.peer),
                 Role::Server => (slot.peer, slot.local),
             };
             let key = (slot.role, client, server, slot.server_port, slot.client_port);
-            let place = Place { half, network_namespace, live };
+            let place = Place { half, network_namespace, live, unclear };
             wanted.halves.entry(key).or_default().push(place);
             wanted.namespaces.insert(network_namespace);
         }
@@ -98,8 +101,10 @@ impl Wanted {
             if is_one_world(places.clone()) {
                 places.for_each(|place| found.put(place.half, other, scopes, host));
             } else if is_one_world(live.clone()) {
-                // The others' were those of one that had the address before.
-                live.for_each(|place| found.put(place.half, other, scopes, host));
+                // The others' were those of one that had the address before. Where both were seen too late for that, what is
+                // tracked is of either, and either was translated: else it would be an edge to an address that is nobody's.
+                let known = places.filter(|place| place.live || place.unclear);
+                known.for_each(|place| found.put(place.half, other, scopes, host));
             } else {
                 found.unclear.extend(live.map(|place| place.half));
             }
@@ -177,6 +182,7 @@ mod tests {
             server_port,
             client_port: 0,
             live: true,
+            unclear: false,
         }
     }
 
@@ -248,6 +254,20 @@ mod tests {
         assert_eq!(halves(&host(&wanted, entry())), ([].into(), vec![]), "none is");
         let wanted = Wanted::of([old].into_iter());
         assert_eq!(halves(&host(&wanted, entry())), ([5].into(), vec![]), "there is no other");
+    }
+
+    #[test]
+    fn two_that_were_live_at_once_and_are_quiet_were_both_translated() {
+        let slots = [5, 6].map(|space| SlotEnds {
+            live: false,
+            unclear: true,
+            ..slot(space as u32, space, Role::Client, "10.0.0.1", "10.96.0.1")
+        });
+        let [old, new] = slots;
+        for new in [new, SlotEnds { live: true, ..new }] {
+            let wanted = Wanted::of([old, new].into_iter());
+            assert_eq!(halves(&host(&wanted, entry())), ([5, 6].into(), vec![]));
+        }
     }
 
     #[test]

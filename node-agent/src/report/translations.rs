@@ -60,9 +60,10 @@ impl Report {
 
     /// The ends of everything that is counted now, and whether it has open connections or has changed after this moment.
     pub fn ends_of_slots(&self, since: Option<Instant>) -> impl Iterator<Item = SlotEnds> {
-        self.slots.iter(since).filter_map(|(key, half, live)| {
-            self.halves.get(half)?;
-            ends_of(key, half, live)
+        self.slots.iter(since).filter_map(|(key, id, live)| {
+            let half = self.halves.get(id)?;
+            let unclear = half.ends.is_empty() && half.ends_unclear > 0;
+            Some(SlotEnds { unclear, ..ends_of(key, id, live)? })
         })
     }
 
@@ -179,6 +180,7 @@ fn ends_of(key: &kernel::HalfKey, half: u32, live: bool) -> Option<SlotEnds> {
         server_port: key.server_port,
         client_port: key.client_port,
         live,
+        unclear: false,
     })
 }
 
