@@ -80,7 +80,7 @@ pub struct Bench {
     /// Fail where more instructions are needed than were kept; with --table, where a goal is not reached.
     #[arg(long, conflicts_with = "keep")]
     pub check: bool,
-    /// Whole runs of the load tester instead, held against the goals of xtask/goals.toml: about half an hour, on a
+    /// Whole runs of the load tester instead, held against the goals of xtask/goals.toml: some ten minutes a round, on a
     /// machine that does nothing else. What they come to is kept in loadtest/results.
     #[arg(long, conflicts_with = "keep")]
     pub table: bool,
