@@ -205,22 +205,24 @@ fn an_answer_that_came_too_late_is_not_believed() {
 #[test]
 fn nothing_is_split_because_the_next_ones_are_asked_about() {
     let mut play = Play::new();
-    let mut seconds = 0;
-    // Each second another port has another client, whose host takes as long to say so.
-    for round in 0..15 {
-        let at = round % 3;
+    // At each server a port changes hands between two clients, every second one of them, whose host takes as long to say so.
+    for round in 0..24_usize {
         let questions = play.asked();
-        play.talk(&[Talk {
-            port: 40_010 + at as u16,
-            ..talk((at + round / 3) % 3, at % 2, FIRST[0].bytes)
-        }]);
+        let (server, turn) = (round % 2, round / 2 % 2);
+        let client = [[0, 1], [2, 0]][server][turn];
+        let bytes = [5_000, 700];
+        play.talk(&[Talk { port: 40_010 + server as u16, ..talk(client, server, bytes) }]);
         play.world.pass(1);
         play.answer(questions);
-        seconds += 1;
+        let truth = play.truth();
         for row in published(&play.world) {
-            let truth = play.truth();
-            let is_true = |it: &Row| (&it.0, &it.1) == (&row.0, &row.1) && it.3 >= row.3;
-            assert!(truth.iter().any(is_true), "{row:?} after {seconds} s: {truth:?}");
+            let is_true = |it: &Row| {
+                (&it.0, &it.1) == (&row.0, &row.1)
+                    && it.3 >= row.3
+                    && it.4 >= row.4
+                    && it.5 >= row.5
+            };
+            assert!(truth.iter().any(is_true), "{row:?} after {round} s: {truth:?}");
         }
     }
     play.pass(20);
