@@ -60,7 +60,7 @@ fn begin_again(formers: &mut Formers, ix: HalfIx, half: &mut Half) {
         return;
     }
     let former = formers.entry(ix).or_default();
-    let mut all = totals_of(half);
+    let all = totals_of(half);
     let Some(more) = all.less(&former.all) else { return };
     if more.is_zero() {
         return;
@@ -71,7 +71,7 @@ fn begin_again(formers: &mut Formers, ix: HalfIx, half: &mut Half) {
         Whose::Of(_) | Whose::Nobody | Whose::Unknown { .. } => None,
     };
     former.connections = connections;
-    std::mem::swap(&mut former.all, &mut all);
+    former.all = all;
     let (_, last) = std::mem::replace(&mut former.last, (whose, more));
     if !last.is_zero() {
         add(&mut former.parts, known, last);

@@ -116,13 +116,7 @@ impl Play {
     }
 
     fn truth(&self) -> Vec<(String, String, u16, u64, u64, u64)> {
-        let row = |(ends, numbers): (&(usize, usize), &[u64; 3])| {
-            let [connections, to_server, to_client] = *numbers;
-            row(CLIENTS[ends.0], SERVERS[ends.1], 80, connections, to_server, to_client)
-        };
-        let mut rows: Vec<_> = self.truth.iter().map(row).collect();
-        rows.sort();
-        rows
+        rows(&self.truth, (&CLIENTS, &SERVERS), 80)
     }
 }
 

@@ -208,7 +208,23 @@ impl World {
     }
 }
 
-/// The same of what is published.
+/// What there was by client and server, of those that are called so: connections and bytes, in the order of
+/// [`World::edges`].
+pub(super) fn rows(
+    truth: &BTreeMap<(usize, usize), [u64; 3]>,
+    (clients, servers): (&[&str], &[&str]),
+    port: u16,
+) -> Vec<(String, String, u16, u64, u64, u64)> {
+    let row = |(ends, numbers): (&(usize, usize), &[u64; 3])| {
+        let [connections, to_server, to_client] = *numbers;
+        row(clients[ends.0], servers[ends.1], port, connections, to_server, to_client)
+    };
+    let mut rows: Vec<_> = truth.iter().map(row).collect();
+    rows.sort();
+    rows
+}
+
+/// What [`World::edges`] tells, of what is published.
 pub(super) fn published(world: &World) -> Vec<(String, String, u16, u64, u64, u64)> {
     let row = |((client, server, port), totals): ((String, String, u16), EdgeTotals)| {
         let get = |measure| totals.get(measure);
